@@ -1,0 +1,371 @@
+"""Recordings: what was measured, what went in, and which entries were seen."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lrposterior.checks import (
+    argument_error,
+    as_array,
+    as_indices,
+    as_labels,
+    read_only,
+    require_finite,
+    require_integer,
+    require_positive,
+    require_probability,
+    require_shape,
+    suggest,
+)
+
+Selection = int | str | slice | Sequence[int] | Sequence[bool] | Sequence[str] | np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Recording:
+    """The activity of a population over trials, with its inputs, known stimulation and mask.
+
+    Everything is checked and copied once, here; the arrays are read-only.
+
+    Args:
+        activity: ``(trial, time, neuron)``: rates in spikes/s, currents, dF/F or counts. Two axes ``(time, neuron)``
+            are one trial; inputs, stimulation and mask may then have two axes as well. Integers are taken for counts.
+        dt: Width of a time bin in s.
+        inputs: ``(trial, time, input)``, known external inputs in any unit (their weights are inferred).
+            ``None`` is stored as an array of zero inputs.
+        stimulation: ``(trial, time, neuron)``, known drive of single neurons in units of current, or ``None``.
+        mask: ``(trial, time, neuron)``, True where the activity was observed. ``None`` is stored as all True. What is
+            not finite under a False becomes 0; it enters no computation.
+        neuron_labels: One name per neuron, no two alike.
+        cell_types: One type per neuron, for instance ``"E"`` or ``"I"``.
+        trial_labels: One name per trial; trials of one condition may share it.
+
+    Raises:
+        ValueError: An argument is not of this kind, shape or range; the text names it, what came and the mend.
+    """
+
+    activity: np.ndarray
+    dt: float
+    inputs: np.ndarray
+    stimulation: np.ndarray | None
+    mask: np.ndarray
+    neuron_labels: tuple[str, ...] | None
+    cell_types: tuple[str, ...] | None
+    trial_labels: tuple[str, ...] | None
+
+    def __init__(
+        self,
+        activity: ArrayLike,
+        dt: float,
+        inputs: ArrayLike | None = None,
+        stimulation: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        neuron_labels: Sequence[str] | None = None,
+        cell_types: Sequence[str] | None = None,
+        trial_labels: Sequence[str] | None = None,
+    ) -> None:
+        one_trial = not isinstance(activity, np.ma.MaskedArray) and _num_axes(activity) == 2
+        values = _as_trials(activity, "activity", "neuron", one_trial)
+        num_trials, num_bins, num_neurons = values.shape
+        observed = _as_mask(mask, values.shape, one_trial)
+        _require_observed(values, observed, mask is not None)
+        shape = {"trial": num_trials, "time": num_bins}
+
+        drive = np.zeros((num_trials, num_bins, 0))
+        if inputs is not None:
+            drive = _as_trials(inputs, "inputs", "input", one_trial)
+            require_shape(drive, "inputs", shape | {"input": None}, "give one value per trial and bin of the activity")
+            require_finite(drive, "inputs", "replace what is missing by the value that the circuit received")
+        if stimulation is not None:
+            stimulation = _as_trials(stimulation, "stimulation", "neuron", one_trial)
+            require_shape(stimulation, "stimulation", shape | {"neuron": num_neurons}, "give it the activity's shape")
+            require_finite(stimulation, "stimulation", "write 0 where no neuron is stimulated")
+            stimulation = read_only(stimulation)
+
+        def labels(value: Sequence[str] | None, name: str, axis: str, size: int) -> tuple[str, ...] | None:
+            return None if value is None else as_labels(value, name, axis, size, unique=name == "neuron_labels")
+
+        stored = {
+            "activity": read_only(np.where(observed | np.isfinite(values), values, 0.0)),
+            "dt": require_positive(dt, "dt", "s"),
+            "inputs": read_only(drive),
+            "stimulation": stimulation,
+            "mask": read_only(observed, bool),
+            "neuron_labels": labels(neuron_labels, "neuron_labels", "neuron", num_neurons),
+            "cell_types": labels(cell_types, "cell_types", "neuron", num_neurons),
+            "trial_labels": labels(trial_labels, "trial_labels", "trial", num_trials),
+        }
+        for name, value in stored.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def num_trials(self) -> int:
+        """Number of trials."""
+        return self.activity.shape[0]
+
+    @property
+    def num_bins(self) -> int:
+        """Number of time bins in a trial."""
+        return self.activity.shape[1]
+
+    @property
+    def num_neurons(self) -> int:
+        """Number of neurons."""
+        return self.activity.shape[2]
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of inputs, possibly 0."""
+        return self.inputs.shape[2]
+
+    @property
+    def duration(self) -> float:
+        """Length of a trial in s."""
+        return self.num_bins * self.dt
+
+    @property
+    def times(self) -> np.ndarray:
+        """``(time,)``, the start of every bin in s; the first is 0."""
+        return np.arange(self.num_bins) * self.dt
+
+    @property
+    def fully_observed(self) -> bool:
+        """Whether no entry is masked."""
+        return bool(self.mask.all())
+
+    def select(self, trials: Selection = None, time: Selection = None, neurons: Selection = None) -> Recording:
+        """Choose trials, time bins and neurons; labels, inputs, stimulation and mask follow.
+
+        Args:
+            trials: Integers, a boolean array, a slice, or labels of trials. A label stands for every trial that bears
+                it; an index may come twice (for a bootstrap).
+            time: Bins, as integers, a boolean array or a slice. They must follow one another, since the dynamics run
+                from bin to bin; hide bins in between by the mask. Times count from the first bin kept, and a model
+                fitted to the result starts there.
+            neurons: Integers, a boolean array, a slice, or labels of neurons, in the order wanted. Neurons left out
+                are no part of a model fitted to the result.
+
+        Returns:
+            A new recording.
+
+        Raises:
+            ValueError: A selection that is empty, out of range, repeated (neurons, bins) or with gaps (bins).
+        """
+        rows = as_indices(trials, "trials", "trial", self.num_trials, self.trial_labels, unique=False)
+        bins = as_indices(time, "time", "bin", self.num_bins)
+        columns = as_indices(neurons, "neurons", "neuron", self.num_neurons, self.neuron_labels)
+        if np.any(np.diff(bins) != 1):
+            mend = "select a range of bins, and hide bins within it by the mask"
+            raise argument_error("time", "bins that follow one another", "gaps or another order", mend)
+        by_neuron, by_input = np.ix_(rows, bins, columns), np.ix_(rows, bins)
+
+        def carried(labels: tuple[str, ...] | None, indices: np.ndarray) -> list[str] | None:
+            return None if labels is None else [labels[index] for index in indices]
+
+        return Recording(
+            self.activity[by_neuron],
+            self.dt,
+            self.inputs[by_input],
+            None if self.stimulation is None else self.stimulation[by_neuron],
+            self.mask[by_neuron],
+            carried(self.neuron_labels, columns),
+            carried(self.cell_types, columns),
+            carried(self.trial_labels, rows),
+        )
+
+    def split(self, validation_fraction: float = 0.2, *, seed: int) -> tuple[Recording, Recording]:
+        """Split the trials at random into training and validation, in their old order within each.
+
+        Args:
+            validation_fraction: Share of the trials for validation, rounded, with at least one trial on either side.
+            seed: The same seed gives the same split.
+
+        Returns:
+            The training and the validation recording.
+
+        Raises:
+            ValueError: A fraction not between 0 and 1, or a recording of one trial.
+        """
+        fraction = require_probability(validation_fraction, "validation_fraction")
+        seed = require_integer(seed, "seed")
+        if self.num_trials < 2:
+            mend = "record more trials, or hold out bins by the mask"
+            raise argument_error("recording", "at least two trials to split", "one trial", mend)
+        num_validation = min(max(round(fraction * self.num_trials), 1), self.num_trials - 1)
+        held_out = np.zeros(self.num_trials, dtype=bool)
+        held_out[np.random.default_rng(seed).permutation(self.num_trials)[:num_validation]] = True
+        return self.select(trials=~held_out), self.select(trials=held_out)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a ``.npz`` file that :func:`load_recording` and ``numpy.load`` read.
+
+        Its keys are the names of the arguments; what is absent or says nothing (no inputs, nothing masked) is left
+        out. The file appears complete or not at all.
+
+        Args:
+            path: Name of the file, ending in ``.npz``; an old file of this name is replaced.
+
+        Raises:
+            ValueError: Another ending, or the folder does not exist.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise argument_error("path", "a file name that ends in .npz", f"{path.name!r}", "add .npz")
+        if not path.parent.is_dir():
+            raise argument_error("path", "a folder that exists", f"{str(path.parent)!r}", "make the folder first")
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items() if value is not None}
+        if not self.num_inputs:
+            del kept["inputs"]
+        if self.fully_observed:
+            del kept["mask"]
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **kept)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def summary(self) -> str:
+        """A short description, one property on each line, with units."""
+        seen = self.activity[self.mask]
+        unseen = int((~self.mask.any(axis=(0, 1))).sum())
+        types, counts = np.unique(self.cell_types or (), return_counts=True)
+        of_types = ", ".join(f"{count} {kind}" for kind, count in zip(types, counts, strict=True))
+        lines = {
+            "trials": f"{self.num_trials}",
+            "time": f"{_count(self.num_bins, 'bin')} of {self.dt:g} s, {self.duration:g} s per trial",
+            "neurons": f"{self.num_neurons}" + (f" ({of_types})" if of_types else ""),
+            "inputs": f"{self.num_inputs}",
+            "stimulation": "none" if self.stimulation is None else _count(_num_stimulated(self.stimulation), "neuron"),
+            "observed": f"{100 * self.mask.mean():.4g}% of the entries"
+            + (f", {_count(unseen, 'neuron')} never" if unseen else ""),
+            "activity": f"{seen.min():.4g} to {seen.max():.4g}, mean {seen.mean():.4g}",
+        }
+        return "\n".join(["Recording", *(f"  {name:<12}{text}" for name, text in lines.items())])
+
+    def __repr__(self) -> str:
+        observed = "" if self.fully_observed else f", {100 * self.mask.mean():.3g}% observed"
+        return (
+            f"Recording({_count(self.num_trials, 'trial')} x {_count(self.num_bins, 'bin')} of {self.dt:g} s, "
+            f"{_count(self.num_neurons, 'neuron')}, {_count(self.num_inputs, 'input')}{observed})"
+        )
+
+
+def load_recording(path: str | os.PathLike[str]) -> Recording:
+    """Read a recording from a ``.npz`` file; nothing is ever unpickled.
+
+    The keys of the file are the names of the arguments of :class:`Recording`: ``activity`` and ``dt`` (in s, one
+    number) must be there, the others may; ``numpy.savez("session.npz", activity=activity, dt=0.01)`` makes one.
+
+    Args:
+        path: Name of the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Not a ``.npz`` file, damaged, keys missing or unknown, Python objects inside, or contents
+            that :class:`Recording` refuses.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"path: expected a recording, got no file at {str(path)!r}; check the name and folder")
+    if path.is_dir():
+        raise argument_error("path", "a recording (.npz)", f"the folder {str(path)!r}", "name the file in it")
+    arrays = _read_npz(path)
+    dt = arrays.pop("dt")
+    return Recording(
+        dt=dt.item() if dt.size == 1 else dt, **arrays
+    )  # MATLAB and others write numbers as (1,) or (1, 1)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    expected, allowed = "a recording (.npz)", [field.name for field in fields(Recording)]
+    if not zipfile.is_zipfile(path):
+        mend = "write one with Recording.save or numpy.savez(path, activity=..., dt=...)"
+        raise argument_error("path", expected, f"{path.name!r}, which is no .npz file or is cut short", mend)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
+                if key not in allowed:
+                    mend = suggest(key, allowed) or "rename it or leave it out"
+                    raise argument_error("path", f"the keys {', '.join(allowed)}", f"the unknown key {key!r}", mend)
+            for key in ("activity", "dt"):
+                if key not in archive.files:
+                    mend = "add it: numpy.savez(path, activity=..., dt=...), dt in s"
+                    raise argument_error("path", f"a file with the key {key!r}", f"the keys {archive.files}", mend)
+            return {key: _read_array(archive, key) for key in archive.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise argument_error(
+            "path", expected, f"{path.name!r}, which is damaged ({error})", "write it again"
+        ) from error
+
+
+def _read_array(archive: Any, key: str) -> np.ndarray:
+    try:
+        array = archive[key]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise zipfile.BadZipFile(str(error)) from error
+        mend = "save plain numbers, and labels by np.array(labels, dtype=str)"
+        raise argument_error(key, "an array of numbers or strings", "Python objects (a pickle)", mend) from None
+    if not isinstance(array, np.ndarray):
+        raise argument_error(key, "an array", "a member that is no .npy array", "write the file with numpy.savez")
+    return array
+
+
+def _num_axes(value: Any) -> int | None:
+    try:
+        return np.ndim(value)
+    except ValueError:  # ragged: refused by the check that follows
+        return None
+
+
+def _as_trials(value: Any, name: str, last_axis: str, one_trial: bool) -> np.ndarray:
+    may_be_empty = (last_axis,) if last_axis == "input" else ()
+    if one_trial and not isinstance(value, np.ma.MaskedArray) and _num_axes(value) == 2:
+        return as_array(value, name, ("time", last_axis), may_be_empty=may_be_empty)[None]
+    return as_array(value, name, ("trial", "time", last_axis), may_be_empty=may_be_empty)
+
+
+def _as_mask(mask: Any, shape: tuple[int, ...], one_trial: bool) -> np.ndarray:
+    if mask is None:
+        return np.ones(shape, dtype=bool)
+    numbers = np.asarray(mask) if _num_axes(mask) is not None else mask
+    boolean = isinstance(numbers, np.ndarray) and numbers.dtype.kind == "b"
+    numbers = _as_trials(numbers.astype(np.uint8) if boolean else numbers, "mask", "neuron", one_trial)
+    require_shape(
+        numbers, "mask", dict(zip(("trial", "time", "neuron"), shape, strict=True)), "give it the activity's shape"
+    )
+    if not np.isin(numbers, (0, 1)).all():
+        raise argument_error("mask", "True (observed) or False", "other values", "write for instance activity > 0")
+    if not numbers.any():
+        raise argument_error("mask", "something observed", "False everywhere", "True stands for observed: invert it?")
+    return numbers.astype(bool)
+
+
+def _require_observed(values: np.ndarray, observed: np.ndarray, has_mask: bool) -> None:
+    mend = "set the mask to False there" if has_mask else "pass mask=np.isfinite(activity) if these are missing"
+    require_finite(np.where(observed, values, 0), "activity", mend)
+    negative = values[observed & (values < 0)] if values.dtype.kind == "i" else values[:0]
+    if negative.size:
+        mend = "mask what is missing, or convert to float if these are not counts"
+        got = f"{negative.size} negative counts, the lowest {negative.min()}"
+        raise argument_error("activity", "integers (counts) >= 0", got, mend)
+
+
+def _num_stimulated(stimulation: np.ndarray) -> int:
+    return int((stimulation != 0).any(axis=(0, 1)).sum())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
