@@ -1,0 +1,154 @@
+"""Draws of the connectivity W = M K^T / N + W0 as operators, without N x N arrays until one is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lrposterior.background import FixedBackground
+from lrposterior.checks import argument_error, as_array, require_shape
+
+BYTES_PER_GIGABYTE = 1e9
+
+
+def require_memory(num_entries: int, name: str, max_gigabytes: float, mend: str) -> None:
+    """Refuse to make an array of doubles that is larger than `max_gigabytes`.
+
+    Raises:
+        ValueError: with the size that it would have.
+    """
+    size = 8.0 * num_entries / BYTES_PER_GIGABYTE
+    if size > max_gigabytes:
+        raise argument_error(name, f"an array of at most {max_gigabytes:g} GB", f"{size:.3g} GB", mend)
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankConnectivity:
+    """A batch of draws of W [post, pre].
+
+    Attributes:
+        M: (draw, neuron, rank) left factors.
+        K: (draw, neuron, rank) right factors.
+        background: a known W0, common to all draws, or None.
+    """
+
+    M: np.ndarray
+    K: np.ndarray
+    background: FixedBackground | None = None
+
+    @property
+    def num_draws(self) -> int:
+        return int(self.M.shape[0])
+
+    @property
+    def num_neurons(self) -> int:
+        return int(self.M.shape[1])
+
+    @property
+    def rank(self) -> int:
+        return int(self.M.shape[2])
+
+    def __repr__(self) -> str:
+        background = "" if self.background is None else " + W0"
+        return (
+            f"LowRankConnectivity({self.num_draws} draws of W{background}, {self.num_neurons} neurons, rank {self.rank})"
+        )
+
+    def matvec(self, vector: Any) -> np.ndarray:
+        """W v for one vector (neuron,) or one a draw (draw, neuron); gives (draw, neuron)."""
+        return self._product(vector, self.M, self.K, transposed=False)
+
+    def rmatvec(self, vector: Any) -> np.ndarray:
+        """W^T v for one vector (neuron,) or one a draw (draw, neuron); gives (draw, neuron)."""
+        return self._product(vector, self.K, self.M, transposed=True)
+
+    def _product(self, vector: Any, left: np.ndarray, right: np.ndarray, *, transposed: bool) -> np.ndarray:
+        array = np.asarray(vector, dtype=np.float64)
+        axes = ("neuron",) if array.ndim == 1 else ("draw", "neuron")
+        array = as_array(array, "vector", axes)
+        sizes = {"draw": self.num_draws, "neuron": self.num_neurons}
+        require_shape(array, "vector", {axis: sizes[axis] for axis in axes})
+        array = np.broadcast_to(array, (self.num_draws, self.num_neurons))
+        product = np.einsum("dnr,dr->dn", left, np.einsum("dnr,dn->dr", right, array)) / self.num_neurons
+        if self.background is None:
+            return product
+        W0 = self.background.to_sparse() if self.background.is_sparse else self.background.to_dense()
+        return product + ((W0.T if transposed else W0) @ array.T).T
+
+    def entries(self, post: Any, pre: Any) -> np.ndarray:
+        """W[post[k], pre[k]] for lists of neurons of equal length; gives (draw, entry)."""
+        post, pre = self._neurons(post, "post"), self._neurons(pre, "pre")
+        if post.shape != pre.shape:
+            raise argument_error(
+                "pre", f"as many neurons as post, {post.size}", str(pre.size), "give one pair of neurons an entry"
+            )
+        values = np.einsum("der,der->de", self.M[:, post], self.K[:, pre]) / self.num_neurons
+        if self.background is None:
+            return values
+        W0 = self.background.to_sparse() if self.background.is_sparse else self.background.to_dense()
+        return values + np.asarray(W0[post, pre]).reshape(1, -1)
+
+    def block(self, post: Any, pre: Any) -> np.ndarray:
+        """W restricted to rows `post` and columns `pre`; gives (draw, post, pre)."""
+        post, pre = self._neurons(post, "post"), self._neurons(pre, "pre")
+        values = self.M[:, post] @ np.swapaxes(self.K[:, pre], 1, 2) / self.num_neurons
+        if self.background is None:
+            return values
+        if self.background.is_sparse:
+            return values + self.background.to_sparse()[post][:, pre].toarray()
+        return values + self.background.to_dense()[np.ix_(post, pre)]
+
+    def _neurons(self, indices: Any, name: str) -> np.ndarray:
+        array = np.atleast_1d(np.asarray(indices))
+        if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
+            raise argument_error(name, "indices of neurons", repr(indices)[:60], "give an integer or a list of integers")
+        if array.min() < -self.num_neurons or array.max() >= self.num_neurons:
+            raise argument_error(
+                name, f"indices below {self.num_neurons}", f"{array.min()} to {array.max()}",
+                f"the network has {self.num_neurons} neurons, counted from 0",
+            )
+        return array
+
+    def eigenvalues(self) -> np.ndarray:
+        """Eigenvalues of W that are not zero, by decreasing magnitude.
+
+        Without a background they are those of the (rank, rank) overlap K^T M / N, (draw, rank) complex; with one they
+        are all those of the N x N matrix, (draw, neuron).
+        """
+        if self.background is None:
+            overlap = np.swapaxes(self.K, 1, 2) @ self.M / self.num_neurons
+            values = np.linalg.eigvals(overlap)
+        else:
+            values = np.stack([np.linalg.eigvals(self._dense_draw(draw)) for draw in range(self.num_draws)])
+        values = values.astype(np.complex128)
+        return np.take_along_axis(values, np.argsort(-np.abs(values), axis=1, kind="stable"), axis=1)
+
+    def singular_values(self) -> np.ndarray:
+        """Singular values of W, decreasing: (draw, rank) without a background, else (draw, neuron)."""
+        if self.background is None:
+            left, right = np.linalg.qr(self.M, mode="r"), np.linalg.qr(self.K, mode="r")
+            return np.linalg.svd(left @ np.swapaxes(right, 1, 2), compute_uv=False) / self.num_neurons
+        return np.stack([np.linalg.svd(self._dense_draw(draw), compute_uv=False) for draw in range(self.num_draws)])
+
+    def effective_rank(self) -> np.ndarray:
+        """Participation ratio (sum s²)² / sum s⁴ of the singular values s of W, (draw,)."""
+        squares = self.singular_values() ** 2
+        return squares.sum(axis=1) ** 2 / (squares**2).sum(axis=1)
+
+    def _dense_draw(self, draw: int) -> np.ndarray:
+        W = self.M[draw] @ self.K[draw].T / self.num_neurons
+        return W if self.background is None else W + self.background.to_dense()
+
+    def to_dense(self, max_gigabytes: float = 2.0) -> np.ndarray:
+        """All draws as one array (draw, post, pre).
+
+        Raises:
+            ValueError: if the array would be larger than `max_gigabytes`.
+        """
+        require_memory(
+            self.num_draws * self.num_neurons**2, "to_dense", max_gigabytes,
+            "use matvec, entries or block, take fewer draws, or raise max_gigabytes",
+        )
+        return np.stack([self._dense_draw(draw) for draw in range(self.num_draws)])

@@ -1,0 +1,27 @@
+"""The Gauss-Newton (expected Fisher) information of a recording about the parameters that move the currents.
+
+    F = sum over observations of J^T w J,      J = d current / d z,   w = `GaussianObservation.fisher_weights`
+
+in whitened coordinates z without the noise scales. F is positive semidefinite and exactly zero along the gauge
+directions, which the Hessian of the log density is not.
+"""
+
+from __future__ import annotations
+
+from jax import Array
+
+from lrposterior.curvature.automatic import automatic_information
+from lrposterior.curvature.structured import structured_information
+from lrposterior.model import Data, LowRankModel
+from lrposterior.parameters import ParameterSpace
+
+
+def information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    """Information matrix F (coordinate, coordinate) over the first `space.num_dynamics` coordinates of z.
+
+    The latent recursion gives it where the currents are a function of R latents; automatic differentiation
+    where a background carries a state of its own for every neuron.
+    """
+    if data.background is None:
+        return structured_information(model, space, z, data)
+    return automatic_information(model, space, z, data)

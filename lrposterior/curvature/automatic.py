@@ -1,0 +1,53 @@
+"""The information matrix by automatic differentiation: any dynamics, one trial at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lrposterior.model import Data, LowRankModel
+from lrposterior.parameters import ParameterSpace
+
+
+def automatic_information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    """F (coordinate, coordinate) from the Jacobian of every trial's currents.
+
+    Memory: one Jacobian (time, neuron, coordinate) at a time.
+    """
+    noise = z[space.num_dynamics :]
+
+    def one_trial(total: Array, trial: Array) -> tuple[Array, None]:
+        def current(dynamics: Array) -> Array:
+            parameters = space.unwhiten(jnp.concatenate([dynamics, noise]))
+            return model.currents(_keep_initial_state(parameters, trial), _select(data, trial))[0]
+
+        dynamics = z[: space.num_dynamics]
+        jacobian = jax.jacfwd(current)(dynamics)
+        weights = model.observation.fisher_weights(
+            data.mask[trial], current(dynamics), space.unwhiten(z)["log_noise_scale"][None, :], model.nonlinearity
+        )
+        flat = jacobian.reshape(-1, space.num_dynamics)
+        return total + flat.T @ (weights.reshape(-1, 1) * flat), None
+
+    start = jnp.zeros((space.num_dynamics, space.num_dynamics), dtype=z.dtype)
+    total, _ = jax.lax.scan(one_trial, start, jnp.arange(data.activity.shape[0]))
+    return total
+
+
+def _select(data: Data, trial: Array) -> Data:
+    return dataclasses.replace(
+        data,
+        activity=data.activity[trial][None],
+        mask=data.mask[trial][None],
+        inputs=data.inputs[trial][None],
+        stimulation=None if data.stimulation is None else data.stimulation[trial][None],
+    )
+
+
+def _keep_initial_state(parameters: dict[str, Array], trial: Array) -> dict[str, Array]:
+    if "initial_kappa" not in parameters:
+        return parameters
+    return parameters | {"initial_kappa": parameters["initial_kappa"][trial][None]}

@@ -1,0 +1,99 @@
+"""The gauge (M, K) -> (M A, K A^-T), which leaves W unchanged for every invertible A.
+
+Everything here is written for the whitened factors: left L (neuron, rank), whose rows M_n / s_M are Normal(0, I) a
+priori, and right Q (column, rank), the rows of K / s_K and, where the initial state is free, of initial_kappa / s_kappa.
+What the data can see is L Q^T.
+
+- vertical directions: (L Omega, -Q Omega^T) for any (rank, rank) Omega; R² of them, along which L Q^T stands still.
+- horizontal directions (X, Y): orthogonal to these, L^T X = Y^T Q.
+- canonical gauge: L = U sqrt(S), Q = V sqrt(S) from the singular value decomposition of L Q^T. It is the point of its
+  orbit with the largest prior density.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+from scipy.special import gammaln
+
+
+def product_svd(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thin singular value decomposition of left @ right^T without forming it.
+
+    Args:
+        left: (..., row, rank).
+        right: (..., column, rank).
+
+    Returns:
+        U (..., row, rank), singular values (..., rank), V (..., column, rank). The sign of each pair makes the entry
+        of U that is largest in magnitude positive.
+    """
+    left_basis, left_core = np.linalg.qr(left)
+    right_basis, right_core = np.linalg.qr(right)
+    core_left, values, core_right = np.linalg.svd(left_core @ np.swapaxes(right_core, -1, -2))
+    U = left_basis @ core_left
+    V = right_basis @ np.swapaxes(core_right, -1, -2)
+    largest = np.take_along_axis(U, np.abs(U).argmax(axis=-2, keepdims=True), axis=-2)
+    sign = np.where(largest < 0.0, -1.0, 1.0)
+    return U * sign, values, V * sign
+
+
+def canonical(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The factors of the same product in the canonical gauge; leading axes are kept."""
+    U, values, V = product_svd(left, right)
+    root = np.sqrt(values)[..., None, :]
+    return U * root, V * root
+
+
+def vertical_basis(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Orthonormal basis (row * rank + column * rank, direction) of the vertical space, factors raveled in this order.
+
+    It has rank² directions, unless a singular value of left @ right^T is zero.
+    """
+    rank = left.shape[1]
+    generators = np.eye(rank * rank).reshape(rank * rank, rank, rank)
+    moved_left = (left @ generators).reshape(rank * rank, -1)
+    moved_right = -(right @ np.swapaxes(generators, 1, 2)).reshape(rank * rank, -1)
+    return scipy.linalg.orth(np.concatenate([moved_left, moved_right], axis=1).T)
+
+
+def horizontal_coordinates(
+    left: np.ndarray, right: np.ndarray, change_left: np.ndarray, change_right: np.ndarray
+) -> np.ndarray:
+    """The horizontal direction whose first-order change of the product is nearest to a given change.
+
+    Minimises |X right^T + left Y^T - D| in the Frobenius norm over horizontal (X, Y), where
+    D = change_left change_right^T. Only products enter: the gauge and the rank of the factors of D do not matter.
+
+    Args:
+        left, right: (row, rank) and (column, rank), in any gauge; left @ right^T has full rank.
+        change_left, change_right: (..., row, any rank) and (..., column, any rank).
+
+    Returns:
+        (..., row * rank + column * rank) X and Y, raveled in this order.
+    """
+    on_right = change_left @ (np.swapaxes(change_right, -1, -2) @ right)
+    on_left = change_right @ (np.swapaxes(change_left, -1, -2) @ left)
+    # Any solution of the normal equations D right = X right^T right + left Y^T right and, transposed, the same for left;
+    # others differ from it by a vertical direction.
+    X = on_right @ np.linalg.inv(right.T @ right)
+    Y = (on_left - right @ (np.swapaxes(X, -1, -2) @ left)) @ np.linalg.inv(left.T @ left)
+    leading = np.broadcast_shapes(change_left.shape[:-2], change_right.shape[:-2])
+    coordinates = np.concatenate([X.reshape(*leading, -1), Y.reshape(*leading, -1)], axis=-1)
+    vertical = vertical_basis(left, right)
+    return coordinates - (coordinates @ vertical) @ vertical.T
+
+
+def log_orbit_volume(left: np.ndarray, right: np.ndarray) -> float:
+    """Logarithm of the volume of the orbit {(L A, Q A) : A orthogonal}, on which the prior density is constant.
+
+    log Vol = sum_{j=1..R} [log 2 + (j/2) log pi - logGamma(j/2)] + 1/2 sum_{i<j} log(s_i + s_j),
+
+    s the eigenvalues of L^T L + Q^T Q.
+    """
+    rank = left.shape[1]
+    sizes = np.arange(1, rank + 1)
+    group = np.sum(np.log(2.0) + 0.5 * sizes * np.log(np.pi) - gammaln(0.5 * sizes))
+    values = np.linalg.eigvalsh(left.T @ left + right.T @ right)
+    pairs = values[:, None] + values[None, :]
+    return float(group + 0.5 * np.sum(np.log(pairs[np.triu_indices(rank, k=1)])))

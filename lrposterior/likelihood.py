@@ -1,0 +1,45 @@
+"""The log density of a recording under a model: pure JAX functions of named parameters."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from lrposterior.model import Data, LowRankModel
+from lrposterior.parameters import Parameters, ParameterSpace
+
+
+def log_likelihood_by_trial(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    """log p(activity of a trial | parameters), (trial,), in nats. Masked entries contribute nothing."""
+    by_observation = model.observation.log_likelihood(
+        data.activity,
+        data.mask,
+        model.currents(parameters, data),
+        parameters["log_noise_scale"][None, None, :],
+        model.nonlinearity,
+    )
+    return jnp.sum(by_observation, axis=(1, 2))
+
+
+def log_likelihood(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    """log p(activity | parameters), in nats."""
+    return jnp.sum(log_likelihood_by_trial(model, parameters, data))
+
+
+def log_prior(space: ParameterSpace, parameters: Parameters) -> Array:
+    """log p(parameters): independent Normal densities, in nats."""
+    z = space.whiten(parameters)
+    normalisation = 0.5 * space.size * jnp.log(2.0 * jnp.pi) + jnp.sum(jnp.log(jnp.asarray(space.standard_deviations)))
+    return -0.5 * jnp.sum(z**2) - normalisation
+
+
+def log_density(model: LowRankModel, space: ParameterSpace, parameters: Parameters, data: Data) -> Array:
+    """log p(activity, parameters), in nats.
+
+    Args:
+        model: a model settled on its recording by `LowRankModel.for_recording`.
+        space: its `LowRankModel.space_for(recording)`.
+        parameters: arrays by name, as in `space.blocks`.
+        data: its `LowRankModel.data(recording)`.
+    """
+    return log_likelihood(model, parameters, data) + log_prior(space, parameters)

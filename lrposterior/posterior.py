@@ -1,0 +1,295 @@
+"""The posterior: what every `fit` returns, whichever method made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
+from lrposterior.connectivity import LowRankConnectivity, require_memory
+from lrposterior.distribution import NormalDistribution, ParameterDistribution
+from lrposterior.gauge import canonical
+from lrposterior.model import LowRankModel
+from lrposterior.parameters import ParameterSpace
+from lrposterior.recording import Recording
+from lrposterior.rollouts import simulate_draws
+from lrposterior.spectrum import Spectrum, horizontal_spectrum
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+MAX_GIGABYTES = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class FitStatistics:
+    """How a fit went.
+
+    Attributes:
+        objective: -log p(activity, z) at the mode in whitened coordinates, in nats.
+        gradient_norm: norm of its gradient there.
+        decrement: nats that the quadratic model at the mode still expected to gain.
+        num_iterations: Gauss-Newton steps to the mode.
+        wall_time: duration of the whole fit, in seconds.
+        log_evidence: log p(activity | model) in nats, or None where it cannot be trusted.
+        evidence_note: how the evidence was computed, or why there is none.
+        mode_objectives: objective of every distinct mode that restarts found, best first.
+        mode_log_evidences: log evidence of each of them (NaN where refused).
+        mode_counts: number of starts that ended in each of them.
+        elbo: (step,) evidence lower bound along a variational fit, in nats, else empty.
+        diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.
+    """
+
+    objective: float
+    gradient_norm: float
+    decrement: float
+    num_iterations: int
+    wall_time: float
+    log_evidence: float | None
+    evidence_note: str
+    mode_objectives: tuple[float, ...] = ()
+    mode_log_evidences: tuple[float, ...] = ()
+    mode_counts: tuple[int, ...] = ()
+    elbo: np.ndarray = field(default_factory=lambda: np.empty(0))
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The posterior of a low-rank network given a recording.
+
+    Everything that it gives out is a function of W (and of the other parameters), never of the gauge: M and K are
+    always in the canonical gauge, where their whitened columns are the singular vectors of W.
+
+    Attributes:
+        model: the model, with its unit settled by the recording.
+        recording: what was fitted.
+        method: name of the fitting method.
+        seed: seed of the fit.
+        status: "converged", or what to beware of.
+        statistics: how the fit went.
+        mode_coordinates: (coordinate,) whitened posterior mode in the canonical gauge.
+        distribution: the posterior in whitened coordinates.
+    """
+
+    model: LowRankModel
+    recording: Recording
+    method: str
+    seed: int
+    status: str
+    statistics: FitStatistics
+    mode_coordinates: np.ndarray
+    distribution: ParameterDistribution
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mode_coordinates", read_only(self.mode_coordinates))
+
+    @cached_property
+    def space(self) -> ParameterSpace:
+        """Names, shapes and priors of the parameters."""
+        return self.model.space_for(self.recording)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """What the data say along every direction of the parameters."""
+        return horizontal_spectrum(self.space, self.mode_coordinates, self.distribution)
+
+    @property
+    def mode(self) -> dict[str, np.ndarray]:
+        """The most probable parameters by name: M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,),
+        time_constant () in seconds, and initial_kappa (trial, rank) where the initial state is free. Read-only."""
+        return dict(self._mode)
+
+    @cached_property
+    def _mode(self) -> dict[str, np.ndarray]:
+        return {name: read_only(value) for name, value in self.named(self.mode_coordinates).items()}
+
+    def sample_parameters(self, num_draws: int, *, seed: int) -> dict[str, np.ndarray]:
+        """Draws of all parameters, as `mode` with a leading draw axis.
+
+        Raises:
+            ValueError: if num_draws is not a positive integer, or exceeds the draws of a sampled posterior.
+        """
+        return self.named(self.distribution.sample(num_draws, seed=seed))
+
+    def named(self, z: np.ndarray) -> dict[str, np.ndarray]:
+        """Parameters by name, in the canonical gauge, from whitened coordinates (..., coordinate) in any gauge."""
+        in_gauge = self.space.with_factors(z, *canonical(*self.space.factors(z)))
+        return self.model.named(self.space.unwhiten(in_gauge), self.recording.dt)
+
+    def sample_connectivity(self, num_draws: int, *, seed: int) -> LowRankConnectivity:
+        """Draws of W as low-rank operators; the draws of `sample_parameters` with the same seed.
+
+        Raises:
+            ValueError: as `sample_parameters`.
+        """
+        draws = self.sample_parameters(num_draws, seed=seed)
+        return LowRankConnectivity(draws["M"], draws["K"], self.model.background)
+
+    @property
+    def mode_connectivity(self) -> LowRankConnectivity:
+        """W at the mode, as a batch of one draw."""
+        return LowRankConnectivity(self.mode["M"][None], self.mode["K"][None], self.model.background)
+
+    def connectivity_mean(self) -> np.ndarray:
+        """Posterior mean of every synapse, (post, pre), without drawing from a Normal posterior."""
+        return self._moments[0]
+
+    def connectivity_sd(self) -> np.ndarray:
+        """Posterior standard deviation of every synapse, (post, pre), without drawing from a Normal posterior."""
+        return self._moments[1]
+
+    @cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        num_neurons = self.recording.num_neurons
+        require_memory(
+            3 * num_neurons**2 * (1 + self.model.rank**2), "connectivity", MAX_GIGABYTES,
+            "use sample_connectivity and look at entries or blocks",
+        )
+        if isinstance(self.distribution, NormalDistribution):
+            mean, variance = self._normal_moments(self.distribution)
+        else:
+            draws = self.space.unwhiten(self.distribution.draws.reshape(-1, self.space.size))
+            products = (M @ K.T / num_neurons for M, K in zip(draws["M"], draws["K"], strict=True))
+            mean, square = np.zeros((num_neurons, num_neurons)), np.zeros((num_neurons, num_neurons))
+            for count, W in enumerate(products, start=1):
+                change = W - mean
+                mean += change / count
+                square += change * (W - mean)
+            variance = square / (len(draws["M"]) - 1)
+        if self.model.background is not None:
+            mean = mean + self.model.background.to_dense()
+        return read_only(mean), read_only(np.sqrt(variance))
+
+    def _normal_moments(self, normal: NormalDistribution) -> tuple[np.ndarray, np.ndarray]:
+        """Exact mean and variance of M_i . K_j / N for jointly Normal factors (Isserlis' theorem).
+
+        With covariances S between the rank entries of M_i and K_j,
+        mean = M_i . K_j + tr S_MK,
+        variance = K_j' S_MM K_j + M_i' S_KK M_i + 2 K_j' S_MK M_i + tr(S_MM S_KK) + tr(S_MK S_MK).
+        """
+        space, rank = self.space, self.model.rank
+        num_neurons = self.recording.num_neurons
+        location = space.unwhiten(normal.location)
+        M, K = location["M"], location["K"]
+        root = normal.scale * space.standard_deviations[:, None]
+        root_M, root_K = (root[space.slices[name]].reshape(num_neurons, rank, -1) for name in ("M", "K"))
+        S_MM = np.einsum("nrq,nsq->nrs", root_M, root_M, optimize=True)
+        S_KK = np.einsum("nrq,nsq->nrs", root_K, root_K, optimize=True)
+        S_MK = (root_M.reshape(num_neurons * rank, -1) @ root_K.reshape(num_neurons * rank, -1).T).reshape(
+            num_neurons, rank, num_neurons, rank
+        )
+        mean = M @ K.T + np.einsum("irjr->ij", S_MK)
+        variance = (
+            np.einsum("irs,jr,js->ij", S_MM, K, K, optimize=True)
+            + np.einsum("jrs,ir,is->ij", S_KK, M, M, optimize=True)
+            + 2.0 * np.einsum("jr,irjs,is->ij", K, S_MK, M, optimize=True)
+            + np.einsum("irs,jrs->ij", S_MM, S_KK, optimize=True)
+            + np.einsum("irjs,isjr->ij", S_MK, S_MK, optimize=True)
+        )
+        return mean / num_neurons, variance / num_neurons**2
+
+    def connectivity_interval(
+        self, probability: float = 0.9, *, num_draws: int = 400, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Central credible interval of every synapse from draws, (lower, upper), each (post, pre).
+
+        Raises:
+            ValueError: if probability is not between 0 and 1, or the draws would not fit into memory.
+        """
+        tail = 0.5 * (1.0 - require_probability(probability, "probability"))
+        dense = self.sample_connectivity(num_draws, seed=seed).to_dense(MAX_GIGABYTES)
+        lower, upper = np.quantile(dense, [tail, 1.0 - tail], axis=0)
+        return lower, upper
+
+    def eigenvalues(self, num_draws: int = 400, *, seed: int) -> np.ndarray:
+        """Posterior draws of the eigenvalues of W, (draw, eigenvalue) complex, by decreasing magnitude."""
+        return self.sample_connectivity(num_draws, seed=seed).eigenvalues()
+
+    def effective_rank(self, num_draws: int = 400, *, seed: int) -> np.ndarray:
+        """Posterior draws (draw,) of the effective rank of W; see `LowRankConnectivity.effective_rank`."""
+        return self.sample_connectivity(num_draws, seed=seed).effective_rank()
+
+    def predict_rates(
+        self, inputs: Any = None, *, stimulation: Any = None, num_draws: int = 100, seed: int
+    ) -> np.ndarray:
+        """Posterior draws of the noise-free rates (draw, trial, time, neuron).
+
+        Args:
+            inputs: (trial, time, input) inputs of new trials, in the units of the recording's; None repeats the
+                recording's own trials.
+            stimulation: (trial, time, neuron) known drive in units of current, or None. With `inputs=None` the
+                recording's own stimulation is kept where this is None.
+            num_draws: number of draws.
+            seed: seed of the draws.
+
+        With a free initial state, new trials (those of given inputs) start from the mean of the fitted trials' initial
+        latents.
+
+        Raises:
+            ValueError: if a shape does not fit, or the result would exceed 4 GB.
+        """
+        require_integer(num_draws, "num_draws", minimum=1)
+        return self._predict(self.sample_parameters(num_draws, seed=seed), inputs, stimulation)
+
+    def mode_rates(self, inputs: Any = None, *, stimulation: Any = None) -> np.ndarray:
+        """Noise-free rates (trial, time, neuron) at the mode; arguments as in `predict_rates`."""
+        return self._predict({name: value[None] for name, value in self.mode.items()}, inputs, stimulation)[0]
+
+    def _predict(self, draws: dict[str, np.ndarray], inputs: Any, stimulation: Any) -> np.ndarray:
+        trials = self.trials_like(inputs, stimulation)
+        if inputs is not None and "initial_kappa" in draws:
+            draws["initial_kappa"] = draws["initial_kappa"].mean(axis=1, keepdims=True)
+        num_entries = len(draws["b"]) * trials.activity.size
+        require_memory(num_entries, "num_draws", MAX_GIGABYTES, "ask for fewer draws or trials at a time")
+        return simulate_draws(self.model, draws, trials, quantity="rate")
+
+    def trials_like(self, inputs: Any = None, stimulation: Any = None) -> Recording:
+        """A recording that carries these inputs and stimulation, to simulate trials of (its activity is zero).
+
+        Raises:
+            ValueError: if a shape does not fit the recording.
+        """
+        recording = self.recording
+        if inputs is None:
+            inputs = recording.inputs
+            stimulation = recording.stimulation if stimulation is None else stimulation
+        array = as_array(inputs, "inputs", ("trial", "time", "input"), may_be_empty=("input",))
+        require_shape(array, "inputs", {"trial": None, "time": None, "input": recording.num_inputs})
+        shape = {"trial": array.shape[0], "time": array.shape[1], "neuron": recording.num_neurons}
+        if stimulation is not None:
+            stimulation = as_array(stimulation, "stimulation", tuple(shape))
+            require_shape(stimulation, "stimulation", shape)
+        return Recording(np.zeros(tuple(shape.values())), recording.dt, inputs=array, stimulation=stimulation)
+
+    def to_arviz(self, num_draws: int | None = None, *, seed: int, connectivity: bool = True) -> DataTree:
+        """The posterior as an ArviZ `DataTree`; see `lrposterior.arviz_bridge.to_arviz`."""
+        from lrposterior.arviz_bridge import to_arviz
+
+        return to_arviz(self, num_draws, seed=seed, connectivity=connectivity)
+
+    def save(self, path: str | Path) -> None:
+        """Write the posterior to a NetCDF file (``.nc``), all or nothing; see `lrposterior.storage`."""
+        from lrposterior.storage import save_posterior
+
+        save_posterior(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> Posterior:
+        """Read a posterior that `save` wrote; another name of `load_posterior`."""
+        from lrposterior.storage import load_posterior
+
+        return load_posterior(path)
+
+    def __repr__(self) -> str:
+        recording, statistics = self.recording, self.statistics
+        evidence = "none" if statistics.log_evidence is None else f"{statistics.log_evidence:.1f} nats"
+        return (
+            f"Posterior({self.method}, {self.status}: rank {self.model.rank}, {recording.num_neurons} neurons, "
+            f"{recording.num_trials} trials x {recording.num_bins} bins, log evidence {evidence})"
+        )

@@ -1,0 +1,73 @@
+"""Prior distributions of the parameters, and what they mean for W."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from lrposterior.checks import require_positive
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Standard deviations of the independent, zero-mean Normal priors.
+
+    W = M K^T / N maps a rate pattern of norm |r| to a current pattern whose norm is about M * K * |r|: both factors of
+    order one make W of order one at any number of neurons. The defaults let the largest singular value of W be about
+    2.5 before any data: more than the 1 that a network needs to sustain activity on its own, and what task-trained
+    low-rank networks have (entries of M near 1, of K between 1.4 and 2.7). Only the product of the scales of M and K
+    matters, because (M A, K A^-T) is the same W.
+
+    B, b, the initial latents and the noise are measured in the unit of the currents. `unit=None` takes it from the
+    recording when a model is fitted: 1 for tanh, else the root mean square of the activity.
+
+    Args:
+        M: of the left factors (neuron, rank).
+        K: of the right factors (neuron, rank).
+        B: of the input weights (neuron, input), in units of current per unit of input.
+        b: of the biases (neuron,), in units of current.
+        initial_kappa: of the initial latents (trial, rank), in units of current.
+        noise_scale: median of the noise standard deviation (neuron,), in units of activity.
+        noise_spread: standard deviation of its natural logarithm, which is Normal.
+        unit: size of one unit of current, or None.
+
+    Raises:
+        ValueError: if a scale is not a positive number.
+    """
+
+    M: float = 1.0
+    K: float = 2.5
+    B: float = 1.0
+    b: float = 1.0
+    initial_kappa: float = 1.0
+    noise_scale: float = 0.3
+    noise_spread: float = 1.5
+    unit: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                object.__setattr__(self, field.name, require_positive(value, f"priors.{field.name}"))
+
+
+@dataclass(frozen=True)
+class TimeConstantPrior:
+    """A prior on the time constant that keeps it above the bin width.
+
+        tau = dt + (median - dt) * exp(spread * z),     z ~ Normal(0, 1)
+
+    Args:
+        median: prior median, in seconds; must exceed the bin width of the recording.
+        spread: standard deviation of log(tau - dt).
+
+    Raises:
+        ValueError: if median or spread is not a positive number.
+    """
+
+    median: float
+    spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("median", "spread"):
+            object.__setattr__(self, name, require_positive(getattr(self, name), name))

@@ -1,0 +1,118 @@
+"""Recordings of networks whose connectivity is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lrposterior.checks import argument_error, as_array, require_finite, require_integer, require_positive, require_shape
+from lrposterior.model import LowRankModel
+from lrposterior.recording import Recording
+from lrposterior.rollouts import simulate_draws
+
+INPUT_TIMESCALE_BINS = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """A simulated recording and the truth behind it.
+
+    Attributes:
+        recording: what an experimenter would see.
+        parameters: the true parameters by name, as in `Posterior.mode`.
+        rates: (trial, time, neuron) rates without observation noise.
+    """
+
+    recording: Recording
+    parameters: dict[str, np.ndarray]
+    rates: np.ndarray
+
+    @property
+    def connectivity(self) -> np.ndarray:
+        """The low-rank part of the true connectivity, M K^T / N, (post, pre)."""
+        return self.parameters["M"] @ self.parameters["K"].T / len(self.parameters["M"])
+
+
+def simulate_recording(
+    model: LowRankModel,
+    *,
+    num_neurons: int | None = None,
+    num_trials: int = 20,
+    num_bins: int = 70,
+    dt: float = 0.02,
+    num_inputs: int = 2,
+    inputs: Any = None,
+    M: Any = None,
+    K: Any = None,
+    noise_scale: float | None = None,
+    seed: int,
+) -> Simulation:
+    """Draw a network from the prior (or take its M and K), run it and record it.
+
+    Args:
+        model: the model; its priors give everything that is not passed.
+        num_neurons: number of neurons; needed where neither M nor K is given.
+        num_trials, num_bins: size of the recording, where `inputs` does not give it.
+        dt: bin width in seconds.
+        num_inputs: number of inputs. By default they are independent smooth noise of variance one with a correlation
+            time of 10 bins, different in every trial, so that they drive the network through its state space.
+        inputs: (trial, time, input) inputs in place of these.
+        M, K: (neuron, rank) factors of the connectivity.
+        noise_scale: standard deviation of the observation noise of all neurons; by default drawn from its prior.
+        seed: seed of everything random.
+
+    Returns:
+        The recording and its truth.
+
+    Raises:
+        ValueError: if an argument is out of its range, shapes do not fit, or the network diverges.
+    """
+    dt = require_positive(dt, "dt", "s")
+    given = {
+        name: _factor(value, name, model.rank) for name, value in (("M", M), ("K", K)) if value is not None
+    }
+    sizes = {len(value) for value in given.values()} | ({num_neurons} if num_neurons is not None else set())
+    if len(sizes) != 1:
+        raise argument_error(
+            "num_neurons", "one number of neurons", f"{sorted(sizes) or 'none'}", "pass num_neurons, or M and K that agree"
+        )
+    size = require_integer(sizes.pop(), "num_neurons", minimum=1)
+    random = np.random.default_rng(seed)
+    if inputs is None:
+        shape = tuple(
+            require_integer(value, name, minimum=minimum)
+            for value, name, minimum in (
+                (num_trials, "num_trials", 1), (num_bins, "num_bins", 2), (num_inputs, "num_inputs", 0),
+            )
+        )
+        inputs = _smooth_noise(shape, random)
+    inputs = as_array(inputs, "inputs", ("trial", "time", "input"), may_be_empty=("input",))
+    trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs)
+    unit = 1.0 if model.priors.unit is None else model.priors.unit
+    settled = dataclasses.replace(model, priors=dataclasses.replace(model.priors, unit=unit)).for_recording(trials)
+    space = settled.space_for(trials)
+    parameters = settled.named(space.unwhiten(random.standard_normal(space.size)), dt) | given
+    if noise_scale is not None:
+        parameters["noise_scale"] = np.full(size, require_positive(noise_scale, "noise_scale"))
+    recording = settled.simulate(parameters, trials, seed=int(random.integers(2**32)))
+    rates = simulate_draws(settled, {name: value[None] for name, value in parameters.items()}, trials, quantity="rate")
+    return Simulation(recording, parameters, rates[0])
+
+
+def _factor(value: Any, name: str, rank: int) -> np.ndarray:
+    array = as_array(value, name, ("neuron", "rank"))
+    require_shape(array, name, {"neuron": None, "rank": rank})
+    require_finite(array, name)
+    return np.asarray(array, dtype=np.float64)
+
+
+def _smooth_noise(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    """Stationary first-order autoregressive noise of variance one along the time axis."""
+    persistence = np.exp(-1.0 / INPUT_TIMESCALE_BINS)
+    noise = random.standard_normal(shape)
+    for time in range(1, shape[1]):
+        noise[:, time] = persistence * noise[:, time - 1] + np.sqrt(1.0 - persistence**2) * noise[:, time]
+    return noise

@@ -1,0 +1,114 @@
+"""How much the data say along every direction of the parameters, with the gauge taken out.
+
+Both degeneracy and the perturbation ranking rest on this one decomposition. Prior and posterior covariance are compared
+on the horizontal space at the mode (whitened coordinates without the noise), where the prior covariance is the identity:
+
+    Sigma v = v / (1 + lambda),       so that   F v = lambda v   for a Laplace posterior with information F.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrposterior.distribution import NormalDistribution, ParameterDistribution, SampleDistribution
+from lrposterior.gauge import horizontal_coordinates, vertical_basis
+from lrposterior.parameters import ParameterSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Directions of the parameters by what the data say about them.
+
+    Attributes:
+        information: (direction,) lambda, decreasing: prior over posterior variance, minus 1. From sampled draws it can
+            be slightly negative.
+        directions: (dynamics coordinate, direction) orthonormal horizontal directions v in whitened coordinates.
+        vertical: (dynamics coordinate, rank²) orthonormal gauge directions.
+    """
+
+    information: np.ndarray
+    directions: np.ndarray
+    vertical: np.ndarray
+
+    @property
+    def posterior_variance(self) -> np.ndarray:
+        """(direction,) 1 / (1 + lambda), where the prior variance is 1."""
+        return 1.0 / (1.0 + self.information)
+
+    @property
+    def removed_variance(self) -> np.ndarray:
+        """(direction,) lambda / (1 + lambda), the share of the prior variance that the data remove."""
+        return self.information * self.posterior_variance
+
+
+def horizontal_spectrum(space: ParameterSpace, mode: np.ndarray, distribution: ParameterDistribution) -> Spectrum:
+    """Decompose the posterior covariance on the horizontal space at the mode.
+
+    Args:
+        space: the parameters.
+        mode: (coordinate,) whitened mode in the canonical gauge.
+        distribution: the posterior, in any gauge. What counts are the changes of W that it allows, mapped to the
+            horizontal coordinates at the mode: for a Normal distribution to first order around its location; for draws
+            of a Markov chain, each of which may lie in a gauge of its own, the W of every draw.
+
+    Raises:
+        ValueError: if a sampled posterior has too few draws for its dimension.
+    """
+    num_dynamics, stop = space.num_dynamics, space.right_stop
+    moved = vertical_basis(*space.factors(mode))
+    vertical = np.concatenate([moved, np.zeros((num_dynamics - stop, moved.shape[1]))])
+    basis = _complement(vertical)
+    if isinstance(distribution, NormalDistribution):
+        root = basis.T @ _horizontal_scale(space, mode, distribution)
+        covariance = root @ root.T
+    else:
+        covariance = np.cov(_horizontal_draws(space, mode, distribution) @ basis, rowvar=False)
+    return _spectrum(covariance, basis, vertical)
+
+
+def connectivity_spectrum(space: ParameterSpace, mode: np.ndarray, spectrum: Spectrum) -> Spectrum:
+    """The same for W alone: prior against posterior variance of the coordinates of M and K, all others integrated out.
+
+    Returns:
+        A spectrum over the coordinates of M and K, which are the first of z.
+    """
+    left, right = space.factors(mode)
+    vertical = vertical_basis(left, right[: len(left)])
+    basis = _complement(vertical)
+    root = basis.T @ (spectrum.directions[: len(basis)] * np.sqrt(spectrum.posterior_variance))
+    return _spectrum(root @ root.T, basis, vertical)
+
+
+def _complement(vertical: np.ndarray) -> np.ndarray:
+    complete, _ = np.linalg.qr(vertical, mode="complete")
+    return complete[:, vertical.shape[1] :]
+
+
+def _spectrum(covariance: np.ndarray, basis: np.ndarray, vertical: np.ndarray) -> Spectrum:
+    variance, rotation = np.linalg.eigh(covariance)
+    return Spectrum(1.0 / variance - 1.0, basis @ rotation, vertical)
+
+
+def _horizontal_scale(space: ParameterSpace, mode: np.ndarray, normal: NormalDistribution) -> np.ndarray:
+    """(dynamics coordinate, column) square root of the covariance, the gauge of the location taken out."""
+    left, right = space.factors(normal.location)
+    columns = normal.scale.T
+    left_change, right_change = space.factors(columns)
+    factors = space.factors(mode)
+    moved = horizontal_coordinates(*factors, left_change, right) + horizontal_coordinates(*factors, left, right_change)
+    return np.concatenate([moved, columns[:, space.right_stop : space.num_dynamics]], axis=1).T
+
+
+def _horizontal_draws(space: ParameterSpace, mode: np.ndarray, distribution: SampleDistribution) -> np.ndarray:
+    """(draw, dynamics coordinate) up to a constant."""
+    draws = distribution.draws.reshape(-1, space.size)
+    num_horizontal = space.num_dynamics - space["M"].shape[1] ** 2
+    if len(draws) < 2 * num_horizontal:
+        raise ValueError(
+            f"posterior: expected at least {2 * num_horizontal} draws, twice the number of directions, got {len(draws)}; "
+            "fit again with more draws, or use method='laplace', which needs none"
+        )
+    moved = horizontal_coordinates(*space.factors(mode), *space.factors(draws))
+    return np.concatenate([moved, draws[:, space.right_stop : space.num_dynamics]], axis=1)

@@ -1,0 +1,133 @@
+"""The information matrix: structured against automatic differentiation against finite differences, and its null space."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+
+import lrposterior as lrp
+from lrposterior.curvature import information
+from lrposterior.curvature.automatic import automatic_information
+from lrposterior.curvature.structured import structured_information
+from lrposterior.gauge import vertical_basis
+from lrposterior.inference.problem import Problem
+
+NONLINEARITIES = ("tanh", "relu", "softplus", "linear")
+OBSERVATIONS = ("rate", "current")
+INITIAL_STATES = ("zero", "free")
+TIME_CONSTANTS = (0.1, lrp.TimeConstantPrior(0.1))
+
+
+def problem_of(model, *, num_trials=3, num_bins=9, num_neurons=6, num_inputs=2, stimulation=True, seed=0):
+    """A problem on arbitrary data with gaps: the information does not depend on the activity."""
+    random = np.random.default_rng(seed)
+    shape = (num_trials, num_bins, num_neurons)
+    recording = lrp.Recording(
+        random.standard_normal(shape),
+        0.02,
+        inputs=random.standard_normal((num_trials, num_bins, num_inputs)),
+        stimulation=random.standard_normal(shape) if stimulation else None,
+        mask=random.random(shape) < 0.8,
+    )
+    return Problem.of(model, recording)
+
+
+@pytest.mark.parametrize("time_constant", TIME_CONSTANTS, ids=["fixed", "inferred"])
+@pytest.mark.parametrize("initial_state", INITIAL_STATES)
+@pytest.mark.parametrize("of", OBSERVATIONS)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_structured_information_equals_automatic_differentiation(nonlinearity, of, initial_state, time_constant):
+    model = lrp.LowRankModel(2, time_constant, nonlinearity, lrp.GaussianObservation(of), initial_state=initial_state)
+    problem = problem_of(model)
+    z = jnp.asarray(np.random.default_rng(1).standard_normal(problem.space.size))
+    structured = structured_information(problem.model, problem.space, z, problem.data)
+    automatic = automatic_information(problem.model, problem.space, z, problem.data)
+    np.testing.assert_allclose(structured, automatic, rtol=0, atol=1e-10 * float(jnp.abs(automatic).max()))
+
+
+@pytest.mark.parametrize(("num_inputs", "stimulation"), [(0, False), (1, False), (0, True)])
+def test_structured_information_without_inputs_or_stimulation(num_inputs, stimulation):
+    model = lrp.LowRankModel(3, lrp.TimeConstantPrior(0.1), initial_state="free")
+    problem = problem_of(model, num_inputs=num_inputs, stimulation=stimulation)
+    z = jnp.asarray(np.random.default_rng(1).standard_normal(problem.space.size))
+    structured = structured_information(problem.model, problem.space, z, problem.data)
+    automatic = automatic_information(problem.model, problem.space, z, problem.data)
+    np.testing.assert_allclose(structured, automatic, rtol=0, atol=1e-10 * float(jnp.abs(automatic).max()))
+
+
+def background(kind, num_neurons=6):
+    W0 = 0.3 * np.random.default_rng(5).standard_normal((num_neurons, num_neurons))
+    if kind == "none":
+        return None
+    return lrp.FixedBackground(W0 if kind == "dense" else scipy.sparse.csr_array(np.where(np.abs(W0) > 0.2, W0, 0.0)))
+
+
+@pytest.mark.parametrize("kind", ["none", "dense", "sparse"])
+def test_information_is_the_weighted_square_of_a_finite_difference_jacobian(kind):
+    problem = problem_of(lrp.LowRankModel(2, background=background(kind)))
+    z = np.random.default_rng(1).standard_normal(problem.space.size)
+    num_dynamics, step = problem.space.num_dynamics, 1e-5
+    rates, mask = lambda point: np.tanh(problem.currents(point)), problem.recording.mask
+    jacobian = np.stack(
+        [
+            (rates(z + step * axis) - rates(z - step * axis)) / (2.0 * step)
+            for axis in np.eye(problem.space.size)[:num_dynamics]
+        ],
+        axis=-1,
+    )
+    weight = mask / np.exp(2.0 * np.asarray(problem.space.unwhiten(z)["log_noise_scale"]))
+    expected = np.einsum("btnp,btn,btnq->pq", jacobian, weight, jacobian)
+    np.testing.assert_allclose(problem.information(z), expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+
+
+def test_dense_and_sparse_backgrounds_agree():
+    sparse = background("sparse")
+    problems = [
+        problem_of(lrp.LowRankModel(2, background=one)) for one in (sparse, lrp.FixedBackground(sparse.to_dense()))
+    ]
+    z = np.random.default_rng(1).standard_normal(problems[0].space.size)
+    np.testing.assert_allclose(problems[0].currents(z), problems[1].currents(z), rtol=1e-12)
+    np.testing.assert_allclose(problems[0].information(z), problems[1].information(z), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["none", "dense"])
+@pytest.mark.parametrize("initial_state", INITIAL_STATES)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_exactly_rank_squared_directions_carry_no_information_on_the_gauge(rank, initial_state, kind):
+    """With enough data every other direction of W is seen; along the gauge the curvature vanishes exactly."""
+    model = lrp.LowRankModel(rank, background=background(kind), initial_state=initial_state)
+    problem = problem_of(model, num_trials=12, num_bins=25, stimulation=True)
+    z = np.random.default_rng(2).standard_normal(problem.space.size)
+    F = problem.information(z)
+    values = np.linalg.eigvalsh(F)
+    assert np.sum(values < 1e-11 * values[-1]) == rank**2
+    vertical = vertical_basis(*problem.space.factors(z))
+    assert vertical.shape[1] == rank**2
+    assert np.abs(F[:, : len(vertical)] @ vertical).max() < 1e-11 * values[-1]
+
+
+def test_information_of_masked_entries_is_absent():
+    problem = problem_of(lrp.LowRankModel(2))
+    z = np.random.default_rng(1).standard_normal(problem.space.size)
+    recording = problem.recording
+    changed = np.where(recording.mask, recording.activity, 1e6)
+    moved = Problem.of(problem.model, dataclasses.replace(recording, activity=changed))
+    np.testing.assert_array_equal(problem.information(z), moved.information(z))
+    assert problem.negative_log_density(z) == moved.negative_log_density(z)
+
+
+def test_gradient_is_the_slope_of_the_objective():
+    problem = problem_of(lrp.LowRankModel(2, lrp.TimeConstantPrior(0.1), initial_state="free"))
+    random = np.random.default_rng(3)
+    z, direction = 0.5 * random.standard_normal((2, problem.space.size))
+    step = 1e-5
+    slope = problem.negative_log_density(z + step * direction) - problem.negative_log_density(z - step * direction)
+    assert problem.gradient(z) @ direction == pytest.approx(slope / (2.0 * step), rel=1e-7)
+
+
+def test_pure_functions_need_no_promotion(strict_jax):
+    problem = problem_of(lrp.LowRankModel(2, lrp.TimeConstantPrior(0.1), initial_state="free"))
+    z = jnp.asarray(np.random.default_rng(1).standard_normal(problem.space.size))
+    assert np.all(np.isfinite(information(problem.model, problem.space, z, problem.data)))

@@ -1,0 +1,226 @@
+"""The model: dynamics, priors, log density and simulation against plain NumPy."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.stats
+
+import lrposterior as lrp
+
+
+def plain_currents(parameters, recording, tau, phi, initial, W0=0.0):
+    """The equations of the model, written out."""
+    M, K, B, b = (np.asarray(parameters[name]) for name in ("M", "K", "B", "b"))
+    num_neurons, a = len(M), recording.dt / tau
+    stimulation = np.zeros_like(recording.activity) if recording.stimulation is None else recording.stimulation
+    x = np.zeros(recording.activity.shape)
+    x[:, 0] = initial
+    for t in range(recording.num_bins - 1):
+        W = M @ K.T / num_neurons + W0
+        drive = phi(x[:, t]) @ W.T + recording.inputs[:, t] @ B.T + b + stimulation[:, t]
+        x[:, t + 1] = (1.0 - a) * x[:, t] + a * drive
+    return x
+
+
+PHI = {
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0.0),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "linear": lambda x: x,
+}
+
+
+def recording_with_stimulation(num_neurons=5, seed=0):
+    random = np.random.default_rng(seed)
+    shape = (3, 12, num_neurons)
+    return lrp.Recording(
+        random.standard_normal(shape),
+        0.02,
+        inputs=random.standard_normal((3, 12, 2)),
+        stimulation=random.standard_normal(shape),
+        mask=random.random(shape) < 0.9,
+    )
+
+
+def draw_parameters(model, recording, seed=1):
+    settled = model.for_recording(recording)
+    space = settled.space_for(recording)
+    z = np.random.default_rng(seed).standard_normal(space.size)
+    return settled, space, z, settled.named(space.unwhiten(z), recording.dt)
+
+
+@pytest.mark.parametrize("background", [None, "dense", "sparse"])
+@pytest.mark.parametrize("initial_state", ["zero", "free"])
+@pytest.mark.parametrize("nonlinearity", PHI)
+def test_log_density_is_that_of_the_equations(nonlinearity, initial_state, background):
+    recording = recording_with_stimulation()
+    W0 = 0.2 * np.random.default_rng(3).standard_normal((5, 5))
+    known = {"dense": W0, "sparse": scipy.sparse.csr_array(W0)}.get(background)
+    model = lrp.LowRankModel(
+        2,
+        lrp.TimeConstantPrior(0.1),
+        nonlinearity,
+        background=None if known is None else lrp.FixedBackground(known),
+        initial_state=initial_state,
+    )
+    settled, space, z, named = draw_parameters(model, recording)
+    initial = named["initial_kappa"] @ named["M"].T + named["b"] if initial_state == "free" else 0.0
+    x = plain_currents(
+        named, recording, named["time_constant"], PHI[nonlinearity], initial, 0.0 if known is None else W0
+    )
+    log_likelihood = scipy.stats.norm.logpdf(recording.activity, PHI[nonlinearity](x), named["noise_scale"])
+    expected = log_likelihood[recording.mask].sum()
+    log_prior = sum(
+        scipy.stats.norm.logpdf(np.asarray(space.unwhiten(z)[block.name]), block.mean, block.standard_deviation).sum()
+        for block in space.blocks
+    )
+    arguments = (settled, space.unwhiten(z), settled.data(recording))
+    assert float(lrp.log_likelihood(*arguments)) == pytest.approx(expected, rel=1e-11)
+    joint = lrp.log_density(settled, space, space.unwhiten(z), settled.data(recording))
+    assert float(joint) == pytest.approx(expected + log_prior, rel=1e-11)
+
+
+def test_whitening_is_inverted_and_named_parameters_return():
+    recording = recording_with_stimulation()
+    model = lrp.LowRankModel(2, lrp.TimeConstantPrior(0.1), initial_state="free")
+    settled, space, z, named = draw_parameters(model, recording)
+    np.testing.assert_allclose(space.whiten(settled.coordinates(named, recording.dt)), z, rtol=1e-12, atol=1e-12)
+
+
+def test_time_constant_is_never_below_the_bin_width():
+    recording = recording_with_stimulation()
+    settled, space, z, _ = draw_parameters(lrp.LowRankModel(1, lrp.TimeConstantPrior(0.03, spread=3.0)), recording)
+    draws = np.random.default_rng(0).standard_normal((500, space.size)) * 10.0
+    assert np.all(settled.named(space.unwhiten(draws), recording.dt)["time_constant"] >= recording.dt)
+
+
+def test_median_of_the_time_constant_prior():
+    recording = recording_with_stimulation()
+    settled, space, z, _ = draw_parameters(lrp.LowRankModel(1, lrp.TimeConstantPrior(0.08)), recording)
+    assert settled.named(space.unwhiten(0.0 * z), recording.dt)["time_constant"] == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize("num_neurons", [30, 300])
+def test_prior_makes_w_of_order_one_at_any_number_of_neurons(num_neurons):
+    """The spectral norm of W is M * K, within the fluctuation of two random N x 1 factors."""
+    space = lrp.LowRankModel(1).parameter_space(num_trials=1, num_neurons=num_neurons, num_inputs=0, dt=0.02)
+    draws = space.unwhiten(np.random.default_rng(0).standard_normal((200, space.size)))
+    norms = lrp.LowRankConnectivity(draws["M"], draws["K"]).singular_values()[:, 0]
+    assert np.mean(norms) == pytest.approx(2.5, rel=0.05)
+
+
+def test_unit_is_the_scale_of_unbounded_activity_and_one_for_tanh():
+    recording = lrp.Recording(np.full((1, 4, 2), 20.0) + np.arange(8).reshape(1, 4, 2), 0.02)
+    root_mean_square = np.sqrt(np.mean(recording.activity**2))
+    assert lrp.LowRankModel(1, nonlinearity="relu").for_recording(recording).priors.unit == pytest.approx(root_mean_square)
+    assert lrp.LowRankModel(1).for_recording(recording).priors.unit == 1.0
+    chosen = lrp.LowRankModel(1, nonlinearity="relu", priors=lrp.Priors(unit=3.0)).for_recording(recording)
+    assert chosen.priors.unit == 3.0
+
+
+def test_simulated_noise_has_the_scale_asked_for_and_the_mean_is_the_network():
+    recording = lrp.Recording(np.zeros((40, 30, 4)), 0.02, inputs=np.random.default_rng(0).standard_normal((40, 30, 1)))
+    model = lrp.LowRankModel(1)
+    named = draw_parameters(model, recording)[3] | {"noise_scale": np.array([0.1, 0.2, 0.3, 0.4])}
+    simulated = model.simulate(named, recording, seed=4)
+    residual = simulated.activity - np.tanh(plain_currents(named, recording, 0.1, np.tanh, 0.0))
+    # 1,200 samples a neuron: four relative standard errors of a standard deviation are 8%.
+    np.testing.assert_allclose(residual.std(axis=(0, 1)), named["noise_scale"], rtol=0.08)
+    np.testing.assert_array_equal(simulated.activity, model.simulate(named, recording, seed=4).activity)
+    assert np.any(simulated.activity != model.simulate(named, recording, seed=5).activity)
+
+
+def test_simulate_recording_returns_the_truth_that_it_ran():
+    model = lrp.LowRankModel(2)
+    random = np.random.default_rng(0)
+    M, K = random.standard_normal((2, 9, 2))
+    simulation = lrp.simulate_recording(model, M=M, K=K, num_trials=3, num_bins=15, noise_scale=0.01, seed=2)
+    np.testing.assert_array_equal(simulation.parameters["M"], M)
+    np.testing.assert_allclose(simulation.connectivity, M @ K.T / 9)
+    x = plain_currents(simulation.parameters, simulation.recording, 0.1, np.tanh, 0.0)
+    np.testing.assert_allclose(simulation.rates, np.tanh(x), rtol=1e-10, atol=1e-12)
+    assert np.std(simulation.recording.activity - simulation.rates) == pytest.approx(0.01, rel=0.15)
+
+
+def test_default_inputs_have_unit_variance_and_a_correlation_time_of_ten_bins():
+    simulation = lrp.simulate_recording(
+        lrp.LowRankModel(1), num_neurons=2, num_trials=400, num_bins=40, num_inputs=1, seed=0
+    )
+    inputs = simulation.recording.inputs[..., 0]
+    assert np.var(inputs) == pytest.approx(1.0, abs=0.1)
+    assert np.mean(inputs[:, 10:] * inputs[:, :-10]) == pytest.approx(np.exp(-1.0), abs=0.08)
+
+
+BAD_MODELS = {
+    "rank: expected an integer": lambda: lrp.LowRankModel(0),
+    "rank: expected an integer >= 1, got 2.0": lambda: lrp.LowRankModel(2.0),
+    "nonlinearity: expected one of": lambda: lrp.LowRankModel(1, nonlinearity="tan"),
+    "initial_state: expected one of": lambda: lrp.LowRankModel(1, initial_state="fixed"),
+    "time_constant: expected one finite number > 0": lambda: lrp.LowRankModel(1, time_constant=0.0),
+    "time_constant: expected one finite number > 0, got 'slow'": lambda: lrp.LowRankModel(1, time_constant="slow"),
+    "median: expected one finite number > 0": lambda: lrp.TimeConstantPrior(-0.1),
+    "spread: expected one finite number > 0": lambda: lrp.TimeConstantPrior(0.1, spread=0.0),
+    r"priors\.K: expected one finite number > 0": lambda: lrp.Priors(K=-1.0),
+    r"priors\.noise_spread: expected": lambda: lrp.Priors(noise_spread=float("nan")),
+    "priors: expected Priors, got dict": lambda: lrp.LowRankModel(1, priors={"K": 1.0}),
+    "observation: expected GaussianObservation, got str": lambda: lrp.LowRankModel(1, observation="gaussian"),
+    "of: expected one of 'rate', 'current'": lambda: lrp.GaussianObservation(of="voltage"),
+    "background: expected FixedBackground or None, got ndarray": lambda: lrp.LowRankModel(1, background=np.eye(3)),
+    "W0: expected a square matrix": lambda: lrp.FixedBackground(np.ones((2, 3))),
+    "W0: expected finite numbers": lambda: lrp.FixedBackground(np.array([[np.nan]])),
+}
+
+
+@pytest.mark.parametrize("message", BAD_MODELS)
+def test_bad_models_are_refused(message):
+    with pytest.raises(ValueError, match=message):
+        BAD_MODELS[message]()
+
+
+def simulate_badly(**changes):
+    arguments = {"num_neurons": 5, "num_trials": 2, "num_bins": 10, "seed": 0} | changes
+    return lrp.simulate_recording(arguments.pop("model", lrp.LowRankModel(1)), **arguments)
+
+
+BAD_SIMULATIONS = {
+    "num_neurons: expected one number of neurons, got none": {"num_neurons": None},
+    r"num_neurons: expected one number of neurons, got \[4, 5\]": {"M": np.ones((4, 1))},
+    r"K: expected shape \(neuron=any, rank=1\)": {"K": np.ones((5, 2))},
+    "M: expected finite numbers": {"M": np.full((5, 1), np.nan)},
+    "dt: expected one finite number > 0": {"dt": 0.0},
+    "num_bins: expected an integer >= 2": {"num_bins": 1},
+    "num_trials: expected an integer >= 1": {"num_trials": 0},
+    "num_inputs: expected an integer >= 0": {"num_inputs": -1},
+    "noise_scale: expected one finite number > 0": {"noise_scale": -0.1},
+    "inputs: expected": {"inputs": np.zeros((2, 10))},
+    "time_constant: expected at least the bin width": {"dt": 0.2},
+    "parameters: expected a network whose activity stays finite": {
+        "model": lrp.LowRankModel(1, nonlinearity="linear"),
+        "M": np.full((5, 1), 1e3),
+        "K": np.full((5, 1), 1e3),
+        "num_bins": 400,
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("message", BAD_SIMULATIONS)
+def test_bad_simulations_are_refused(message):
+    with pytest.raises(ValueError, match=message):
+        simulate_badly(**BAD_SIMULATIONS[message])
+
+
+def test_simulate_names_the_parameter_that_is_missing_or_does_not_fit():
+    recording = recording_with_stimulation()
+    model = lrp.LowRankModel(2)
+    named = draw_parameters(model, recording)[3]
+    with pytest.raises(ValueError, match="parameters: expected the key 'noise_scale'"):
+        model.simulate({name: value for name, value in named.items() if name != "noise_scale"}, recording, seed=0)
+    with pytest.raises(ValueError, match=r"parameters\['B'\]: expected shape \(0=5, 1=2\)"):
+        model.simulate(named | {"B": np.zeros((5, 1))}, recording, seed=0)
+
+
+def test_background_of_another_size_is_refused():
+    model = lrp.LowRankModel(1, background=lrp.FixedBackground(np.zeros((4, 4))))
+    with pytest.raises(ValueError, match="background: expected W0 for the recording's 5 neurons, got one for 4"):
+        model.for_recording(recording_with_stimulation())
