@@ -1,0 +1,184 @@
+"""A start for the mode from the data: principal components, regression, and a conjugate ridge for K.
+
+1. The activity, through the inverse nonlinearity, minus the filtered inputs, gives the latents by its leading
+   principal components.
+2. A few sweeps of Gauss-Newton for the loadings of every neuron given the latents, and for the latents of every bin
+   given the loadings, undo the distortion of the inverse nonlinearity.
+3. Given latents and loadings, kappa is linear in K: kappa = K^T (filtered rates) / N. Ridge regression on the
+   *filtered* rates (differences of single bins are far noisier) gives K.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrposterior.background import recurrent_drive
+from lrposterior.inference.problem import FitError, Problem
+from lrposterior.network import NONLINEARITIES, low_pass
+from lrposterior.observations import GaussianObservation
+
+NUM_SWEEPS = 4
+SHRINKAGES = (1.0, 0.7, 0.4, 0.1)
+
+
+def initialise(problem: Problem) -> np.ndarray:
+    """A whitened start (coordinate,), with a finite objective.
+
+    Raises:
+        FitError: if the activity does not span as many dimensions as the rank asks for.
+    """
+    model, space, data = problem.model, problem.space, problem.data
+    recording, rank = problem.recording, model.rank
+    priors_of = {block.name: block.standard_deviation for block in space.blocks}
+    activity, mask = recording.activity, recording.mask
+    num_trials, num_bins, num_neurons = activity.shape
+    prior_mean = space.unwhiten(jnp.zeros(space.size))
+    a = float(data.dt / model.time_constant_of(prior_mean, data.dt))
+    free = model.initial_state == "free"
+
+    filtered_one = np.asarray(low_pass(jnp.ones((num_bins, 1)), a, jnp.full(1, 1.0 if free else 0.0)))
+    features = np.concatenate(
+        [_filter(recording.inputs, a), np.broadcast_to(filtered_one, (num_trials, num_bins, 1))], axis=2
+    )
+    first_current = _observed_current(problem)
+    known = np.zeros_like(activity)
+    if recording.stimulation is not None:
+        known = known + _filter(recording.stimulation, a)
+    if data.background is not None:
+        rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(first_current)))
+        drive = jax.vmap(jax.vmap(lambda rate: recurrent_drive(data.background, rate)))(jnp.asarray(rates))
+        known = known + _filter(np.asarray(drive), a)
+
+    flat_features, flat_known, flat_mask, flat_activity = (
+        array.reshape(num_trials * num_bins, -1) for array in (features, known, mask, activity)
+    )
+    recurrent = first_current.reshape(flat_known.shape) - flat_known
+    recurrent = recurrent - flat_features @ np.linalg.lstsq(flat_features, recurrent, rcond=None)[0]
+    kappa, M = _principal_latents(recurrent, rank, priors_of["M"])
+    loadings = np.concatenate([M, np.zeros((num_neurons, features.shape[2]))], axis=1)
+    loading_sd = np.concatenate(
+        [np.full(rank, priors_of["M"]), np.full(recording.num_inputs, priors_of["B"]), [priors_of["b"]]]
+    )
+    kappa_variance = np.maximum(np.var(kappa, axis=0), 1e-12)
+
+    observation, nonlinearity = model.observation, model.nonlinearity
+    for _ in range(NUM_SWEEPS):
+        latents = np.concatenate([kappa, flat_features], axis=1)
+        residual, slope, noise = _linearise(
+            observation, nonlinearity, flat_known + latents @ loadings.T, flat_activity, flat_mask
+        )
+        loadings = loadings + _loadings_step(latents, loadings, loading_sd, residual, slope, noise)
+        residual, slope, noise = _linearise(
+            observation, nonlinearity, flat_known + latents @ loadings.T, flat_activity, flat_mask
+        )
+        kappa = kappa + _latents_step(kappa, loadings[:, :rank], kappa_variance, residual, slope, noise)
+
+    latents = np.concatenate([kappa, flat_features], axis=1)
+    current = flat_known + latents @ loadings.T
+    residual, slope, noise = _linearise(observation, nonlinearity, current, flat_activity, flat_mask)
+    weights = slope**2 / noise
+    M = loadings[:, :rank]
+    precision = np.einsum("tn,nr,ns->trs", weights, M, M) + np.diag(1.0 / kappa_variance)
+    uncertainty = np.trace(np.linalg.inv(precision), axis1=1, axis2=2) / rank + 1e-3 * kappa_variance.mean()
+
+    rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(current))).reshape(activity.shape)
+    regressors = [_filter(rates, a).reshape(-1, num_neurons) / num_neurons, flat_features]
+    regressor_sd = [np.full(num_neurons, priors_of["K"]), np.full(flat_features.shape[1], 10.0 * np.sqrt(kappa_variance.mean()))]
+    if free:
+        decay = (1.0 - a) ** np.arange(num_bins)
+        regressors.append(np.kron(np.eye(num_trials), decay[:, None]))
+        regressor_sd.append(np.full(num_trials, priors_of["initial_kappa"]))
+    coefficients = _ridge(np.concatenate(regressors, axis=1), kappa, uncertainty, np.concatenate(regressor_sd))
+    K, from_features, initial_kappa = np.split(
+        coefficients, [num_neurons, num_neurons + flat_features.shape[1]], axis=0
+    )
+    loadings[:, rank:] += M @ from_features.T
+
+    parameters = {name: np.asarray(value) for name, value in prior_mean.items()}
+    parameters |= {
+        "M": M,
+        "B": loadings[:, rank:-1],
+        "b": loadings[:, -1],
+        "log_noise_scale": 0.5 * np.log(noise),
+    }
+    if free:
+        parameters["initial_kappa"] = initial_kappa
+    return _best_start(problem, [parameters | {"K": shrinkage * K} for shrinkage in SHRINKAGES])
+
+
+def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np.ndarray:
+    """The start with the lowest objective; K is shrunk because a network with noisy K may diverge."""
+    starts = [problem.best_noise(np.asarray(problem.space.whiten(candidate))) for candidate in candidates]
+    objectives = [problem.negative_log_density(start) for start in starts]
+    finite = [(objective, index) for index, objective in enumerate(objectives) if np.isfinite(objective)]
+    if not finite:
+        raise FitError(
+            "initialisation: no finite start was found, even without recurrence; "
+            "check the scale of the inputs and the stimulation, which alone make the network diverge"
+        )
+    return problem.canonical_gauge(starts[min(finite)[1]])
+
+
+def _filter(drive: np.ndarray, a: float) -> np.ndarray:
+    return np.asarray(jax.vmap(lambda one: low_pass(one, a, jnp.zeros_like(one[0])))(jnp.asarray(drive)))
+
+
+def _observed_current(problem: Problem) -> np.ndarray:
+    """Currents (trial, time, neuron) by the inverse nonlinearity; what is not observed gets its neuron's mean."""
+    activity, mask = problem.recording.activity, problem.recording.mask
+    current = activity
+    if problem.model.observation.of == "rate":
+        scale = float(np.sqrt(np.mean(activity[mask] ** 2)))
+        current = np.asarray(NONLINEARITIES[problem.model.nonlinearity].current(jnp.asarray(activity), scale))
+    count = np.maximum(mask.sum(axis=(0, 1)), 1)
+    mean = np.where(mask, current, 0.0).sum(axis=(0, 1)) / count
+    return np.where(mask, current, mean)
+
+
+def _principal_latents(recurrent: np.ndarray, rank: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Latents (sample, rank) and orthogonal left factors (neuron, rank) whose entries have size `scale`."""
+    support = min(recurrent.shape)
+    if rank <= support:
+        U, values, V = np.linalg.svd(recurrent, full_matrices=False)
+        support = int(np.sum(values > 1e-10 * values[0])) if values[0] > 0.0 else 0
+    if rank > support:
+        raise FitError(
+            f"rank: expected at most {support}, the number of dimensions that the activity spans beyond its inputs, "
+            f"got {rank}; lower the rank or fit more bins and neurons"
+        )
+    size = scale * np.sqrt(recurrent.shape[1])
+    return U[:, :rank] * values[:rank] / size, V[:rank].T * size
+
+
+def _linearise(
+    observation: GaussianObservation, nonlinearity: str, current: np.ndarray, activity: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Residual and slope (sample, neuron), 0 where masked, and the noise variance (neuron,)."""
+    residual = np.where(mask, activity - np.asarray(observation.mean(jnp.asarray(current), nonlinearity)), 0.0)
+    slope = np.where(mask, np.asarray(observation.sensitivity(jnp.asarray(current), nonlinearity)), 0.0)
+    noise = np.sum(residual**2, axis=0) / np.maximum(mask.sum(axis=0), 1)
+    return residual, slope, np.maximum(noise, 1e-6 * max(float(np.mean(activity[mask] ** 2)), 1e-300))
+
+
+def _loadings_step(
+    latents: np.ndarray, loadings: np.ndarray, sd: np.ndarray, residual: np.ndarray, slope: np.ndarray, noise: np.ndarray
+) -> np.ndarray:
+    information = np.einsum("tn,tc,td->ncd", slope**2, latents, latents, optimize=True) / noise[:, None, None]
+    gradient = (slope * residual).T @ latents / noise[:, None] - loadings / sd**2
+    return np.linalg.solve(information + np.diag(sd**-2.0), gradient[..., None])[..., 0]
+
+
+def _latents_step(
+    kappa: np.ndarray, M: np.ndarray, variance: np.ndarray, residual: np.ndarray, slope: np.ndarray, noise: np.ndarray
+) -> np.ndarray:
+    information = np.einsum("tn,nr,ns->trs", slope**2 / noise, M, M, optimize=True)
+    gradient = (slope * residual / noise) @ M - kappa / variance
+    return np.linalg.solve(information + np.diag(1.0 / variance), gradient[..., None])[..., 0]
+
+
+def _ridge(regressors: np.ndarray, target: np.ndarray, variance: np.ndarray, prior_sd: np.ndarray) -> np.ndarray:
+    """Posterior mean of coefficients ~ Normal(0, prior_sd²) with noise `variance` (sample,), common to all targets."""
+    weighted = regressors / variance[:, None]
+    return np.linalg.solve(weighted.T @ regressors + np.diag(prior_sd**-2.0), weighted.T @ target)

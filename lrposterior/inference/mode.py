@@ -1,0 +1,168 @@
+"""The posterior mode by damped Gauss-Newton, with every noise scale at its conditional mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from lrposterior.inference.problem import SMALLEST_NOISE, FitError, Problem
+
+SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
+# The slope of relu jumps where a current crosses zero, so a descent may stand still on a kink, where the gradient is of no
+# use. The mean gradient over points nearby, within this part of the posterior's standard deviation, leads on; where it
+# does not, the kink is the lowest point. There the gradient does not vanish, but the quadratic model must not expect to
+# gain more than a small part of P / 2, the nats by which draws of a posterior with P coordinates lie above its mode.
+STANDSTILL_GAIN, STANDSTILL_PART = 1e-4, 0.02
+NEARBY, NUM_NEARBY = 0.02, 16
+
+
+@dataclass(frozen=True, eq=False)
+class Mode:
+    """A converged mode.
+
+    Attributes:
+        z: (coordinate,) whitened parameters in the canonical gauge.
+        objective: -log p(activity, z) in nats.
+        gradient_norm: norm of its gradient in whitened coordinates.
+        decrement: g^T (F + I)^-1 g / 2, the nats that the quadratic model still expects to gain.
+        information: (dynamics, dynamics) Gauss-Newton information F at z.
+        num_iterations: Gauss-Newton steps taken.
+    """
+
+    z: np.ndarray
+    objective: float
+    gradient_norm: float
+    decrement: float
+    information: np.ndarray
+    num_iterations: int
+
+
+def find_mode(
+    problem: Problem,
+    start: np.ndarray,
+    *,
+    max_iterations: int = 300,
+    tolerance: float = 1e-6,
+    report: Callable[[int, float, float], None] | None = None,
+) -> Mode:
+    """Descend from a start to the nearest mode.
+
+    Args:
+        problem: what to fit.
+        start: (coordinate,) whitened start with a finite objective.
+        max_iterations: how many Gauss-Newton steps to try.
+        tolerance: largest decrement, in nats, that counts as converged.
+        report: called with (iteration, objective, decrement) after every step.
+
+    Raises:
+        FitError: if the objective or its gradient is not finite, or the iteration does not converge.
+    """
+    if not np.isfinite(problem.negative_log_density(start)):
+        raise FitError(_where_not_finite(problem, start))
+    z = problem.canonical_gauge(problem.best_noise(start))
+    objective = problem.negative_log_density(z)
+    damping = 1e-3
+    num_dynamics = problem.space.num_dynamics
+    for iteration in range(max_iterations + 1):
+        gradient = problem.gradient(z)
+        if not (np.isfinite(objective) and np.all(np.isfinite(gradient))):
+            raise FitError(_where_not_finite(problem, z))
+        _check_noise(problem, z)
+        information = problem.information(z)
+        curvature = information + np.eye(num_dynamics)
+        slope = gradient[:num_dynamics]
+        decrement = 0.5 * float(slope @ _solve(curvature, slope))
+        if report is not None:
+            report(iteration, objective, decrement)
+        mode = Mode(z, objective, float(np.linalg.norm(gradient)), decrement, information, iteration)
+        if decrement < tolerance:
+            return mode
+        if iteration == max_iterations:
+            break
+        z, reached, damping = _descend(problem, z, curvature, slope, objective, damping)
+        if objective - reached < STANDSTILL_GAIN:
+            z, reached = _leave_kink(problem, z, curvature, reached)
+            damping = 1e-3
+        if objective - reached < STANDSTILL_GAIN:
+            if decrement < STANDSTILL_PART * 0.5 * num_dynamics:
+                return mode
+            break
+        objective = reached
+    raise FitError(
+        f"no convergence: after {iteration} iterations the objective is {objective:.6g} nats and the quadratic model "
+        f"expects {decrement:.2g} more; check the fit's nonlinearity and observation against the data, lower the rank, "
+        "or raise max_iterations"
+    )
+
+
+def _descend(
+    problem: Problem, z: np.ndarray, curvature: np.ndarray, slope: np.ndarray, objective: float, damping: float
+) -> tuple[np.ndarray, float, float]:
+    """The point after one damped Gauss-Newton step, its objective and the next damping.
+
+    Damping grows until the step goes down; where none does, the point stays.
+    """
+    while damping < LARGEST_DAMPING:
+        step = _solve(curvature + damping * np.diag(np.diag(curvature)), slope)
+        candidate, reached = _after(problem, z, step)
+        if reached < objective:
+            gained = (objective - reached) / max(0.5 * float(slope @ step), 1e-300)
+            factor = 0.2 if gained > 0.5 else 1.0 if gained > 0.1 else 3.0
+            return candidate, reached, max(damping * factor, SMALLEST_DAMPING)
+        damping = max(damping, 1e-6) * 8.0
+    return z, objective, damping
+
+
+def _leave_kink(
+    problem: Problem, z: np.ndarray, curvature: np.ndarray, objective: float
+) -> tuple[np.ndarray, float]:
+    """The lowest point along the mean gradient over points nearby, and its objective; the same point if none is lower."""
+    root = np.linalg.cholesky(curvature)
+    noise = np.random.default_rng(0).standard_normal((len(curvature), NUM_NEARBY))
+    shifts = np.zeros((NUM_NEARBY, z.size))
+    shifts[:, : len(curvature)] = NEARBY * scipy.linalg.solve_triangular(root, noise, lower=True, trans="T").T
+    slope = np.mean([problem.gradient(z + sign * shift) for shift in shifts for sign in (1.0, -1.0)], axis=0)
+    step = _solve(curvature, slope[: len(curvature)])
+    best = z, objective
+    for length in (1.0, 0.3, 0.1, 0.03):
+        candidate, reached = _after(problem, z, length * step)
+        if reached < best[1]:
+            best = candidate, reached
+    return best
+
+
+def _after(problem: Problem, z: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, float]:
+    """The point after a step down, with the best noise and in the canonical gauge, and its objective."""
+    candidate = np.concatenate([z[: step.size] - step, z[step.size :]])
+    if not np.isfinite(problem.negative_log_density(candidate)):
+        return z, np.inf
+    candidate = problem.canonical_gauge(problem.best_noise(candidate))
+    return candidate, problem.negative_log_density(candidate)
+
+
+def _solve(matrix: np.ndarray, right_side: np.ndarray) -> np.ndarray:
+    return scipy.linalg.cho_solve(scipy.linalg.cho_factor(matrix, lower=True, check_finite=False), right_side)
+
+
+def _where_not_finite(problem: Problem, z: np.ndarray) -> str:
+    bad = np.argwhere(~np.all(np.isfinite(problem.currents(z)), axis=2))
+    place = f"first in trial {bad[0][0]}, bin {bad[0][1]}" if len(bad) else "although all currents are"
+    return (
+        f"non-finite gradient: the log density or its gradient is not finite, {place}; the network diverges or a value "
+        "is far out of scale: look at that bin, mask it, rescale the inputs, or use a bounded nonlinearity"
+    )
+
+
+def _check_noise(problem: Problem, z: np.ndarray) -> None:
+    noise_scale = np.exp(np.asarray(problem.space.unwhiten(z)["log_noise_scale"]))
+    unit = problem.model.priors.unit or 1.0
+    singular = np.flatnonzero(noise_scale < 2.0 * SMALLEST_NOISE * unit)
+    if singular.size:
+        raise FitError(
+            f"singular noise: the model explains neuron {singular[0]} exactly (noise scale {noise_scale[singular[0]]:.1e}"
+            f"{f', and {singular.size - 1} more' if singular.size > 1 else ''}), which leaves the likelihood unbounded; "
+            "drop constant or noise-free neurons with recording.select(neurons=...), or add the measurement noise"
+        )

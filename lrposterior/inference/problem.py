@@ -1,0 +1,116 @@
+"""One model on one recording: what every fitting method works on."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lrposterior.curvature import information
+from lrposterior.gauge import canonical
+from lrposterior.likelihood import log_likelihood
+from lrposterior.model import Data, LowRankModel
+from lrposterior.parameters import ParameterSpace
+from lrposterior.recording import Recording
+
+
+# Noise scales below this part of the unit count as zero.
+SMALLEST_NOISE = 1e-6
+
+
+class FitError(RuntimeError):
+    """A fit that failed. The text holds the cause and the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A settled model, its recording and its parameter space. Build it within double precision."""
+
+    model: LowRankModel
+    recording: Recording
+    space: ParameterSpace
+    data: Data
+
+    @classmethod
+    def of(cls, model: LowRankModel, recording: Recording) -> Problem:
+        settled = model.for_recording(recording)
+        return cls(settled, recording, settled.space_for(recording), settled.data(recording))
+
+    def negative_log_density(self, z: np.ndarray) -> float:
+        """-log p(activity, z) in nats; not finite where the network diverges."""
+        return float(_objective(self.model.structure, self.space, jnp.asarray(z), self.data))
+
+    def gradient(self, z: np.ndarray) -> np.ndarray:
+        return np.asarray(_gradient(self.model.structure, self.space, jnp.asarray(z), self.data))
+
+    def information(self, z: np.ndarray) -> np.ndarray:
+        """Gauss-Newton information about the dynamics coordinates, without the prior."""
+        return np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
+
+    def currents(self, z: np.ndarray) -> np.ndarray:
+        return np.asarray(_currents(self.model.structure, self.space, jnp.asarray(z), self.data))
+
+    def num_observations(self) -> np.ndarray:
+        """(neuron,) number of observed entries."""
+        return self.recording.mask.sum(axis=(0, 1))
+
+    def best_noise(self, z: np.ndarray) -> np.ndarray:
+        """z with every noise scale at its conditional mode given the dynamics.
+
+        Minimises n s + S exp(-2 s) / 2 + ((s - mean) / sd)² / 2 over s = log noise scale, with n observations and
+        S the sum of squared residuals: a convex function. Newton's method started below the minimum increases
+        monotonically towards it.
+        """
+        block = self.space["log_noise_scale"]
+        count = self.num_observations()
+        squares = np.asarray(_residual_squares(self.model.structure, self.space, jnp.asarray(z), self.data))
+        squares = np.maximum(squares, count * (SMALLEST_NOISE * (self.model.priors.unit or 1.0)) ** 2)
+        precision = block.standard_deviation**-2
+        sample = np.divide(squares, count, out=np.full(squares.shape, np.exp(2.0 * block.mean)), where=count > 0)
+        log_scale = np.minimum(0.5 * np.log(sample), block.mean)
+        for _ in range(60):
+            slope = count - squares * np.exp(-2.0 * log_scale) + precision * (log_scale - block.mean)
+            step = slope / (2.0 * squares * np.exp(-2.0 * log_scale) + precision)
+            log_scale = log_scale - step
+            if np.all(np.abs(step) < 1e-12):
+                break
+        noise = (log_scale - block.mean) / block.standard_deviation
+        return np.concatenate([z[: self.space.num_dynamics], noise])
+
+    def canonical_gauge(self, z: np.ndarray) -> np.ndarray:
+        """The point with the largest prior density among those with the same W."""
+        return self.space.with_factors(z, *canonical(*self.space.factors(z)))
+
+
+compiled = functools.partial(jax.jit, static_argnums=(0, 1))
+
+
+@compiled
+def _objective(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    prior = 0.5 * jnp.sum(z**2) + 0.5 * space.size * jnp.log(2.0 * jnp.pi)
+    return prior - log_likelihood(model, space.unwhiten(z), data)
+
+
+@compiled
+def _gradient(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    return jax.grad(_objective, argnums=2)(model, space, z, data)
+
+
+@compiled
+def _information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    return information(model, space, z, data)
+
+
+@compiled
+def _currents(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    return model.currents(space.unwhiten(z), data)
+
+
+@compiled
+def _residual_squares(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    mean = model.observation.mean(model.currents(space.unwhiten(z), data), model.nonlinearity)
+    return jnp.sum(jnp.where(data.mask, (data.activity - mean) ** 2, 0.0), axis=(0, 1))

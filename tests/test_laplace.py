@@ -1,0 +1,117 @@
+"""The Laplace posterior against closed forms, and its coverage."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+import lrposterior as lrp
+from lrposterior.inference.initialise import initialise
+from lrposterior.inference.laplace import laplace
+from lrposterior.inference.mode import find_mode
+from lrposterior.inference.problem import Problem
+
+
+def filtered(drive, a):
+    values = np.zeros_like(drive)
+    for t in range(drive.shape[1] - 1):
+        values[:, t + 1] = (1.0 - a) * values[:, t] + a * drive[:, t]
+    return values
+
+
+def test_input_weights_of_a_linear_network_have_the_ridge_posterior():
+    """With recurrence switched off by its prior, activity = filtered inputs . (B, b) + noise: ridge regression."""
+    noise_scale, num_neurons = 0.3, 4
+    priors = lrp.Priors(M=1e-4, K=1e-4, B=0.8, b=0.6, noise_scale=noise_scale, noise_spread=1e-6, unit=1.0)
+    model = lrp.LowRankModel(1, 0.1, "linear", priors=priors)
+    truth = lrp.simulate_recording(model, num_neurons=num_neurons, num_trials=3, num_bins=20, seed=0)
+    recording = truth.recording
+    problem = Problem.of(model, recording)
+    mode = find_mode(problem, initialise(problem), tolerance=1e-12)
+    with pytest.raises(lrp.FitError, match="the data do not support rank 1"):
+        laplace(problem, mode)
+
+    a = recording.dt / 0.1
+    features = np.concatenate([filtered(recording.inputs, a), filtered(np.ones((3, 20, 1)), a)], axis=2).reshape(-1, 3)
+    precision = features.T @ features / noise_scale**2 + np.diag([0.8**-2.0, 0.8**-2.0, 0.6**-2.0])
+    ridge = np.linalg.solve(precision, features.T @ recording.activity.reshape(-1, num_neurons) / noise_scale**2)
+    found = problem.space.unwhiten(mode.z)
+    np.testing.assert_allclose(found["B"], ridge[:2].T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["b"], ridge[2], rtol=1e-5, atol=1e-6)
+    scale = problem.space.standard_deviations[: problem.space.num_dynamics]
+    covariance = np.linalg.inv(mode.information + np.eye(len(scale))) * scale[:, None] * scale[None, :]
+    for neuron in range(num_neurons):
+        rows = [problem.space.slices["B"].start + 2 * neuron + np.arange(2), [problem.space.slices["b"].start + neuron]]
+        own = np.ix_(np.concatenate(rows), np.concatenate(rows))
+        np.testing.assert_allclose(covariance[own], np.linalg.inv(precision), rtol=1e-5)
+
+
+def test_right_factors_given_known_latents_have_the_ridge_precision():
+    """A linear network observed over three bins: x[2] = known + (a / N) M K' x[1] with x[1] driven by a known stimulus.
+
+    Given M the network is linear in K, and so the information about K is that of the regression, exactly.
+    """
+    random = np.random.default_rng(0)
+    num_trials, num_neurons, noise_scale, a = 7, 5, 0.2, 0.2
+    stimulation = random.standard_normal((num_trials, 3, num_neurons))
+    recording = lrp.Recording(random.standard_normal((num_trials, 3, num_neurons)), 0.02, stimulation=stimulation)
+    priors = lrp.Priors(M=1.2, K=0.7, b=1e-8, noise_scale=noise_scale, noise_spread=1e-8, unit=1.0)
+    problem = Problem.of(lrp.LowRankModel(2, 0.1, "linear", priors=priors), recording)
+    z = random.standard_normal(problem.space.size)
+    z[problem.space.slices["b"]] = 0.0
+    z[problem.space.slices["log_noise_scale"]] = 0.0
+    M = np.asarray(problem.space.unwhiten(z)["M"])
+    driven = a * stimulation[:, 0]
+    expected = np.kron(driven.T @ driven, M.T @ M) * (a / num_neurons) ** 2 / noise_scale**2 * 0.7**2
+    K = problem.space.slices["K"]
+    np.testing.assert_allclose(problem.information(z)[K, K], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_covariance_inverts_the_precision_on_the_horizontal_space_and_is_zero_on_the_gauge():
+    truth = lrp.simulate_recording(
+        lrp.LowRankModel(2), num_neurons=6, num_trials=6, num_bins=30, noise_scale=0.05, seed=1
+    )
+    posterior = lrp.fit(lrp.LowRankModel(2), truth.recording, seed=0, progress=False)
+    problem = Problem.of(posterior.model, posterior.recording)
+    num_dynamics = problem.space.num_dynamics
+    covariance = posterior.distribution.scale @ posterior.distribution.scale.T
+    covariance = covariance[:num_dynamics, :num_dynamics]
+    precision = problem.information(posterior.mode_coordinates) + np.eye(num_dynamics)
+    vertical = posterior.spectrum.vertical
+    projection = np.eye(num_dynamics) - vertical @ vertical.T
+    np.testing.assert_allclose(covariance @ precision @ projection, projection, atol=1e-6)
+    assert np.abs(vertical.T @ covariance).max() < 1e-12
+
+
+def test_noise_posterior_of_a_network_without_structure_is_that_of_a_sample_variance():
+    """Given the dynamics, log noise scale has information 2 n, and its mode is near the log of the sample deviation."""
+    truth = lrp.simulate_recording(
+        lrp.LowRankModel(1), num_neurons=5, num_trials=10, num_bins=50, noise_scale=0.2, seed=3
+    )
+    posterior = lrp.fit(lrp.LowRankModel(1), truth.recording, seed=0, progress=False)
+    rates = posterior.mode_rates()
+    residual = (truth.recording.activity - rates).std(axis=(0, 1))
+    np.testing.assert_allclose(posterior.mode["noise_scale"], residual, rtol=5e-3)
+    log_draws = np.log(posterior.sample_parameters(4000, seed=0)["noise_scale"])
+    # The Monte Carlo error of a standard deviation from 4,000 draws is 1.1%; five of these.
+    np.testing.assert_allclose(log_draws.std(axis=0), 1.0 / np.sqrt(2.0 * 500.0), rtol=0.06)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_intervals_of_w_cover_the_truth(rank):
+    """90% intervals of all entries of W in eight networks drawn from the prior.
+
+    The entries of a network are strongly dependent (about 2 N R - R² degrees of freedom): with 8 networks of 8 neurons there
+    are at least 120 independent directions, and the standard error of the coverage is at most .9 * .1 / 120 -> .027.
+    The bounds are three of these away: a correct posterior fails less than once in 300.
+    """
+    model = lrp.LowRankModel(rank)
+    z_scores = []
+    for seed in range(8):
+        truth = lrp.simulate_recording(
+            model, num_neurons=8, num_trials=10, num_bins=40, noise_scale=0.05, seed=100 * rank + seed
+        )
+        posterior = lrp.fit(model, truth.recording, seed=0, progress=False)
+        z_scores.append((truth.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd())
+    covered = np.mean(np.abs(z_scores) < scipy.stats.norm.ppf(0.95))
+    assert 0.82 <= covered <= 0.98
+    assert 0.8 < np.std(z_scores) < 1.25
