@@ -1,8 +1,8 @@
 """The gauge (M, K) -> (M A, K A^-T), which leaves W unchanged for every invertible A.
 
 Everything here is written for the whitened factors: left L (neuron, rank), whose rows M_n / s_M are Normal(0, I) a
-priori, and right Q (column, rank), the rows of K / s_K and, where the initial state is free, of initial_kappa / s_kappa.
-What the data can see is L Q^T.
+priori, and right Q (column, rank), the rows of K / s_K and, where the initial state is free, of
+initial_kappa / s_kappa. What the data can see is L Q^T.
 
 - vertical directions: (L Omega, -Q Omega^T) for any (rank, rank) Omega; R² of them, along which L Q^T stands still.
 - horizontal directions (X, Y): orthogonal to these, L^T X = Y^T Q.
@@ -57,13 +57,13 @@ def vertical_basis(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return scipy.linalg.orth(np.concatenate([moved_left, moved_right], axis=1).T)
 
 
-def horizontal_coordinates(
+def horizontal_direction(
     left: np.ndarray, right: np.ndarray, change_left: np.ndarray, change_right: np.ndarray
 ) -> np.ndarray:
     """The horizontal direction whose first-order change of the product is nearest to a given change.
 
     Minimises |X right^T + left Y^T - D| in the Frobenius norm over horizontal (X, Y), where
-    D = change_left change_right^T. Only products enter: the gauge and the rank of the factors of D do not matter.
+    D = change_left change_right^T. Only the product enters: neither the gauge nor the rank of the factors of D matters.
 
     Args:
         left, right: (row, rank) and (column, rank), in any gauge; left @ right^T has full rank.
@@ -74,14 +74,32 @@ def horizontal_coordinates(
     """
     on_right = change_left @ (np.swapaxes(change_right, -1, -2) @ right)
     on_left = change_right @ (np.swapaxes(change_left, -1, -2) @ left)
-    # Any solution of the normal equations D right = X right^T right + left Y^T right and, transposed, the same for left;
-    # others differ from it by a vertical direction.
+    # One solution of the normal equations D right = X right^T right + left Y^T right and D^T left = Y left^T left
+    # + right X^T left; all others differ from it by vertical directions.
     X = on_right @ np.linalg.inv(right.T @ right)
     Y = (on_left - right @ (np.swapaxes(X, -1, -2) @ left)) @ np.linalg.inv(left.T @ left)
-    leading = np.broadcast_shapes(change_left.shape[:-2], change_right.shape[:-2])
-    coordinates = np.concatenate([X.reshape(*leading, -1), Y.reshape(*leading, -1)], axis=-1)
+    direction = np.concatenate([X.reshape(*X.shape[:-2], -1), Y.reshape(*Y.shape[:-2], -1)], axis=-1)
     vertical = vertical_basis(left, right)
-    return coordinates - (coordinates @ vertical) @ vertical.T
+    return direction - (direction @ vertical) @ vertical.T
+
+
+def horizontal_coordinates(
+    left: np.ndarray, right: np.ndarray, other_left: np.ndarray, other_right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of other factors, whatever their gauge: the horizontal direction towards their product.
+
+    Args:
+        left, right: (row, rank) and (column, rank), in any gauge; left @ right^T has full rank.
+        other_left, other_right: (..., row, any rank) and (..., column, any rank).
+
+    Returns:
+        X (..., row, rank) and Y (..., column, rank).
+    """
+    direction = horizontal_direction(left, right, other_left, other_right) - horizontal_direction(
+        left, right, left, right
+    )
+    X, Y = direction[..., : left.size], direction[..., left.size :]
+    return X.reshape(*X.shape[:-1], *left.shape), Y.reshape(*Y.shape[:-1], *right.shape)
 
 
 def log_orbit_volume(left: np.ndarray, right: np.ndarray) -> float:

@@ -1,7 +1,8 @@
 """How much the data say along every direction of the parameters, with the gauge taken out.
 
-Both degeneracy and the perturbation ranking rest on this one decomposition. Prior and posterior covariance are compared
-on the horizontal space at the mode (whitened coordinates without the noise), where the prior covariance is the identity:
+Both degeneracy and the perturbation ranking rest on this one decomposition. Prior and posterior covariance are
+compared on the horizontal space at the mode (whitened coordinates without the noise), where the prior covariance is the
+identity:
 
     Sigma v = v / (1 + lambda),       so that   F v = lambda v   for a Laplace posterior with information F.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrposterior.distribution import NormalDistribution, ParameterDistribution, SampleDistribution
-from lrposterior.gauge import horizontal_coordinates, vertical_basis
+from lrposterior.gauge import horizontal_direction, vertical_basis
 from lrposterior.parameters import ParameterSpace
 
 
@@ -97,7 +98,7 @@ def _horizontal_scale(space: ParameterSpace, mode: np.ndarray, normal: NormalDis
     columns = normal.scale.T
     left_change, right_change = space.factors(columns)
     factors = space.factors(mode)
-    moved = horizontal_coordinates(*factors, left_change, right) + horizontal_coordinates(*factors, left, right_change)
+    moved = horizontal_direction(*factors, left_change, right) + horizontal_direction(*factors, left, right_change)
     return np.concatenate([moved, columns[:, space.right_stop : space.num_dynamics]], axis=1).T
 
 
@@ -107,8 +108,8 @@ def _horizontal_draws(space: ParameterSpace, mode: np.ndarray, distribution: Sam
     num_horizontal = space.num_dynamics - space["M"].shape[1] ** 2
     if len(draws) < 2 * num_horizontal:
         raise ValueError(
-            f"posterior: expected at least {2 * num_horizontal} draws, twice the number of directions, got {len(draws)}; "
-            "fit again with more draws, or use method='laplace', which needs none"
+            f"posterior: expected at least {2 * num_horizontal} draws, twice the number of directions, got "
+            f"{len(draws)}; fit again with more draws, or use method='laplace', which needs none"
         )
-    moved = horizontal_coordinates(*space.factors(mode), *space.factors(draws))
+    moved = horizontal_direction(*space.factors(mode), *space.factors(draws))
     return np.concatenate([moved, draws[:, space.right_stop : space.num_dynamics]], axis=1)

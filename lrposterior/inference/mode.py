@@ -15,7 +15,7 @@ SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 # use. The mean gradient over points nearby, within this part of the posterior's standard deviation, leads on; where it
 # does not, the kink is the lowest point. There the gradient does not vanish, but the quadratic model must not expect to
 # gain more than a small part of P / 2, the nats by which draws of a posterior with P coordinates lie above its mode.
-STANDSTILL_GAIN, STANDSTILL_PART = 1e-4, 0.02
+STANDSTILL_GAIN, STANDSTILL_PART = 1e-5, 0.02
 NEARBY, NUM_NEARBY = 0.02, 16
 
 
