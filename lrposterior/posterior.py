@@ -101,8 +101,11 @@ class Posterior:
 
     @property
     def mode(self) -> dict[str, np.ndarray]:
-        """The most probable parameters by name: M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,),
-        time_constant () in seconds, and initial_kappa (trial, rank) where the initial state is free. Read-only."""
+        """The most probable parameters by name, read-only.
+
+        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), time_constant () in seconds, and
+        initial_kappa (trial, rank) where the initial state is free.
+        """
         return dict(self._mode)
 
     @cached_property
@@ -203,6 +206,8 @@ class Posterior:
             ValueError: if probability is not between 0 and 1, or the draws would not fit into memory.
         """
         tail = 0.5 * (1.0 - require_probability(probability, "probability"))
+        num_entries = require_integer(num_draws, "num_draws", minimum=1) * self.recording.num_neurons**2
+        require_memory(num_entries, "num_draws", MAX_GIGABYTES, "ask for fewer draws, or use connectivity_sd")
         dense = self.sample_connectivity(num_draws, seed=seed).to_dense(MAX_GIGABYTES)
         lower, upper = np.quantile(dense, [tail, 1.0 - tail], axis=0)
         return lower, upper
@@ -234,19 +239,20 @@ class Posterior:
         Raises:
             ValueError: if a shape does not fit, or the result would exceed 4 GB.
         """
-        require_integer(num_draws, "num_draws", minimum=1)
-        return self._predict(self.sample_parameters(num_draws, seed=seed), inputs, stimulation)
+        trials = self.trials_like(inputs, stimulation)
+        num_entries = require_integer(num_draws, "num_draws", minimum=1) * trials.activity.size
+        require_memory(num_entries, "num_draws", MAX_GIGABYTES, "ask for fewer draws or trials at a time")
+        draws = self.sample_parameters(num_draws, seed=seed)
+        return self._simulate(draws, trials, are_new=inputs is not None)
 
     def mode_rates(self, inputs: Any = None, *, stimulation: Any = None) -> np.ndarray:
         """Noise-free rates (trial, time, neuron) at the mode; arguments as in `predict_rates`."""
-        return self._predict({name: value[None] for name, value in self.mode.items()}, inputs, stimulation)[0]
+        mode = {name: value[None] for name, value in self.mode.items()}
+        return self._simulate(mode, self.trials_like(inputs, stimulation), are_new=inputs is not None)[0]
 
-    def _predict(self, draws: dict[str, np.ndarray], inputs: Any, stimulation: Any) -> np.ndarray:
-        trials = self.trials_like(inputs, stimulation)
-        if inputs is not None and "initial_kappa" in draws:
-            draws["initial_kappa"] = draws["initial_kappa"].mean(axis=1, keepdims=True)
-        num_entries = len(draws["b"]) * trials.activity.size
-        require_memory(num_entries, "num_draws", MAX_GIGABYTES, "ask for fewer draws or trials at a time")
+    def _simulate(self, draws: dict[str, np.ndarray], trials: Recording, *, are_new: bool) -> np.ndarray:
+        if are_new and "initial_kappa" in draws:
+            draws = draws | {"initial_kappa": draws["initial_kappa"].mean(axis=1, keepdims=True)}
         return simulate_draws(self.model, draws, trials, quantity="rate")
 
     def trials_like(self, inputs: Any = None, stimulation: Any = None) -> Recording:

@@ -1,0 +1,202 @@
+"""The posterior for ArviZ: a `DataTree` of what does not depend on the gauge."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from lrposterior.checks import argument_error, require_integer
+from lrposterior.connectivity import LowRankConnectivity, require_memory
+from lrposterior.distribution import NormalDistribution
+from lrposterior.likelihood import log_likelihood_by_trial
+from lrposterior.model import Data, LowRankModel
+from lrposterior.parameters import Parameters
+from lrposterior.precision import double_precision
+from lrposterior.priors import TimeConstantPrior
+from lrposterior.recording import Recording
+from lrposterior.rollouts import DRAWS_AT_ONCE, to_coordinates
+from lrposterior.storage import package_version
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+    from lrposterior.distribution import ParameterDistribution
+    from lrposterior.posterior import Posterior
+
+MAX_GIGABYTES = 2.0
+DEFAULT_DRAWS = 400
+
+AXES = {
+    "W": ["post", "pre"],
+    "eigenvalue_real": ["eigenvalue"],
+    "eigenvalue_imag": ["eigenvalue"],
+    "B": ["neuron", "input"],
+    "b": ["neuron"],
+    "noise_scale": ["neuron"],
+    "initial_current": ["trial", "neuron"],
+    "activity": ["trial", "time", "neuron"],  # of the log likelihood: ["trial"], by leaving out what is not there
+    "inputs": ["trial", "time", "input"],
+    "stimulation": ["trial", "time", "neuron"],
+    "cell_types": ["neuron"],
+    "trial_labels": ["trial"],
+}
+
+
+def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, connectivity: bool = True) -> DataTree:
+    """Draws of the posterior as an ArviZ `DataTree`, every variable with the axes (chain, draw, ...).
+
+    Groups and variables:
+
+    - posterior: W (post, pre), eigenvalue_real and eigenvalue_imag of W (eigenvalue), by decreasing magnitude,
+      effective_rank, B (neuron, input), b and noise_scale (neuron), time_constant in seconds where it is inferred,
+      initial_current (trial, neuron) where the initial state is free. M and K are not there: they depend on the gauge.
+    - log_likelihood: activity (trial), in nats, so that `loo` leaves out whole trials.
+    - observed_data: activity (trial, time, neuron), NaN where masked.
+    - constant_data: inputs, stimulation, dt in seconds, cell_types, trial_labels.
+
+    Laplace and variational draws are independent and form one chain. R-hat and effective sample size say nothing about
+    them, nor about whether the approximation is good: leave them out by ``arviz_stats.summary(tree, kind="stats")``.
+    `loo` weighs the draws as if they came from the exact posterior. Where trials are few, each moves the posterior much
+    and Pareto k is high: take that warning seriously and compare held-out trials instead. ArviZ below 1.0 takes
+    ``arviz.InferenceData.from_datatree(tree)``.
+
+    Args:
+        posterior: what a fit returned.
+        num_draws: number of draws, by default 400. Of Markov chains by default all draws; else at most this many in
+            all, from every chain the same number at even spacing, so that chains stay chains.
+        seed: seed of the draws; a Markov chain does not use it.
+        connectivity: whether to include W. Without it the tree is small at any number of neurons. A model with a
+            background then also leaves out the eigenvalues and effective_rank, which need all of W.
+
+    Raises:
+        ValueError: if num_draws or seed is out of its range, or W would exceed 2 GB.
+    """
+    from arviz_base import from_dict
+
+    seed = require_integer(seed, "seed")
+    recording = posterior.recording
+    num_chains, num_kept = _num_draws(posterior.distribution, num_draws)
+    _require_room(num_chains * num_kept, recording, posterior.model, connectivity)
+    draws = posterior.named(_draws(posterior.distribution, num_kept, seed))
+
+    variables = _invariants(posterior.model, draws, connectivity)
+    likelihood = {"activity": _log_likelihood(posterior.model, draws, recording)}
+    constants = {
+        name: np.asarray(getattr(recording, name))
+        for name in ("inputs", "stimulation", "dt", "cell_types", "trial_labels")
+        if getattr(recording, name) is not None and np.size(getattr(recording, name))
+    }
+    return from_dict(
+        {
+            "posterior": _by_chain(variables, num_chains),
+            "log_likelihood": _by_chain(likelihood, num_chains),
+            "observed_data": {"activity": np.where(recording.mask, recording.activity, np.nan)},
+            "constant_data": constants,
+        },
+        dims=AXES,
+        coords=_coordinates(recording),
+        check_conventions=False,  # it warns of more chains than draws, taking them for swapped axes
+        attrs={
+            "/": {
+                "inference_library": "lrposterior",
+                "inference_library_version": package_version(),
+                "method": posterior.method,
+                "status": posterior.status,
+                "fit_seed": int(posterior.seed),
+                "seed": seed,
+            }
+        },
+    )
+
+
+def _num_draws(distribution: ParameterDistribution, num_draws: int | None) -> tuple[int, int]:
+    """Number of chains, and of draws of each."""
+    if num_draws is not None:
+        require_integer(num_draws, "num_draws", minimum=1)
+    if isinstance(distribution, NormalDistribution):
+        return 1, DEFAULT_DRAWS if num_draws is None else num_draws
+    num_chains, num_stored, _ = distribution.draws.shape
+    if num_draws is None:
+        return num_chains, num_stored
+    if not num_chains <= num_draws <= num_chains * num_stored:
+        raise argument_error(
+            "num_draws",
+            f"{num_chains} to {num_chains * num_stored}, the draws of {num_chains} chains",
+            str(num_draws),
+            "choose a number between these, or leave it out to have all draws",
+        )
+    return num_chains, num_draws // num_chains
+
+
+def _draws(distribution: ParameterDistribution, num_draws: int, seed: int) -> np.ndarray:
+    """(draw, coordinate) whitened draws, those of one chain after those of the other."""
+    if isinstance(distribution, NormalDistribution):
+        return distribution.sample(num_draws, seed=seed)
+    spaced = np.linspace(0, distribution.draws.shape[1] - 1, num_draws).round().astype(int)
+    return distribution.draws[:, spaced].reshape(-1, distribution.draws.shape[2])
+
+
+def _require_room(num_draws: int, recording: Recording, model: LowRankModel, connectivity: bool) -> None:
+    num_entries = num_draws * recording.num_neurons * (recording.num_inputs + 2)
+    if model.initial_state == "free":
+        num_entries += num_draws * recording.num_trials * recording.num_neurons
+    mend = "ask for fewer draws by num_draws="
+    if connectivity:
+        num_entries += num_draws * recording.num_neurons**2
+        mend += ", or leave W out by connectivity=False"
+    require_memory(num_entries, "to_arviz", MAX_GIGABYTES, mend)
+
+
+def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity: bool) -> dict[str, np.ndarray]:
+    """What does not depend on the gauge, by name, with a leading draw axis."""
+    W = LowRankConnectivity(draws["M"], draws["K"], model.background)
+    variables = {}
+    if connectivity:
+        variables["W"] = W.to_dense(MAX_GIGABYTES)
+    if connectivity or model.background is None:
+        eigenvalues = W.eigenvalues()
+        variables |= {
+            "eigenvalue_real": np.real(eigenvalues),
+            "eigenvalue_imag": np.imag(eigenvalues),
+            "effective_rank": W.effective_rank(),
+        }
+    variables |= {name: draws[name] for name in ("B", "b", "noise_scale") if draws[name].size}
+    if isinstance(model.time_constant, TimeConstantPrior):
+        variables["time_constant"] = draws["time_constant"]
+    if model.initial_state == "free":
+        recurrent = draws["initial_kappa"] @ np.swapaxes(draws["M"], 1, 2)
+        variables["initial_current"] = recurrent + draws["b"][:, None, :]
+    return variables
+
+
+@double_precision
+def _log_likelihood(model: LowRankModel, draws: dict[str, np.ndarray], recording: Recording) -> np.ndarray:
+    """(draw, trial) log likelihoods in nats."""
+    return _by_trial(model.structure, to_coordinates(model, draws, recording), model.data(recording))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _by_trial(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    return jax.lax.map(lambda draw: log_likelihood_by_trial(model, draw, data), parameters, batch_size=DRAWS_AT_ONCE)
+
+
+def _by_chain(variables: dict[str, np.ndarray], num_chains: int) -> dict[str, np.ndarray]:
+    return {name: array.reshape(num_chains, -1, *array.shape[1:]) for name, array in variables.items()}
+
+
+def _coordinates(recording: Recording) -> dict[str, Any]:
+    """Labels of the axes. Labels of trials serve where no two are alike; constant_data holds them in any case."""
+    neurons = recording.neuron_labels or range(recording.num_neurons)
+    labels = recording.trial_labels
+    unique = labels is not None and len(set(labels)) == len(labels)
+    return {
+        "neuron": np.asarray(neurons),
+        "post": np.asarray(neurons),
+        "pre": np.asarray(neurons),
+        "trial": np.asarray(labels) if unique else np.arange(recording.num_trials),
+        "time": recording.times,
+    }

@@ -1,0 +1,88 @@
+"""Recordings and posteriors put together by hand, without a fit: every kind, at no cost. And one small fit."""
+
+import functools
+
+import numpy as np
+
+import lrposterior as lrp
+from lrposterior.distribution import NormalDistribution, SampleDistribution
+
+TRIALS, BINS, NEURONS, INPUTS = 4, 9, 5, 2
+
+STATISTICS = lrp.FitStatistics(
+    objective=-12.25,
+    gradient_norm=1e-7 / 3,
+    decrement=1e-12,
+    num_iterations=17,
+    wall_time=2.5,
+    log_evidence=np.pi,
+    evidence_note="by hand: µ ± σ",
+    mode_objectives=(-12.25, -11.0),
+    mode_log_evidences=(np.pi, np.nan),
+    mode_counts=(3, 1),
+    elbo=np.linspace(-100.0, -1.0 / 3.0, 7),
+    diagnostics={"rhat of W": 1.01, "smallest ess of W": np.inf},
+)
+
+
+def make_recording(*, bare=False, **changes):
+    """A recording with everything in it, or with activity only."""
+    random = np.random.default_rng(5)
+    shape = (TRIALS, BINS, NEURONS)
+    activity = random.standard_normal(shape)
+    if bare:
+        return lrp.Recording(activity, 0.02, **changes)
+    everything = {
+        "inputs": random.standard_normal((TRIALS, BINS, INPUTS)),
+        "stimulation": random.standard_normal(shape) * (random.random(shape) < 0.2),
+        "mask": random.random(shape) < 0.9,
+        "neuron_labels": ["µ1", "a b", "", "Zelle-ß", "神経"],
+        "cell_types": ["E", "E", "I", "E", "I"],
+        "trial_labels": ["left", "right", "left", "right"],
+    }
+    return lrp.Recording(activity, 0.02, **(everything | changes))
+
+
+def make_posterior(model=None, recording=None, *, chains=False, statistics=STATISTICS, seed=0):
+    """A posterior around random parameters: Normal with any covariance, or draws of three chains."""
+    recording = make_recording() if recording is None else recording
+    model = (lrp.LowRankModel(rank=2) if model is None else model).for_recording(recording)
+    size = model.space_for(recording).size
+    random = np.random.default_rng(seed)
+    center = 0.7 * random.standard_normal(size)
+    if chains:
+        distribution = SampleDistribution(center + 0.3 * random.standard_normal((3, 40, size)))
+    else:
+        distribution = NormalDistribution(center, 0.3 * random.standard_normal((size, size + 3)) / np.sqrt(size))
+    method = "nuts" if chains else "laplace"
+    return lrp.Posterior(model, recording, method, 11, "converged", statistics, center, distribution)
+
+
+def in_another_gauge(posterior, seed=0):
+    """The same posterior with every stored draw and the mode moved along its gauge orbit by a random matrix."""
+    random = np.random.default_rng(seed)
+    space, draws = posterior.space, posterior.distribution.draws
+
+    def moved(z):
+        left, right = space.factors(z)
+        A = np.eye(left.shape[-1]) + 0.4 * random.standard_normal(z.shape[:-1] + 2 * left.shape[-1:])
+        return space.with_factors(z, left @ A, right @ np.linalg.inv(np.swapaxes(A, -1, -2)))
+
+    return lrp.Posterior(
+        posterior.model,
+        posterior.recording,
+        posterior.method,
+        posterior.seed,
+        posterior.status,
+        posterior.statistics,
+        moved(posterior.mode_coordinates),
+        SampleDistribution(moved(draws)),
+    )
+
+
+@functools.cache
+def fit_small_recording():
+    """The Laplace posterior of a simulated network of 6 neurons, 4 trials of 20 bins."""
+    model = lrp.LowRankModel(rank=2)
+    simulation = lrp.simulate_recording(model, num_neurons=6, num_trials=4, num_bins=20, noise_scale=0.2, seed=0)
+    return lrp.fit(model, simulation.recording, seed=0, progress=False)
