@@ -29,15 +29,16 @@ class FixedBackground:
 
     def __post_init__(self) -> None:
         if scipy.sparse.issparse(self.W0):
-            matrix = scipy.sparse.coo_array(self.W0).astype(np.float64)
-            matrix.sum_duplicates()
+            matrix = scipy.sparse.coo_array(scipy.sparse.csr_array(self.W0, dtype=np.float64))
             require_finite(matrix.data, "W0")
+            matrix.data.flags.writeable = False
         else:
             matrix = read_only(np.asarray(self.W0, dtype=np.float64))
             require_finite(matrix, "W0")
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        shape = tuple(matrix.shape or ())
+        if len(shape) != 2 or shape[0] != shape[1]:
             raise ValueError(
-                f"W0: expected a square matrix (neuron, neuron), got shape {matrix.shape}; "
+                f"W0: expected a square matrix (neuron, neuron), got shape {shape}; "
                 "give one row (postsynaptic) and one column (presynaptic) for every neuron of the recording"
             )
         object.__setattr__(self, "W0", matrix)

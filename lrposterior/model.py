@@ -88,17 +88,14 @@ class LowRankModel:
         require_choice(self.initial_state, "initial_state", ("zero", "free"))
         if not isinstance(self.time_constant, TimeConstantPrior):
             object.__setattr__(self, "time_constant", require_positive(self.time_constant, "time_constant"))
-        for name, kind in (
-            ("observation", GaussianObservation),
-            ("priors", Priors),
-            ("background", FixedBackground | None),
+        for name, kind, expected, example in (
+            ("observation", GaussianObservation, "GaussianObservation", "GaussianObservation()"),
+            ("priors", Priors, "Priors", "Priors()"),
+            ("background", FixedBackground | None, "FixedBackground or None", "FixedBackground(W0)"),
         ):
-            if not isinstance(getattr(self, name), kind):
-                expected = "FixedBackground or None" if name == "background" else kind.__name__
-                raise ValueError(
-                    f"{name}: expected {expected}, got {type(getattr(self, name)).__name__}; "
-                    f"for example {name}={'FixedBackground(W0)' if name == 'background' else expected + '()'}"
-                )
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise argument_error(name, expected, type(value).__name__, f"for example {name}={example}")
 
     def for_recording(self, recording: Recording) -> LowRankModel:
         """This model with everything that depends on the recording settled: it fits, and the unit is a number.
@@ -193,9 +190,9 @@ class LowRankModel:
         """The inverse of `named`. A fixed time constant may be left out."""
         coordinates = {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
         coordinates["log_noise_scale"] = np.log(coordinates.pop("noise_scale"))
-        time_constant = coordinates.pop("time_constant", None)
         if isinstance(self.time_constant, TimeConstantPrior):
-            coordinates["log_time_constant_excess"] = np.log(time_constant - dt)
+            coordinates["log_time_constant_excess"] = np.log(coordinates["time_constant"] - dt)
+        coordinates.pop("time_constant", None)
         return coordinates
 
     @double_precision

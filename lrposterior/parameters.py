@@ -11,12 +11,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 Parameters = dict[str, Array]
+AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class ParameterSpace:
         """(coordinate,) prior standard deviations."""
         return np.concatenate([np.full(block.size, block.standard_deviation) for block in self.blocks])
 
-    def unwhiten(self, z: Array) -> Parameters:
+    def unwhiten(self, z: AnyArray) -> dict[str, AnyArray]:
         """Parameters by name from whitened coordinates (..., coordinate); leading axes are kept."""
         return {
             block.name: block.mean
@@ -78,7 +80,7 @@ class ParameterSpace:
             for block in self.blocks
         }
 
-    def whiten(self, parameters: Mapping[str, Array]) -> Array:
+    def whiten(self, parameters: Mapping[str, np.ndarray] | Mapping[str, Array]) -> Array:
         """The inverse of `unwhiten` for one set of parameters."""
         return jnp.concatenate(
             [
@@ -87,7 +89,7 @@ class ParameterSpace:
             ]
         )
 
-    def factors(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def factors(self, z: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Whitened left and right factors, (..., neuron, rank) and (..., neuron [+ trial], rank).
 
         left @ right^T is the gauge-invariant content of z: W and, where the initial state is free, the initial

@@ -122,6 +122,7 @@ def _trial_information(
     drive = [for_loadings(gain), right * (a / num_neurons)]
     direct = [for_loadings(weighted), jnp.zeros_like(right)]
 
+    current_slope = jnp.zeros_like(trial.current)
     if infer_time_constant:
         a_slope = jax.grad(integration_constant)(parameters["log_time_constant_excess"])
         filtered_stimulation = low_pass(trial.stimulation, a, jnp.zeros_like(trial.stimulation[0]))

@@ -139,10 +139,8 @@ def _observed_current(problem: Problem) -> np.ndarray:
 
 def _principal_latents(recurrent: np.ndarray, rank: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Latents (sample, rank) and orthogonal left factors (neuron, rank) whose entries have size `scale`."""
-    support = min(recurrent.shape)
-    if rank <= support:
-        U, values, V = np.linalg.svd(recurrent, full_matrices=False)
-        support = int(np.sum(values > 1e-10 * values[0])) if values[0] > 0.0 else 0
+    U, values, V = np.linalg.svd(recurrent, full_matrices=False)
+    support = int(np.sum(values > 1e-10 * values[0])) if values[0] > 0.0 else 0
     if rank > support:
         raise FitError(
             f"rank: expected at most {support}, the number of dimensions that the activity spans beyond its inputs, "

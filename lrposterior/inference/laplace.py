@@ -36,11 +36,11 @@ def laplace(problem: Problem, mode: Mode) -> NormalDistribution:
     space = problem.space
     num_dynamics = space.num_dynamics
     root = np.linalg.cholesky(mode.information + np.eye(num_dynamics))
-    scale = scipy.linalg.solve_triangular(root, np.eye(num_dynamics), lower=True, trans="T", check_finite=False)
+    scale = scipy.linalg.solve_triangular(root, np.eye(num_dynamics), lower=True, trans=1, check_finite=False)
     vertical = vertical_basis(*space.factors(mode.z))
     scale[: space.right_stop] -= vertical @ (vertical.T @ scale[: space.right_stop])
     noise = 1.0 / np.sqrt(noise_information(problem) + 1.0)
-    return NormalDistribution(mode.z, scipy.linalg.block_diag(scale, np.diag(noise)))
+    return NormalDistribution(mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(noise))))
 
 
 def noise_information(problem: Problem) -> np.ndarray:

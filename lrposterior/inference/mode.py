@@ -64,7 +64,7 @@ def find_mode(
         raise FitError(_where_not_finite(problem, start))
     z = problem.canonical_gauge(problem.best_noise(start))
     objective = problem.negative_log_density(z)
-    damping = 1e-3
+    damping, decrement, iteration = 1e-3, np.inf, 0
     num_dynamics = problem.space.num_dynamics
     for iteration in range(max_iterations + 1):
         gradient = problem.gradient(z)
@@ -82,11 +82,12 @@ def find_mode(
             return mode
         if iteration == max_iterations:
             break
+        least_gain = min(STANDSTILL_GAIN, 0.1 * decrement)
         z, reached, damping = _descend(problem, z, curvature, slope, objective, damping)
-        if objective - reached < STANDSTILL_GAIN:
+        if objective - reached < least_gain:
             z, reached = _leave_kink(problem, z, curvature, reached)
             damping = 1e-3
-        if objective - reached < STANDSTILL_GAIN:
+        if objective - reached < least_gain:
             if decrement < STANDSTILL_PART * 0.5 * num_dynamics:
                 return mode
             break
@@ -123,7 +124,7 @@ def _leave_kink(
     root = np.linalg.cholesky(curvature)
     noise = np.random.default_rng(0).standard_normal((len(curvature), NUM_NEARBY))
     shifts = np.zeros((NUM_NEARBY, z.size))
-    shifts[:, : len(curvature)] = NEARBY * scipy.linalg.solve_triangular(root, noise, lower=True, trans="T").T
+    shifts[:, : len(curvature)] = NEARBY * scipy.linalg.solve_triangular(root, noise, lower=True, trans=1).T
     slope = np.mean([problem.gradient(z + sign * shift) for shift in shifts for sign in (1.0, -1.0)], axis=0)
     step = _solve(curvature, slope[: len(curvature)])
     best = z, objective
