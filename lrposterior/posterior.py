@@ -73,7 +73,8 @@ class Posterior:
         seed: seed of the fit.
         status: "converged", or what to beware of.
         statistics: how the fit went.
-        mode_coordinates: (coordinate,) whitened posterior mode in the canonical gauge.
+        mode_coordinates: (coordinate,) whitened mode of W: the posterior mode with the gauge integrated out, in the gauge in
+            which the prior compares best with it (`lrposterior.inference.balance`).
         distribution: the posterior in whitened coordinates.
     """
 

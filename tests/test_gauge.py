@@ -13,6 +13,7 @@ from lrposterior.gauge import (
     canonical,
     horizontal_coordinates,
     horizontal_direction,
+    log_gauge_volume,
     log_orbit_volume,
     product_svd,
     vertical_basis,
@@ -327,3 +328,22 @@ def test_too_few_draws_are_refused():
     with pytest.raises(ValueError, match=r"^posterior: expected at least 62 draws, .*, got 61; fit again with more"):
         _ = few.spectrum
     assert enough.spectrum.information.shape == (31,)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_gauge_volume_is_the_orbit_volume_where_the_factors_balance(rank):
+    random = np.random.default_rng(rank)
+    left, right = canonical(random.standard_normal((7, rank)), random.standard_normal((9, rank)))
+    assert log_gauge_volume(left, right) == pytest.approx(log_orbit_volume(left, right), abs=1e-10)
+
+
+def test_gauge_volume_counts_the_part_of_the_rotation_that_no_stretch_makes():
+    """By projection: the length of the rotation after regressing it on the three stretches, times that of O(2), 4 pi."""
+    random = np.random.default_rng(0)
+    left, right = 3.0 * random.standard_normal((7, 2)), random.standard_normal((9, 2))
+    stretches = [np.diag([1.0, 0.0]), np.diag([0.0, 1.0]), np.array([[0.0, 1.0], [1.0, 0.0]])]
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    moved = [np.concatenate([(left @ E).ravel(), -(right @ E.T).ravel()]) for E in [*stretches, turn]]
+    design = np.stack(moved[:3], axis=1)
+    rest = moved[3] - design @ np.linalg.lstsq(design, moved[3], rcond=None)[0]
+    assert log_gauge_volume(left, right) == pytest.approx(np.log(4.0 * np.pi * np.linalg.norm(rest)), abs=1e-10)

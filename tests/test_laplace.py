@@ -1,10 +1,13 @@
 """The Laplace posterior against closed forms, and its coverage."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
 
 import lrposterior as lrp
+from lrposterior.inference.balance import balance, in_canonical_gauge
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace
 from lrposterior.inference.mode import find_mode
@@ -115,3 +118,67 @@ def test_intervals_of_w_cover_the_truth(rank):
     covered = np.mean(np.abs(z_scores) < scipy.stats.norm.ppf(0.95))
     assert 0.82 <= covered <= 0.98
     assert 0.8 < np.std(z_scores) < 1.25
+
+
+def test_intervals_of_w_cover_the_truth_where_most_of_it_is_not_seen():
+    """90% intervals of all entries of W in four networks of 60 neurons, of which some 20 patterns are visited.
+
+    Expanded at the mode in (M, K) the coverage is .81, with z-scores of standard deviation 1.3. With more than 100
+    independent directions a network, the standard error of the coverage of all four is below .015.
+    """
+    model = lrp.LowRankModel(2)
+    scores = []
+    for seed in range(4):
+        truth = lrp.simulate_recording(model, num_neurons=60, num_trials=10, num_bins=50, noise_scale=0.1, seed=seed)
+        posterior = lrp.fit(model, truth.recording, seed=0, progress=False)
+        scores.append((truth.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd())
+    assert 0.855 <= np.mean(np.abs(scores) < scipy.stats.norm.ppf(0.95)) <= 0.945
+
+
+def balanced_problem(**options):
+    model = lrp.LowRankModel(2, **options)
+    truth = lrp.simulate_recording(model, num_neurons=15, num_trials=5, num_bins=25, noise_scale=0.1, seed=0)
+    problem = Problem.of(model, truth.recording)
+    return problem, balance(problem, find_mode(problem, initialise(problem)))
+
+
+@pytest.mark.parametrize("initial_state", ["zero", "free"])
+def test_factors_balance_in_their_second_moments(initial_state):
+    """E[L'L] - E[Q'Q] = (n - m) I over draws of the posterior, horizontal at the balanced point."""
+    problem, mode = balanced_problem(initial_state=initial_state)
+    posterior = laplace(problem, mode)
+    left, right = problem.space.factors(posterior.sample(20_000, seed=0))
+    difference = np.einsum("dnr,dns->drs", left, left) - np.einsum("dnr,dns->drs", right, right)
+    expected = (left.shape[1] - right.shape[1]) * np.eye(2)
+    error = difference.std(axis=0) / np.sqrt(len(difference))
+    assert np.all(np.abs(difference.mean(axis=0) - expected) < 5.0 * error)
+    assert np.abs(left[0].T @ left[0] - right[0].T @ right[0]).max() > 1.0
+
+
+@pytest.mark.parametrize("initial_state", ["zero", "free"])
+def test_balanced_mode_is_stationary_on_the_horizontal_space(initial_state):
+    problem, mode = balanced_problem(initial_state=initial_state)
+    np.testing.assert_allclose(mode.information, problem.information(mode.z), rtol=0, atol=1e-9 * mode.information.max())
+    assert mode.decrement < 1e-5
+    canonical = in_canonical_gauge(problem, mode)
+    np.testing.assert_allclose(problem.currents(canonical.z), problem.currents(mode.z), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        canonical.information, problem.information(canonical.z), rtol=0, atol=1e-9 * canonical.information.max()
+    )
+
+
+def test_balance_does_not_depend_on_the_gauge_it_starts_from():
+    problem, mode = balanced_problem()
+    random = np.random.default_rng(1)
+    turned = np.linalg.qr(random.standard_normal((2, 2)))[0]
+    left, right = problem.space.factors(mode.z)
+    z = problem.space.with_factors(mode.z, left @ turned, right @ turned)
+    again = balance(problem, dataclasses.replace(mode, z=z, information=problem.information(z)))
+    W, other = (np.matmul(one[0], one[1].T) for one in (problem.space.factors(mode.z), problem.space.factors(again.z)))
+    np.testing.assert_allclose(other, W, rtol=1e-3, atol=1e-4)
+    for name in ("connectivity_mean", "connectivity_sd"):
+        first, second = (
+            getattr(lrp.Posterior(problem.model, problem.recording, "laplace", 0, "", None, one.z, laplace(problem, one)), name)()
+            for one in (mode, again)
+        )
+        np.testing.assert_allclose(first, second, rtol=2e-3, atol=1e-5)

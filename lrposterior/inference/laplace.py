@@ -1,4 +1,7 @@
-"""The Laplace posterior on the horizontal space, and the evidence."""
+"""The Laplace posterior on the horizontal space, and the evidence.
+
+Both are taken at the mode of W (`lrposterior.inference.balance`), not at the mode in (M, K).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from lrposterior.distribution import NormalDistribution
-from lrposterior.gauge import log_orbit_volume, product_svd, vertical_basis
+from lrposterior.gauge import log_gauge_volume, product_svd, vertical_basis
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, Problem
 
@@ -53,7 +56,7 @@ def log_evidence(problem: Problem, mode: Mode) -> tuple[float | None, str]:
 
         log Z = -V + log Vol + (d - k)/2 log 2 pi - 1/2 sum log h,      k = R (R - 1) / 2
 
-    V = -log p(activity, z) at the mode, d the number of coordinates, Vol the volume of the orbit of the mode under
+    V = -log p(activity, z) at the mode of W, d the number of coordinates, Vol the volume of the orbit of the mode under
     rotations of the factors, along which the curvature is zero (k directions). h are the other curvatures: those of F + I
     on the horizontal space, 2 on the R (R + 1) / 2 directions that stretch M against K (there the prior alone acts, twice:
     through its own curvature and through the bending of the orbit), and those of the noise scales.
@@ -78,7 +81,7 @@ def log_evidence(problem: Problem, mode: Mode) -> tuple[float | None, str]:
     num_flat = rank * (rank - 1) // 2
     return (
         -mode.objective
-        + log_orbit_volume(left, right)
+        + log_gauge_volume(left, right)
         + 0.5 * (space.size - num_flat) * np.log(2.0 * np.pi)
         - 0.5 * log_determinant
     ), "Laplace's method with the Gauss-Newton curvature"

@@ -1,0 +1,184 @@
+"""`fit`: one entry for every method."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import threadpoolctl
+from tqdm.auto import tqdm
+
+from lrposterior.checks import argument_error, require_choice, require_integer
+from lrposterior.inference.approximation import Approximation
+from lrposterior.inference.balance import balance
+from lrposterior.inference.initialise import initialise
+from lrposterior.inference.laplace import laplace, log_evidence
+from lrposterior.inference.mode import Mode, find_mode
+from lrposterior.inference.nuts import NUTS
+from lrposterior.inference.problem import FitError, Problem
+from lrposterior.inference.svi import SVI
+from lrposterior.model import LowRankModel
+from lrposterior.posterior import FitStatistics, Posterior
+from lrposterior.precision import double_precision
+from lrposterior.recording import Recording
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """Normal approximation at the mode, on the horizontal space; exact to second order, and fast."""
+
+    def check(self, num_coordinates: int) -> None:
+        """Every size that has a mode has a Laplace approximation."""
+
+    def approximate(self, problem: Problem, mode: Mode, *, seed: int, progress: bool) -> Approximation:
+        return Approximation(laplace(problem, mode))
+
+
+Method = Laplace | SVI | NUTS
+METHODS: dict[str, type[Method]] = {"laplace": Laplace, "svi": SVI, "nuts": NUTS}
+
+
+def fit(
+    model: LowRankModel,
+    recording: Recording,
+    method: str | Method = "laplace",
+    *,
+    seed: int,
+    num_restarts: int = 0,
+    max_iterations: int = 300,
+    progress: bool = True,
+) -> Posterior:
+    """Fit a model to a recording.
+
+    Args:
+        model: the model.
+        recording: what to fit.
+        method: "laplace", "svi" or "nuts", or one of `Laplace`, `SVI`, `NUTS` with their options.
+        seed: seed of everything random (restarts, variational and Markov chain sampling).
+        num_restarts: additional starts of the mode from the prior, to see how many modes there are. The best is kept.
+        max_iterations: Gauss-Newton steps of one descent to a mode.
+        progress: show a progress bar.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        ValueError: if an argument is out of its range, or model and recording do not fit each other.
+        FitError: if the fit fails; the text holds the cause and the remedy. Nothing is written or changed before the
+            posterior is returned, so that an interrupted fit leaves no trace.
+
+    "laplace" is fast and the place to start. "svi" finds the best Normal distribution instead of the one with the
+    curvature of the mode: worth its minutes where the data are few. "nuts" is the reference for small problems, and
+    exact in the limit of many draws.
+    """
+    chosen = _method(method)
+    for value, name, kind in ((model, "model", LowRankModel), (recording, "recording", Recording)):
+        if not isinstance(value, kind):
+            raise argument_error(name, f"a {kind.__name__}", type(value).__name__, f"make one with lrposterior.{kind.__name__}")
+    require_integer(seed, "seed")
+    require_integer(num_restarts, "num_restarts")
+    require_integer(max_iterations, "max_iterations", minimum=1)
+    _check_support(model, recording)
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        return _fit(model, recording, chosen, seed, num_restarts, max_iterations, progress)
+
+
+@double_precision
+def _fit(
+    model: LowRankModel,
+    recording: Recording,
+    method: Method,
+    seed: int,
+    num_restarts: int,
+    max_iterations: int,
+    progress: bool,
+) -> Posterior:
+    started = time.perf_counter()
+    problem = Problem.of(model, recording)
+    method.check(problem.space.size)
+    with tqdm(desc="mode", unit="step", disable=not progress) as bar:
+
+        def report(iteration: int, objective: float, decrement: float) -> None:
+            bar.update()
+            bar.set_postfix_str(f"objective {objective:.2f} nats, expected gain {decrement:.1e}")
+
+        modes = [find_mode(problem, initialise(problem), max_iterations=max_iterations, report=report)]
+        random = np.random.default_rng(seed)
+        for _ in range(num_restarts):
+            start = problem.best_noise(random.standard_normal(problem.space.size))
+            if np.isfinite(problem.negative_log_density(start)):
+                try:
+                    modes.append(find_mode(problem, start, max_iterations=max_iterations, report=report))
+                except FitError:
+                    continue
+    distinct = _distinct(problem, modes)
+    balanced = [balance(problem, other) for other, _ in distinct]
+    mode = balanced[0]
+    evidences = [log_evidence(problem, other) for other in balanced]
+    approximation = method.approximate(problem, mode, seed=seed, progress=progress)
+    statistics = FitStatistics(
+        objective=distinct[0][0].objective,
+        gradient_norm=mode.gradient_norm,
+        decrement=mode.decrement,
+        num_iterations=mode.num_iterations,
+        wall_time=time.perf_counter() - started,
+        log_evidence=evidences[0][0],
+        evidence_note=evidences[0][1],
+        mode_objectives=tuple(other.objective for other, _ in distinct),
+        mode_log_evidences=tuple(np.nan if value is None else value for value, _ in evidences),
+        mode_counts=tuple(count for _, count in distinct),
+        elbo=approximation.elbo,
+        diagnostics=approximation.diagnostics,
+    )
+    name = next(name for name, options in METHODS.items() if isinstance(method, options))
+    return Posterior(
+        problem.model, recording, name, seed, approximation.status, statistics, mode.z, approximation.distribution
+    )
+
+
+def _method(method: str | Method) -> Method:
+    if isinstance(method, tuple(METHODS.values())):
+        return method
+    return METHODS[require_choice(method, "method", tuple(METHODS))]()
+
+
+def _check_support(model: LowRankModel, recording: Recording) -> None:
+    """Refuse what no fit can answer: a rank above the number of neurons, and neurons without variation."""
+    if model.rank > recording.num_neurons:
+        raise argument_error(
+            "rank", f"at most the {recording.num_neurons} neurons of the recording", str(model.rank), "lower the rank"
+        )
+    observed = np.where(recording.mask, recording.activity, np.nan)
+    seen = recording.mask.any(axis=(0, 1))
+    spread = np.zeros(recording.num_neurons)
+    spread[seen] = np.nanmax(observed[:, :, seen], axis=(0, 1)) - np.nanmin(observed[:, :, seen], axis=(0, 1))
+    constant = np.flatnonzero(seen & (spread == 0.0))
+    if constant.size:
+        raise argument_error(
+            "activity",
+            "every observed neuron to vary",
+            f"{constant.size} constant neuron(s), the first is neuron {constant[0]}",
+            "drop them with recording.select(neurons=...), or mask them: their noise scale would be zero",
+        )
+
+
+def _distinct(problem: Problem, modes: list[Mode]) -> list[tuple[Mode, int]]:
+    """Modes with different W, best first, each with the number of starts that reached it."""
+    found: list[tuple[Mode, int]] = []
+    for mode in sorted(modes, key=lambda one: one.objective):
+        W = _connectivity(problem, mode)
+        for index, (other, count) in enumerate(found):
+            reference = _connectivity(problem, other)
+            same = np.linalg.norm(W - reference) < 0.01 * np.linalg.norm(reference)
+            if same and abs(mode.objective - other.objective) < 0.1:
+                found[index] = (other, count + 1)
+                break
+        else:
+            found.append((mode, 1))
+    return found
+
+
+def _connectivity(problem: Problem, mode: Mode) -> np.ndarray:
+    left, right = problem.space.factors(mode.z)
+    return left @ right.T

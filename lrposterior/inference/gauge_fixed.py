@@ -1,0 +1,215 @@
+"""The posterior with the gauge integrated out: what variational inference and Markov chains work on.
+
+In (M, K) the posterior is a bent sheet: along the R² gauge directions the data say nothing, so it follows the orbit
+(L A, Q A^-T) of the mode (a ring for R = 2, see `lrposterior.gauge`) for as far as the prior lets it, and every stiff
+direction turns with it. A Normal guide pinches itself to a piece of the orbit that is nearly straight, and a Markov chain
+needs hundreds of steps for every draw. The coordinates here are straight, and nothing is approximated.
+
+Let L0, Q0 be the whitened factors of the mode in any gauge, n rows and m rows. Every pair of factors for which L0^T L is
+invertible is, in exactly one way,
+
+    L = (L0 + X) A,    Q = (Q0 + Y) A^-T,    L0^T X = 0,    Y free,    A in GL(R).
+
+The likelihood sees only the slice (X, Y) and the parameters that have no gauge; A is seen by the prior alone. With A = T O,
+T lower triangular with a positive diagonal and O orthogonal,
+
+    dL dQ = det(L0^T L0)^(R/2) |det A|^(n-m) dX dY dmu(A),    dmu(A) = prod_i T_ii^-i dT dO,
+    log prior = -|(L0 + X) T|² / 2 - |(Q0 + Y) T^-T|² / 2 + const.
+
+The integral over O is the volume of O(R). T, the R (R + 1) / 2 stretches of M against K, is integrated over together with
+the rest; it is nearly Normal.
+
+A displacement (dL, dQ) of the whitened factors from the mode is read as X + L0 Omega = dL, Y - Q0 Omega^T = dQ: the map
+above to first order in Omega, a linear change whose volume element is det(L0^T L0)^(-R/2). T takes the symmetric part of
+Omega: T = (1 + B) diag(exp h), h_i = Omega_ii, B_ij = Omega_ij + Omega_ji for i > j. Nothing depends on what is left, the
+R (R - 1) / 2 rotations; they get a standard Normal density of their own along orthonormal directions. So the target lives
+in all coordinates of the model, its integral is p(activity), and its curvature is about F + I, plus 1 along the stretches.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import scipy.linalg
+from jax import Array
+from numpyro import distributions
+from scipy.special import gammaln
+
+from lrposterior.inference.laplace import SUPPORTED_RATIO, noise_information, smallest_singular_ratio
+from lrposterior.inference.mode import Mode
+from lrposterior.inference.problem import FitError, Problem
+from lrposterior.likelihood import log_likelihood
+from lrposterior.model import Data, LowRankModel
+from lrposterior.parameters import ParameterSpace
+
+SITE = "e"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates e around a mode, in which the posterior is roughly Normal(0, I).
+
+    Attributes:
+        mode: (coordinate,) whitened mode.
+        scale: the displacement from the mode is scale @ e for a matrix (coordinate, coordinate), scale * e for a vector.
+        inverse_left: (rank, neuron) pseudo-inverse of the left factors of the mode.
+        rotations: (coordinate, rank (rank - 1) / 2) orthonormal gauge directions that turn the factors of the mode.
+        constant: logarithm of everything in the density that does not depend on e.
+    """
+
+    mode: Array
+    scale: Array
+    inverse_left: Array
+    rotations: Array
+    constant: Array
+
+    def displacement(self, e: Array) -> Array:
+        return self.scale @ e if self.scale.ndim == 2 else self.scale * e
+
+
+def make_frame(problem: Problem, mode: Mode, shape: Literal["full", "diagonal"]) -> Frame:
+    """Coordinates scaled by the curvature at the mode.
+
+    Args:
+        problem: what is fitted.
+        mode: its mode, in any gauge.
+        shape: "full": the inverse root of the curvature. "diagonal": the conditional standard deviations of the
+            whitened parameters, so that e keeps their axes.
+
+    Raises:
+        FitError: if the data do not support the rank, so that the gauge of the mode is not fixed by its factors.
+    """
+    ratio = smallest_singular_ratio(problem, mode)
+    if ratio < SUPPORTED_RATIO:
+        rank = problem.model.rank
+        raise FitError(
+            f"rank: expected singular value {rank} of W to stand out of its uncertainty, got {ratio:.2f} of its posterior "
+            f"standard deviation: the data do not support rank {rank}; lower the rank, or use method='nuts'"
+        )
+    space = problem.space
+    left, right = space.factors(mode.z)
+    stretches, turns = _gauge_directions(space, left, right)
+    stretches = scipy.linalg.orth(stretches)
+    rotations = scipy.linalg.orth(turns - stretches @ (stretches.T @ turns)) if turns.size else turns
+    scale, log_determinant = _scale(problem, mode, shape, stretches)
+    log_volume = _log_volume_of_rotations(len(left.T)) + np.linalg.slogdet(rotations.T @ turns)[1]
+    num_normal = space.size + rotations.shape[1]
+    constant = log_volume - 0.5 * num_normal * np.log(2.0 * np.pi) + log_determinant
+    return Frame(*(jnp.asarray(value) for value in (mode.z, scale, np.linalg.pinv(left), rotations, constant)))
+
+
+def make_joint_frame(problem: Problem, mode: Mode) -> Frame:
+    """Coordinates of (M, K) themselves, for `joint_log_density`; they exist at every mode."""
+    space = problem.space
+    scale, log_determinant = _scale(problem, mode, "full", np.zeros((space.size, 0)))
+    nothing = np.zeros((0, space["M"].shape[0])), np.zeros((space.size, 0))
+    constant = log_determinant - 0.5 * space.size * np.log(2.0 * np.pi)
+    return Frame(*(jnp.asarray(value) for value in (mode.z, scale, *nothing, constant)))
+
+
+LogDensity = Callable[[LowRankModel, ParameterSpace, Frame, Data, Array], Array]
+
+
+def gauge_fixed_log_density(model: LowRankModel, space: ParameterSpace, frame: Frame, data: Data, e: Array) -> Array:
+    """Log density of the recording and of e (coordinate,), in nats; its integral over e is p(activity)."""
+    displacement = frame.displacement(e)
+    z, generator = to_slice(space, frame, displacement)
+    left, right = space.factors(z)
+    rank = generator.shape[0]
+    log_diagonal = jnp.diag(generator)
+    below = jnp.tril(generator + generator.T, -1)
+    stretch = (jnp.eye(rank) + below) * jnp.exp(log_diagonal)[None, :]
+    # (1 + B)^-1 = 1 - B (1 - B (1 - ...)), R - 1 times, because B is strictly triangular.
+    inverse = jnp.eye(rank)
+    for _ in range(rank - 1):
+        inverse = jnp.eye(rank) - below @ inverse
+    inverse = inverse * jnp.exp(-log_diagonal)[:, None]
+    squares = (
+        jnp.sum((left @ stretch) ** 2)
+        + jnp.sum((right @ inverse.T) ** 2)
+        + jnp.sum(z[space.right_stop :] ** 2)
+        + jnp.sum((frame.rotations.T @ displacement) ** 2)
+    )
+    # det(A)^(n-m) prod_i T_ii^-i dT, where dT = prod_i T_ii^(R-i+1) dh dB.
+    powers = left.shape[0] - right.shape[0] + rank + 1 - 2 * np.arange(1, rank + 1)
+    measure = jnp.sum(jnp.asarray(powers, log_diagonal.dtype) * log_diagonal)
+    return log_likelihood(model, space.unwhiten(z), data) - 0.5 * squares + measure + frame.constant
+
+
+def joint_log_density(model: LowRankModel, space: ParameterSpace, frame: Frame, data: Data, e: Array) -> Array:
+    """Log density of the recording and of e (coordinate,) with the gauge left free: the plain posterior of (M, K)."""
+    z = frame.mode + frame.displacement(e)
+    return log_likelihood(model, space.unwhiten(z), data) - 0.5 * jnp.sum(z**2) + frame.constant
+
+
+def make_program(log_density: LogDensity, model: LowRankModel, space: ParameterSpace) -> Callable[[Frame, Data], None]:
+    """A density of e as a NumPyro program with one site."""
+
+    def program(frame: Frame, data: Data) -> None:
+        everywhere = distributions.ImproperUniform(distributions.constraints.real_vector, (), (space.size,))
+        e = numpyro.sample(SITE, everywhere)
+        numpyro.factor("log_density", log_density(model, space, frame, data, e))
+
+    return program
+
+
+def to_slice(space: ParameterSpace, frame: Frame, displacement: Array) -> tuple[Array, Array]:
+    """Whitened parameters (coordinate,) on the slice, and Omega (rank, rank); affine in the displacement."""
+    left, right = space.factors(frame.mode)
+    change_left, change_right = space.factors(displacement)
+    generator = frame.inverse_left @ change_left
+    change = [change_left - left @ generator, change_right + right @ generator.T, displacement[space.right_stop :]]
+    return frame.mode + jnp.concatenate([jnp.ravel(part) for part in change]), generator
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def slice_points(space: ParameterSpace, frame: Frame, e: Array) -> Array:
+    """(draw, coordinate) whitened parameters on the slice for every e (draw, coordinate)."""
+    return jax.vmap(lambda one: to_slice(space, frame, frame.displacement(one))[0])(e)
+
+
+def _scale(problem: Problem, mode: Mode, shape: str, stretches: np.ndarray) -> tuple[np.ndarray, float]:
+    """The scale of the coordinates, and the logarithm of its determinant."""
+    num_dynamics = problem.space.num_dynamics
+    stretches = stretches[:num_dynamics]
+    precision = mode.information + np.eye(num_dynamics) + stretches @ stretches.T
+    noise = 1.0 / np.sqrt(noise_information(problem) + 1.0)
+    if shape == "diagonal":
+        scale = diagonal = np.concatenate([1.0 / np.sqrt(np.diag(precision)), noise])
+    else:
+        root = np.linalg.cholesky(precision)
+        dynamics = scipy.linalg.solve_triangular(root, np.eye(num_dynamics), lower=True, trans=1, check_finite=False)
+        scale = np.asarray(scipy.linalg.block_diag(dynamics, np.diag(noise)))
+        diagonal = np.diag(scale)
+    return scale, float(np.sum(np.log(diagonal)))
+
+
+def _gauge_directions(space: ParameterSpace, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gauge directions (coordinate, direction) (L Omega, -Q Omega^T): symmetric Omega, and E_ij - E_ji for i > j."""
+    rank = left.shape[1]
+    row, column = np.tril_indices(rank)
+    unit = np.zeros((row.size, rank, rank))
+    unit[np.arange(row.size), row, column] = 1.0
+    mirrored = np.swapaxes(unit, 1, 2)
+
+    def directions(generators: np.ndarray) -> np.ndarray:
+        moved = np.zeros((len(generators), space.size))
+        moved[:, : left.size] = (left @ generators).reshape(-1, left.size)
+        moved[:, left.size : space.right_stop] = -(right @ np.swapaxes(generators, 1, 2)).reshape(-1, right.size)
+        return moved.T
+
+    return directions(unit + mirrored), directions((unit - mirrored)[row != column])
+
+
+def _log_volume_of_rotations(rank: int) -> float:
+    """Logarithm of the volume of O(rank) in the coordinates Omega_ij, i > j: 2, 4 pi, 16 pi², ..."""
+    sizes = np.arange(1, rank + 1)
+    return float(np.sum(np.log(2.0) + 0.5 * sizes * np.log(np.pi) - gammaln(0.5 * sizes)))

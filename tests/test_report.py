@@ -1,0 +1,160 @@
+"""The report: one file that needs no other, with the numbers of the Python interface and nobody's mark-up."""
+
+import base64
+import dataclasses
+import functools
+import html.parser
+import re
+
+import numpy as np
+import pytest
+from small_fit import EVIL, small_fit
+
+from lrposterior.fit_quality import assess_fit
+from lrposterior.ranking import PerturbationRanking
+from lrposterior.report import render_report, write_report
+
+SECTIONS = ["data", "fit", "connectivity", "degeneracy", "perturbations", "settings"]
+
+
+@functools.cache
+def hostile_ranking() -> PerturbationRanking:
+    """The ranking with mark-up in the name of the best candidate."""
+    ranking = small_fit().ranking
+    labels = list(ranking.labels)
+    labels[ranking.order[0]] = EVIL
+    labels[labels.index(EVIL)] += " of a neuron"  # the neuron's own label, should it not be the best
+    return dataclasses.replace(ranking, labels=tuple(labels))
+
+
+@pytest.fixture(scope="module")
+def report() -> str:
+    fit = small_fit()
+    return render_report(
+        fit.posterior,
+        fit.degeneracy,
+        hostile_ranking(),
+        held_out=fit.held_out,
+        title="A & B <i>",
+        activity_unit="spikes/s",
+        seed=0,
+    )
+
+
+class _Page(html.parser.HTMLParser):
+    """Tags with their attributes, the text, and whether every tag is closed in turn."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "link", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+
+def test_it_holds_every_section_with_its_caution(report):
+    page = _Page(report)
+    assert page.open == []
+    assert [attributes["id"] for tag, attributes in page.tags if tag == "section"] == SECTIONS
+    assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == [f"#{name}" for name in SECTIONS]
+    assert page.text.count("What this does not mean.") == len(SECTIONS)
+
+
+def test_it_needs_no_other_file_and_no_network(report):
+    page = _Page(report)
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed"}
+        for name in ("src", "href", "srcset", "data"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
+    without_images = re.sub(r"base64,[^\"]+", "", report)
+    assert not re.search(r"https?://|url\(|@import", without_images)
+
+
+def test_every_figure_is_a_whole_image_with_words_for_those_who_do_not_see_it(report):
+    images = [attributes for tag, attributes in _Page(report).tags if tag == "img"]
+    assert len(images) == 11
+    for image in images:
+        data = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)
+        assert data.startswith(b"\x89PNG")
+        assert data.endswith(b"IEND\xaeB`\x82")
+        assert len(image["alt"].split()) >= 5
+
+
+def test_what_comes_from_outside_is_text(report):
+    assert "<script" not in report
+    assert "A &amp; B &lt;i&gt;" in report
+    assert _Page(report).text.count(EVIL) >= 2  # in the summary and in the table
+
+
+def test_it_tells_the_numbers_of_the_python_interface(report):
+    fit = small_fit()
+    text = _Page(report).text
+    fitted, held_out = assess_fit(fit.posterior), assess_fit(fit.posterior, fit.held_out)
+    assert f"{100 * fitted.explained_variance:.1f}% of the variance of the fitted trials" in text
+    assert f"that the fit has not seen it predicts {100 * held_out.explained_variance:.1f}%" in text
+    alone = fit.degeneracy.connectivity
+    assert f"Of {alone.num_directions} directions" in text
+    assert f"constrains {alone.num_constrained} and leaves {alone.num_degenerate} to the prior" in text
+    assert f"{np.median(fit.degeneracy.contraction) * 100:.1f}% of the prior variance" in text
+    best = fit.ranking.order[0]
+    assert f"“{hostile_ranking().labels[best]}”" in text
+    assert f"an R² of {fit.ranking.expected_r2[best]:.3g}" in text
+    assert "Activity is in spikes/s" in text
+    for quantity in ("0.02 s", "(current² s)", "nats"):
+        assert quantity in text
+
+
+def test_without_held_out_trials_it_says_so():
+    fit = small_fit()
+    text = _Page(render_report(fit.posterior, fit.degeneracy, fit.ranking, seed=0)).text
+    assert "No held-out trials were given" in text
+    assert "has not seen" not in text
+
+
+def test_the_same_results_give_the_same_file(report, tmp_path):
+    fit = small_fit()
+    keywords = {"held_out": fit.held_out, "title": "A & B <i>", "activity_unit": "spikes/s", "seed": 0}
+    write_report(tmp_path / "report.html", fit.posterior, fit.degeneracy, hostile_ranking(), **keywords)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == report
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"path": "report.pdf"}, "path: expected a file name that ends in .html, got 'report.pdf'"),
+        ({"path": "no/such/folder/report.html"}, "path: expected a folder that exists"),
+        ({"posterior": 1}, "posterior: expected Posterior, got int"),
+        ({"degeneracy": 1}, "degeneracy: expected Degeneracy, got int"),
+        ({"ranking": 1}, "ranking: expected PerturbationRanking, got int"),
+        ({"held_out": "training"}, "held_out: expected trials that the fit has not seen, got 3 that were fitted"),
+    ],
+)
+def test_bad_arguments_are_named(change, text, tmp_path):
+    fit = small_fit()
+    arguments = {
+        "path": tmp_path / "report.html",
+        "posterior": fit.posterior,
+        "degeneracy": fit.degeneracy,
+        "ranking": fit.ranking,
+        "seed": 0,
+    } | change
+    if arguments.get("held_out") == "training":
+        arguments["held_out"] = fit.training
+    with pytest.raises(ValueError, match="expected") as error:
+        write_report(**arguments)
+    assert text in str(error.value)
+    assert list(tmp_path.iterdir()) == []
