@@ -12,9 +12,11 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 export OPENBLAS_NUM_THREADS ?= 1
 export NPROC ?= 1
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+# At every hit of that cache, jaxlib lists the features of the processor on standard error as if they were wrong.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test dev demo test test-slow lint style types contracts format docs examples check clean
+.PHONY: help install install-test dev demo figures test test-slow lint style types contracts format docs examples check clean
 
 help:
 	@echo 'make demo       install into $(VENV) and run the main job on a simulated recording; results in demo/'
@@ -23,6 +25,7 @@ help:
 	@echo 'make lint       style, types and import contracts'
 	@echo 'make format     mend the style'
 	@echo 'make docs       the documentation, in docs/_build/html'
+	@echo 'make figures    the figure of the README, from the demo'
 	@echo 'make examples   every example at tiny size'
 	@echo 'make check      everything that CI runs'
 	@echo 'make clean      remove what these commands made'
@@ -30,6 +33,10 @@ help:
 
 demo: install
 	$(BIN)/lrposterior demo --output demo
+
+figures: install
+	$(BIN)/lrposterior demo --output .cache/figures
+	cp .cache/figures/demo.png docs/images/demo.png
 
 test: install-test
 	$(PYTEST) --dist loadfile $(PYTEST_ARGS)

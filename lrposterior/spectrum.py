@@ -49,7 +49,7 @@ def horizontal_spectrum(space: ParameterSpace, mode: np.ndarray, distribution: P
 
     Args:
         space: the parameters.
-        mode: (coordinate,) whitened mode in the canonical gauge.
+        mode: (coordinate,) whitened mode, in the gauge in which prior and posterior are to be compared.
         distribution: the posterior, in any gauge. What counts are the changes of W that it allows, mapped to the
             horizontal coordinates at the mode: for a Normal distribution to first order around its location; for draws
             of a Markov chain, each of which may lie in a gauge of its own, the W of every draw.

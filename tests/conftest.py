@@ -7,6 +7,8 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["NPROC"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+# At every hit of the compilation cache, jaxlib lists the features of the processor on standard error.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The command line's help is compared as plain text of a known width, on a terminal and in CI alike.
 os.environ["NO_COLOR"] = "1"
 os.environ["COLUMNS"] = "100"
