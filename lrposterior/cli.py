@@ -1,0 +1,461 @@
+"""The command line: from a recording to a posterior, its degeneracy, a ranking of perturbations and a report.
+
+Files go in and out as in Python: recordings as .npz, posteriors as .nc. Results go to stdout, progress and errors to
+stderr. A user's error is one line and exit code 2; Ctrl-C is exit code 130 and leaves nothing half written.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, cast
+
+import numpy as np
+import typer
+
+from lrposterior.checks import require_choice, require_integer
+from lrposterior.cli_input import load_matrix, make_candidates, prepare_jax, require_new
+from lrposterior.cli_output import (
+    describe_degeneracy,
+    describe_fit,
+    describe_modes,
+    describe_ranking,
+    describe_recording,
+    format_ranking,
+    listed,
+    save_ranking,
+    to_json,
+)
+from lrposterior.files import replacing
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="lrposterior",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+PosteriorFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help="A posterior that `lrposterior fit` wrote.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random; the same seed gives the same numbers.")]
+Threshold = Annotated[float, typer.Option(help="Information lambda from which a direction counts as constrained.")]
+CandidateKinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidates",
+        metavar="KIND",
+        help="single (each neuron), ensemble (random ones), latent (directions of the activity), or a .npz file with "
+        "patterns (candidate, neuron) and, if you like, labels. Give it several times to join them. Default: all "
+        "three.",
+    ),
+]
+Power = Annotated[float, typer.Option(help="Power of every candidate, in current² s.")]
+Onset = Annotated[float | None, typer.Option(help="Start of the stimulation, in s. Default: the middle of the trial.")]
+Duration = Annotated[float | None, typer.Option(help="Its duration, in s. Default: a tenth of the trial.")]
+NumCandidates = Annotated[
+    int | None, typer.Option("--num-candidates", help="Ensembles, and latent directions. Default: 50 and 20.")
+]
+EnsembleSize = Annotated[int | None, typer.Option("--size", help="Neurons in an ensemble. Default: 10, or fewer.")]
+CellType = Annotated[str | None, typer.Option(help="Take ensembles from neurons of this type, for example E.")]
+Criterion = Annotated[str, typer.Option("--by", help="certainty, contraction or information.")]
+Draws = Annotated[int, typer.Option("--draws", help="Draws of the posterior.")]
+Quantity = Annotated[str, typer.Option(help="What responds: current or rate.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code."""
+    # What is wrong on the command line itself: typer's class for it, which has no public name of its own.
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command = typer.main.get_command(app)
+        code = command.main(args=arguments, prog_name="lrposterior", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except usage_error as error:
+        _fail(cast(typer.BadParameter, error).format_message())
+    except (ValueError, OSError, RuntimeError) as error:
+        if "--traceback" in arguments or (isinstance(error, RuntimeError) and not _is_fit_error(error)):
+            raise
+        _fail(str(error))
+    if code == INTERRUPTED:
+        print("lrposterior: interrupted; no file is left half written", file=sys.stderr)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog="\b\n"
+    "Example, from a recording to a report:\n"
+    "  lrposterior fit session.npz fit.nc --rank 2 --time-constant 0.1\n"
+    "  lrposterior degeneracy fit.nc\n"
+    "  lrposterior rank fit.nc --candidates single --power 1.0\n"
+    "  lrposterior report fit.nc report.html\n",
+)
+def _options(
+    context: typer.Context,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
+) -> None:
+    """What a population recording says about the connectivity of a circuit, and which perturbation to try next."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(USER_ERROR)
+
+
+@app.command(
+    epilog="\b\n"
+    "Example:\n"
+    "  lrposterior simulate session.npz --neurons 50 --trials 12 --bins 70 --dt 0.02 --rank 2 --seed 0\n"
+)
+def simulate(
+    recording: Annotated[Path, typer.Argument(metavar="SESSION.npz", help="Where to write the recording.")],
+    neurons: Annotated[int, typer.Option(help="Number of neurons.")] = 50,
+    trials: Annotated[int, typer.Option(help="Number of trials.")] = 12,
+    bins: Annotated[int, typer.Option(help="Number of time bins in a trial.")] = 70,
+    dt: Annotated[float, typer.Option(help="Width of a bin, in s.")] = 0.02,
+    rank: Annotated[int, typer.Option(help="Rank of the connectivity.")] = 2,
+    inputs: Annotated[int, typer.Option(help="Number of inputs, smooth noise of variance 1.")] = 2,
+    time_constant: Annotated[float, typer.Option(help="Time constant of the neurons, in s.")] = 0.1,
+    nonlinearity: Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")] = "tanh",
+    observe: Annotated[str, typer.Option(help="What is recorded: rate or current.")] = "rate",
+    noise: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of the noise, in units of activity. Default: from the prior."),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="TRUTH.npz", help="Also write the true parameters and noise-free rates.")
+    ] = None,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate a recording of a network drawn from the prior."""
+    require_new(recording, "SESSION.npz", (".npz",), force)
+    if truth is not None:
+        require_new(truth, "--truth", (".npz",), force)
+    prepare_jax()
+    from lrposterior import GaussianObservation, LowRankModel, simulate_recording
+
+    options: dict[str, Any] = {"time_constant": time_constant, "nonlinearity": nonlinearity}
+    model = LowRankModel(rank, observation=GaussianObservation(of=cast(Any, observe)), **options)
+    simulation = simulate_recording(
+        model,
+        num_neurons=neurons,
+        num_trials=trials,
+        num_bins=bins,
+        dt=dt,
+        num_inputs=inputs,
+        noise_scale=noise,
+        seed=seed,
+    )
+    simulation.recording.save(recording)
+    if truth is not None:
+        arrays: dict[str, Any] = simulation.parameters | {"rates": simulation.rates}
+        with replacing(truth) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+    if as_json:
+        print(to_json(describe_recording(simulation.recording) | {"recording": recording, "truth": truth}))
+    else:
+        print(simulation.recording.summary())
+        print(f"written: {listed(recording, truth)}")
+
+
+@app.command(
+    epilog="\b\n"
+    "Example:\n"
+    "  lrposterior fit session.npz fit.nc --rank 2 --time-constant 0.1 --validation-fraction 0.2 --seed 0\n"
+)
+def fit(
+    recording: Annotated[Path, typer.Argument(metavar="SESSION.npz", help="A recording: activity, dt and what else.")],
+    posterior: Annotated[Path, typer.Argument(metavar="FIT.nc", help="Where to write the posterior.")],
+    rank: Annotated[int, typer.Option(help="Rank of the connectivity.")],
+    time_constant: Annotated[
+        float, typer.Option(help="Time constant of the neurons, in s; at least the width of a bin.")
+    ] = 0.1,
+    infer_time_constant: Annotated[
+        bool, typer.Option("--infer-time-constant", help="Infer it, with --time-constant as the prior's median.")
+    ] = False,
+    nonlinearity: Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")] = "tanh",
+    observe: Annotated[str, typer.Option(help="What the activity is: rate or current.")] = "rate",
+    initial_state: Annotated[
+        str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")
+    ] = "zero",
+    background: Annotated[
+        Path | None,
+        typer.Option(metavar="W0.npy", help="Known connectivity (post, pre): .npy, or .npz of scipy.sparse.save_npz."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="laplace, svi or nuts.")] = "laplace",
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(help="Share of the trials to hold out. They are written to FIT.validation.npz, for the report."),
+    ] = None,
+    restarts: Annotated[int, typer.Option(help="More starts from the prior, to see how many modes there are.")] = 0,
+    max_iterations: Annotated[int, typer.Option(help="Gauss-Newton steps of one descent to the mode.")] = 300,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a low-rank network to a recording.
+
+    SESSION.npz holds activity (trial, time, neuron) and dt (s), and may hold inputs (trial, time, input), stimulation
+    and mask (as activity), neuron_labels, cell_types, trial_labels: numpy.savez("session.npz", activity=..., dt=0.01).
+    """
+    require_new(posterior, "FIT.nc", (".nc",), force)
+    validation_file = None
+    if validation_fraction is not None:
+        validation_file = posterior.with_suffix(".validation.npz")
+        require_new(validation_file, "--validation-fraction", (".npz",), force)
+    prepare_jax()
+    import lrposterior as lrp
+    from lrposterior.fit_quality import assess_fit
+
+    session = lrp.load_recording(recording)
+    options: dict[str, Any] = {
+        "time_constant": lrp.TimeConstantPrior(time_constant) if infer_time_constant else time_constant,
+        "nonlinearity": nonlinearity,
+        "observation": lrp.GaussianObservation(of=cast(Any, observe)),
+        "background": None if background is None else lrp.FixedBackground(load_matrix(background)),
+        "initial_state": initial_state,
+    }
+    model = lrp.LowRankModel(rank, **options)
+    held_out = None
+    if validation_fraction is not None:
+        session, held_out = session.split(validation_fraction, seed=seed)
+    result = lrp.fit(
+        model, session, method, seed=seed, num_restarts=restarts, max_iterations=max_iterations, progress=_shown(quiet)
+    )
+    fitted = assess_fit(result)
+    validation = None if held_out is None else assess_fit(result, held_out)
+    if held_out is not None and validation_file is not None:
+        held_out.save(validation_file)
+    result.save(posterior)
+    if as_json:
+        print(
+            to_json(describe_fit(result, fitted, validation) | {"posterior": posterior, "validation": validation_file})
+        )
+        return
+    print(result)
+    print(describe_modes(result))
+    print(f"explained variance: {fitted.explained_variance:.3f} of {session.num_trials} fitted trials")
+    if validation is not None:
+        print(
+            f"explained variance: {validation.explained_variance:.3f} of {validation.recording.num_trials} held-out "
+            "trials "
+            f"({validation.expected:.3f} if they were predicted as well as the fitted ones)"
+        )
+    print(f"written: {listed(posterior, validation_file)}")
+
+
+@app.command(epilog="\b\nExample:\n  lrposterior degeneracy fit.nc --threshold 1.0 --figure spectrum.png\n")
+def degeneracy(
+    posterior: PosteriorFile,
+    threshold: Threshold = 1.0,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FIGURE.png", help="Where to draw it: .png, .svg or .pdf.")
+    ] = None,
+    draw: Annotated[str, typer.Option(help="What to draw: spectrum, contraction or subspaces.")] = "spectrum",
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Show which directions the recording constrains.
+
+    The other directions of the connectivity are left to the prior: they are degenerate.
+
+    Information is in nats. lambda is prior / posterior variance - 1: at 1 the data say as much as the prior.
+    """
+    require_choice(draw, "--draw", ("spectrum", "contraction", "subspaces"))
+    if figure is not None:
+        require_new(figure, "--figure", (".png", ".svg", ".pdf"), force)
+    prepare_jax()
+    from lrposterior.degeneracy import analyze_degeneracy
+    from lrposterior.storage import load_posterior
+
+    analysis = analyze_degeneracy(load_posterior(posterior), threshold)
+    if figure is not None:
+        from lrposterior.plots import plot_contraction, plot_spectrum, plot_subspaces, save_figure
+
+        if draw == "subspaces":
+            drawn = plot_subspaces(analysis, seed=seed)
+        else:
+            drawn = (plot_spectrum if draw == "spectrum" else plot_contraction)(analysis)
+        save_figure(drawn, figure)
+    if as_json:
+        print(to_json(describe_degeneracy(analysis) | {"figure": figure}))
+        return
+    print(analysis)
+    if figure is not None:
+        print(f"written: {figure}")
+
+
+@app.command(
+    epilog="\b\n"
+    "Example:\n"
+    "  lrposterior rank fit.nc --candidates single --power 1.0 --by certainty --top 10 --output ranking.csv\n"
+)
+def rank(
+    posterior: PosteriorFile,
+    candidates: CandidateKinds = None,
+    by: Criterion = "certainty",
+    power: Power = 1.0,
+    onset: Onset = None,
+    duration: Duration = None,
+    num_candidates: NumCandidates = None,
+    size: EnsembleSize = None,
+    cell_type: CellType = None,
+    quantity: Quantity = "current",
+    top: Annotated[int, typer.Option(help="How many of the best to show.")] = 10,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="RANKING.csv", help="Write all candidates: .csv (a table) or .nc (with responses)."),
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FIGURE.png", help="Where to draw the ranking: .png, .svg or .pdf.")
+    ] = None,
+    draws: Draws = 300,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rank perturbations by certainty or by information.
+
+    That is by how well the posterior predicts their responses, or by what they would teach about the network.
+
+    Power is in current² s, times in s from the start of the trial, information in nats. Expected R² is the accuracy
+    that the prediction will have on average, if the model is right. Responses exclude the stimulus' own feed-through.
+    """
+    if output is not None:
+        require_new(output, "--output", (".csv", ".nc"), force)
+    if figure is not None:
+        require_new(figure, "--figure", (".png", ".svg", ".pdf"), force)
+    prepare_jax()
+    from lrposterior.perturbation import rank_perturbations
+    from lrposterior.storage import load_posterior
+
+    require_integer(top, "--top", 1)
+    fitted = load_posterior(posterior)
+    chosen = make_candidates(fitted, candidates, power, onset, duration, num_candidates, size, cell_type, seed)
+    options: dict[str, Any] = {"by": by, "quantity": quantity, "num_draws": draws, "seed": seed}
+    ranking = rank_perturbations(fitted, chosen, **options, progress=_shown(quiet))
+    if output is not None:
+        save_ranking(ranking, output)
+    if figure is not None:
+        from lrposterior.plots import plot_ranking, save_figure
+
+        save_figure(plot_ranking(ranking), figure)
+    if as_json:
+        print(to_json(describe_ranking(ranking, top) | {"output": output, "figure": figure}))
+        return
+    print(format_ranking(ranking, top))
+    if output is not None or figure is not None:
+        print(f"written: {listed(output, figure)}")
+
+
+@app.command(
+    epilog="\b\n"
+    "Example:\n"
+    "  lrposterior report fit.nc report.html --validation fit.validation.npz --activity-unit spikes/s\n"
+)
+def report(
+    posterior: PosteriorFile,
+    output: Annotated[Path, typer.Argument(metavar="REPORT.html", help="Where to write the report.")],
+    validation: Annotated[
+        Path | None,
+        typer.Option(metavar="FIT.validation.npz", help="Trials that were kept from the fit; `fit` can write them."),
+    ] = None,
+    candidates: CandidateKinds = None,
+    by: Criterion = "certainty",
+    power: Power = 1.0,
+    onset: Onset = None,
+    duration: Duration = None,
+    num_candidates: NumCandidates = None,
+    size: EnsembleSize = None,
+    cell_type: CellType = None,
+    quantity: Quantity = "current",
+    threshold: Threshold = 1.0,
+    title: Annotated[str, typer.Option(help="Heading of the report.")] = "What the recording says about the circuit",
+    activity_unit: Annotated[
+        str, typer.Option(help="Unit of the activity, for the figures, for example spikes/s.")
+    ] = "recorded units",
+    draws: Draws = 300,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one HTML file with all results.
+
+    It shows the data, the quality of the fit, the connectivity with its uncertainty, degeneracy and ranking.
+
+    The ranking is the one that `lrposterior rank` with the same options gives. Times are in s, power in current² s.
+    """
+    require_new(output, "REPORT.html", (".html",), force)
+    prepare_jax()
+    from lrposterior.degeneracy import analyze_degeneracy
+    from lrposterior.perturbation import rank_perturbations
+    from lrposterior.recording import load_recording
+    from lrposterior.report import write_report
+    from lrposterior.storage import load_posterior
+
+    fitted = load_posterior(posterior)
+    held_out = None if validation is None else load_recording(validation)
+    chosen = make_candidates(fitted, candidates, power, onset, duration, num_candidates, size, cell_type, seed)
+    analysis = analyze_degeneracy(fitted, threshold)
+    options: dict[str, Any] = {"by": by, "quantity": quantity, "num_draws": draws, "seed": seed}
+    ranking = rank_perturbations(fitted, chosen, **options, progress=_shown(quiet))
+    write_report(
+        output, fitted, analysis, ranking, held_out=held_out, title=title, activity_unit=activity_unit, seed=seed
+    )
+    if as_json:
+        print(to_json({"report": output, "validation": validation}))
+    else:
+        print(f"written: {output}")
+    hidden = posterior.with_suffix(".validation.npz")
+    if validation is None and hidden.exists():
+        print(f"hint: add --validation {hidden} to show how the fit does on held-out trials", file=sys.stderr)
+
+
+@app.command(epilog="\b\nExample:\n  lrposterior demo --output demo\n")
+def demo(
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write figures, data and the report.")] = Path(
+        "demo"
+    ),
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole job on a simulated recording.
+
+    The predictions are compared with the truth. Takes about a minute.
+
+    The folder must be new, empty, or made by an earlier demo, whose files are replaced.
+    """
+    prepare_jax()
+    from lrposterior.demo import run_demo
+
+    print(run_demo(output, seed=seed, progress=not quiet))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"lrposterior: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(USER_ERROR)
+
+
+def _is_fit_error(error: Exception) -> bool:
+    from lrposterior import FitError
+
+    return isinstance(error, FitError)
+
+
+def _shown(quiet: bool) -> bool:
+    return not quiet and sys.stderr.isatty()
+
+
+if __name__ == "__main__":
+    main()

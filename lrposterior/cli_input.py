@@ -1,0 +1,162 @@
+"""What the command line reads, and what it checks before anything is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from lrposterior.checks import argument_error
+from lrposterior.files import require_file_name
+
+if TYPE_CHECKING:
+    from lrposterior.candidates import Candidates
+    from lrposterior.posterior import Posterior
+
+DEFAULT_CANDIDATES = ("single", "ensemble", "latent")
+MOST_ENSEMBLES, LARGEST_ENSEMBLE, NUM_LATENTS = 50, 10, 20
+NO_ERRORS_OF_XLA = "3"
+
+
+def prepare_jax() -> None:
+    """Keep compiled code between runs in the user's cache folder, unless the user has chosen a place for it.
+
+    XLA prints a page on stderr for each piece of code that it reads back, because some options that it compiled with
+    are no features of a processor. That can be switched off only before JAX is imported; where JAX was imported
+    earlier, nothing is kept. Compiled code is for one kind of processor, which JAX leaves out of its keys: a folder
+    that machines share gets one subfolder for each kind.
+    """
+    if "jax" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", NO_ERRORS_OF_XLA)
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if chosen or os.environ.get("TF_CPP_MIN_LOG_LEVEL") != NO_ERRORS_OF_XLA:
+        return
+    import jax
+
+    folder = _cache_folder() / "lrposterior" / "jax" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a home that cannot be written to: everything works, a little slower
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _cache_folder() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _processor() -> str:
+    """A name for this kind of processor: a hash of its features where the system tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
+
+
+def require_new(path: Path, name: str, endings: Sequence[str], force: bool) -> None:
+    """Refuse, before anything is computed, an output that could not be written or would replace a file."""
+    require_file_name(path, name, endings)
+    if path.exists() and not force:
+        raise argument_error(
+            name, "the name of a new file", f"{str(path)!r}, which exists", "add --force to replace it"
+        )
+
+
+def load_matrix(path: Path) -> Any:
+    """The matrix in a file of `numpy.save` or `scipy.sparse.save_npz`; nothing is unpickled.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A file of another kind.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"--background: expected a matrix, got no file at {str(path)!r}; check the name and folder"
+        )
+    try:
+        if path.suffix == ".npz":
+            import scipy.sparse
+
+            return scipy.sparse.load_npz(path)
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, KeyError, EOFError) as error:
+        mend = "write it with numpy.save or scipy.sparse.save_npz"
+        raise argument_error("--background", "a matrix in .npy or .npz", f"{path.name!r} ({error})", mend) from error
+
+
+def make_candidates(
+    posterior: Posterior,
+    kinds: list[str] | None,
+    power: float,
+    onset: float | None,
+    duration: float | None,
+    num_candidates: int | None,
+    size: int | None,
+    cell_type: str | None,
+    seed: int,
+) -> Candidates:
+    """The candidates that the options name, joined."""
+    from lrposterior import candidates as make
+
+    recording = posterior.recording
+    shared: dict[str, Any] = {"power": power, "onset": onset, "duration": duration}
+    sets = []
+    for kind in dict.fromkeys(kinds or DEFAULT_CANDIDATES):
+        if kind == "single":
+            sets.append(make.single_neuron_candidates(recording, **shared))
+        elif kind == "ensemble":
+            pool = recording.num_neurons if cell_type is None else (recording.cell_types or ()).count(cell_type)
+            of_size = size if size is not None else min(LARGEST_ENSEMBLE, max(1, pool // 4))
+            possible = math.comb(pool, of_size) if 0 < of_size <= pool else 1
+            count = num_candidates if num_candidates is not None else min(MOST_ENSEMBLES, possible)
+            sets.append(
+                make.ensemble_candidates(
+                    recording, num_candidates=count, size=of_size, cell_type=cell_type, seed=seed, **shared
+                )
+            )
+        elif kind == "latent":
+            components = min(posterior.model.rank, recording.num_neurons)
+            count = NUM_LATENTS if num_candidates is None else num_candidates
+            sets.append(
+                make.latent_candidates(recording, num_candidates=count, num_components=components, seed=seed, **shared)
+            )
+        elif kind.endswith(".npz"):
+            sets.append(make.pattern_candidates(recording, **_load_patterns(Path(kind)), **shared))
+        else:
+            mend = "or name a .npz file with the array patterns (candidate, neuron)"
+            raise argument_error("--candidates", "single, ensemble or latent", repr(kind), mend)
+    return make.combine_candidates(*sets)
+
+
+def _load_patterns(path: Path) -> dict[str, Any]:
+    """The arguments patterns and labels from a .npz file, without unpickling anything."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"--candidates: expected patterns, got no file at {str(path)!r}; check the name and folder"
+        )
+    mend = "write it with numpy.savez(path, patterns=..., labels=...)"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise argument_error("--candidates", "a .npz file of plain arrays", f"{path.name!r} ({error})", mend) from error
+    if "patterns" not in arrays or not set(arrays) <= {"patterns", "labels"}:
+        raise argument_error(
+            "--candidates", "the arrays patterns and labels", f"{sorted(arrays)} in {path.name!r}", mend
+        )
+    return arrays

@@ -1,0 +1,205 @@
+"""A report of one fit: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import os
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from lrposterior.checks import argument_error, require_instance
+from lrposterior.degeneracy import Degeneracy
+from lrposterior.files import replacing, require_file_name
+from lrposterior.fit_quality import FitQuality, assess_fit
+from lrposterior.plots import (
+    plot_certainty_information,
+    plot_connectivity,
+    plot_contraction,
+    plot_explained_variance,
+    plot_ranking,
+    plot_rates,
+    plot_recording,
+    plot_residuals,
+    plot_responses,
+    plot_spectrum,
+    plot_subspaces,
+    to_png,
+)
+from lrposterior.plots.style import RECORDED_UNITS
+from lrposterior.posterior import Posterior
+from lrposterior.priors import Priors, TimeConstantPrior
+from lrposterior.ranking import PerturbationRanking
+from lrposterior.recording import Recording
+from lrposterior.storage import package_version
+
+NUM_BEST = 10
+INTERVAL_90 = 1.645
+PRIOR_FIELDS = dataclasses.fields(Priors)
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    posterior: Posterior,
+    degeneracy: Degeneracy,
+    ranking: PerturbationRanking,
+    *,
+    held_out: Recording | None = None,
+    title: str = "What the recording says about the circuit",
+    activity_unit: str = RECORDED_UNITS,
+    seed: int,
+) -> None:
+    """Write one HTML file with the data, the quality of the fit, connectivity, degeneracy and ranking.
+
+    Args:
+        path: Name of the file, ending in .html; it appears complete or not at all.
+        posterior: The fit.
+        degeneracy: Its degeneracy analysis.
+        ranking: A ranking of perturbations under it.
+        held_out: Trials that were kept from the fit, or `None`.
+        title: Heading of the report.
+        activity_unit: Unit of the activity, for instance "spikes/s".
+        seed: Seed of the draws behind the figures.
+
+    Raises:
+        ValueError: Another ending, no such folder, results of another fit, or held-out trials that do not fit.
+    """
+    path = require_file_name(path, "path", (".html",))
+    text = render_report(
+        posterior, degeneracy, ranking, held_out=held_out, title=title, activity_unit=activity_unit, seed=seed
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render_report(
+    posterior: Posterior,
+    degeneracy: Degeneracy,
+    ranking: PerturbationRanking,
+    *,
+    held_out: Recording | None = None,
+    title: str = "What the recording says about the circuit",
+    activity_unit: str = RECORDED_UNITS,
+    seed: int,
+) -> str:
+    """The report as text; see `write_report`."""
+    require_instance(posterior, "posterior", Posterior, "pass what fit or load_posterior returned")
+    require_instance(degeneracy, "degeneracy", Degeneracy, "make it with analyze_degeneracy(posterior)")
+    require_instance(ranking, "ranking", PerturbationRanking, "make it with rank_perturbations(posterior, candidates)")
+    if degeneracy.posterior is not posterior:
+        raise argument_error("degeneracy", "the analysis of this posterior", "that of another", "analyse this one")
+    if len(ranking.readout) != posterior.recording.num_neurons:
+        got = f"one of {len(ranking.readout)} neurons"
+        raise argument_error("ranking", "a ranking under this posterior", got, "rank with this posterior")
+    fitted = assess_fit(posterior)
+    validation = None if held_out is None else assess_fit(posterior, held_out)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lrposterior", "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "number": _number, "embedded": _embedded}
+    return environment.get_template("report.html.jinja").render(
+        title=title,
+        activity_unit=activity_unit,
+        seed=seed,
+        version=package_version(),
+        posterior=posterior,
+        fitted=fitted,
+        validation=validation,
+        degeneracy=degeneracy,
+        ranking=ranking,
+        data_rows=[line.split(maxsplit=1) for line in posterior.recording.summary().splitlines()[1:]],
+        fit_rows=_fit_rows(posterior, fitted, activity_unit),
+        share_excluding_zero=_share_excluding_zero(posterior),
+        effective_rank=np.quantile(posterior.effective_rank(seed=seed), [0.05, 0.5, 0.95]).tolist(),
+        median_contraction=float(np.median(degeneracy.contraction)),
+        ranking_columns=_ranking_columns(ranking),
+        best=ranking.order[:NUM_BEST].tolist(),
+        window_end=float(ranking.times[-1]) + posterior.recording.dt,
+        time_constant=_time_constant(posterior),
+        priors={field.name: getattr(posterior.model.priors, field.name) for field in PRIOR_FIELDS},
+        figures=_figures(posterior, fitted, validation, degeneracy, ranking, activity_unit, seed),
+    )
+
+
+def _figures(
+    posterior: Posterior,
+    fitted: FitQuality,
+    validation: FitQuality | None,
+    degeneracy: Degeneracy,
+    ranking: PerturbationRanking,
+    unit: str,
+    seed: int,
+) -> dict[str, Figure]:
+    held_out = None if validation is None else validation.recording
+    return {
+        "recording": plot_recording(posterior.recording, activity_unit=unit),
+        "rates": plot_rates(posterior, held_out, seed=seed, activity_unit=unit),
+        "explained_variance": plot_explained_variance(fitted, validation),
+        "residuals": plot_residuals(validation or fitted),
+        "connectivity": plot_connectivity(posterior, seed=seed),
+        "spectrum": plot_spectrum(degeneracy),
+        "contraction": plot_contraction(degeneracy),
+        "subspaces": plot_subspaces(degeneracy, seed=seed),
+        "ranking": plot_ranking(ranking),
+        "responses": plot_responses(ranking, cell_types=posterior.recording.cell_types),
+        "certainty_information": plot_certainty_information(ranking),
+    }
+
+
+def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple[str, str]]:
+    statistics = posterior.statistics
+    evidence = "none" if statistics.log_evidence is None else f"{statistics.log_evidence:.1f} nats"
+    rows = [
+        ("status", posterior.status),
+        ("objective at the mode (−log density)", f"{statistics.objective:.2f} nats"),
+        ("gain that a further step would bring", f"{statistics.decrement:.1e} nats"),
+        ("iterations", f"{statistics.num_iterations}"),
+        ("wall time", f"{statistics.wall_time:.1f} s"),
+        ("log evidence", evidence),
+        ("about the evidence", statistics.evidence_note),
+        ("noise, median over neurons", f"sd {_number(float(np.median(fitted.noise_scale)))} {unit}"),
+        *((name, _number(value)) for name, value in statistics.diagnostics.items()),
+    ]
+    if sum(statistics.mode_counts) > 1:
+        found = zip(statistics.mode_objectives, statistics.mode_counts, strict=True)
+        modes = ", ".join(f"{objective:.1f} nats ({count})" for objective, count in found)
+        rows.append(("objectives of the distinct modes (starts that reached each)", modes))
+    return rows
+
+
+def _ranking_columns(ranking: PerturbationRanking) -> dict[str, np.ndarray]:
+    return {
+        "power (current² s)": ranking.power,
+        "expected R²": ranking.expected_r2,
+        "contraction": ranking.contraction,
+        "information (nats)": ranking.information,
+        "degenerate share": ranking.share_degenerate,
+        f"response rms ({ranking.quantity})": ranking.response_size,
+    }
+
+
+def _share_excluding_zero(posterior: Posterior) -> float:
+    """Share of the synapses of which the interval mean ± 1.645 sd excludes 0."""
+    return float(np.mean(np.abs(posterior.connectivity_mean()) > INTERVAL_90 * posterior.connectivity_sd()))
+
+
+def _time_constant(posterior: Posterior) -> str:
+    prior = posterior.model.time_constant
+    if isinstance(prior, TimeConstantPrior):
+        return f"{float(posterior.mode['time_constant']):.4g} s, inferred (prior median {prior.median:g} s)"
+    return f"{prior:g} s, fixed"
+
+
+def _embedded(figure: Figure) -> str:
+    return base64.b64encode(to_png(figure)).decode("ascii")
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None or not np.isfinite(value) else f"{value:.3g}".replace("-", "−")

@@ -1,0 +1,317 @@
+"""Responses of many networks to many perturbations, without the direct effect of the stimulation.
+
+A candidate with pattern p and time course c drives the neurons with s[t] = c[t] p. On its own it moves the currents by
+h[t] p, where h is c filtered with the neurons' time constant, whatever the connectivity. The response is the rest:
+
+    current:  q = x_perturbed - x_unperturbed - h p,     q[t+1] = (1 - a) q[t] + a W (r_perturbed[t] - r_unperturbed[t])
+    rate:     q = phi(x_perturbed) - phi(x_unperturbed + h p)
+
+With W = M K^T / N the response of the currents is q = M d with a state d of R numbers (per draw, candidate and
+condition). With a background the state is q itself. Everything below is written for a state and its left factor, which
+is M in the first case and absent in the second, and for rates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm.auto import tqdm
+
+from lrposterior.background import Background, recurrent_drive
+from lrposterior.experiment import Experiment
+from lrposterior.model import Data, LowRankModel
+from lrposterior.network import NONLINEARITIES
+from lrposterior.parameters import Parameters
+from lrposterior.precision import double_precision
+from lrposterior.recording import Recording
+from lrposterior.rollouts import to_coordinates
+
+Quantity = Literal["current", "rate"]
+
+# What is kept of a block of candidates stays below this many bytes, and the arrays of one step near the cache.
+BLOCK_BYTES = 6e8
+STEP_ENTRIES = 2**16
+DRAWS_AT_ONCE = 8
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Networks:
+    """Draws of a network, halted in the bin in which the perturbations start.
+
+    Attributes:
+        model: the structure of a settled model.
+        num_bins: number of bins in the window, the last ones of those that are simulated.
+        parameters: by name, with a leading draw axis.
+        current: (draw, condition, neuron) unperturbed currents in that bin.
+        inputs: (condition, time, input) from that bin to the end of the window.
+        time_course: (time,) of the stimulation in the same bins.
+        dt: bin width in seconds.
+        background: W0 or None.
+    """
+
+    model: LowRankModel = field(metadata={"static": True})
+    num_bins: int = field(metadata={"static": True})
+    parameters: Parameters
+    current: Array
+    inputs: Array
+    time_course: Array
+    dt: Array
+    background: Background | None
+
+    @property
+    def num_draws(self) -> int:
+        return self.current.shape[0]
+
+    def at(self, conditions: slice) -> Networks:
+        """The same networks in some of the conditions."""
+        return dataclasses.replace(self, current=self.current[:, conditions], inputs=self.inputs[conditions])
+
+    def state_size(self, quantity: Quantity) -> int:
+        """How many numbers describe the response in one bin; see `Responses`."""
+        left_factor = self.parameters["M"]
+        return left_factor.shape[2 if quantity == "current" and self.background is None else 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Responses of every draw of the networks to one candidate, as NumPy arrays.
+
+    Attributes:
+        states: (draw, condition and bin, state).
+        factor: (draw, neuron, state), so that the response is states @ factor^T; None where states are responses.
+    """
+
+    states: np.ndarray
+    factor: np.ndarray | None
+
+    @property
+    def num_draws(self) -> int:
+        return len(self.states)
+
+    def every(self, stride: int) -> Responses:
+        """A subset of the draws."""
+        return Responses(self.states[::stride], None if self.factor is None else self.factor[::stride])
+
+    def mean(self) -> np.ndarray:
+        """(condition and bin, neuron)."""
+        if self.factor is None:
+            return self.states.mean(axis=0)
+        return _over_draws(self.states) @ _over_draws(self.factor).T / self.num_draws
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and unbiased variance over draws, each (condition and bin, neuron).
+
+        With a factor the squares are q_n² = sum_{r,q} (M_nr M_nq) (d_r d_q): one matrix product over draws and pairs.
+        """
+        if self.factor is None:
+            mean_square = np.einsum("skn,skn->kn", self.states, self.states) / self.num_draws
+        else:
+            left, right = np.triu_indices(self.factor.shape[2])
+            products = self.states[..., left] * self.states[..., right] * np.where(left == right, 1.0, 2.0)
+            of_factors = self.factor[..., left] * self.factor[..., right]
+            mean_square = _over_draws(products) @ _over_draws(of_factors).T / self.num_draws
+        mean = self.mean()
+        variance = np.maximum(mean_square - mean**2, 0.0) * self.num_draws / (self.num_draws - 1)
+        return mean, variance
+
+    def dense(self) -> np.ndarray:
+        """(draw, condition and bin, neuron)."""
+        return self.states if self.factor is None else self.states @ np.swapaxes(self.factor, 1, 2)
+
+    def spread(self) -> float:
+        """Unbiased variance over draws, summed over conditions, bins and neurons."""
+        if self.factor is None:
+            power = np.einsum("skn,skn->", self.states, self.states)
+        else:
+            overlaps = np.swapaxes(self.factor, 1, 2) @ self.factor
+            power = np.einsum("skr,skr->", self.states, self.states @ overlaps)
+        return np.maximum(power - self.num_draws * np.sum(self.mean() ** 2), 0.0) / (self.num_draws - 1)
+
+    def readout(self, weights: np.ndarray) -> np.ndarray:
+        """(draw, condition and bin) weighted sums over neurons."""
+        return (
+            self.states @ weights
+            if self.factor is None
+            else np.einsum("skr,sr->sk", self.states, weights @ self.factor)
+        )
+
+    def gram(self, noise_scale: np.ndarray) -> np.ndarray:
+        """(draw, draw) sums over conditions, bins and neurons of q q' / noise_scale².
+
+        With a factor, sum_n M_n d M'_n d' = sum_{r,q} (M^T M')_{rq} d_r d'_q, so that no response is formed.
+        """
+        if self.factor is None:
+            scaled = (self.states / noise_scale).reshape(self.num_draws, -1)
+            return scaled @ scaled.T
+        size = self.factor.shape[2]
+        states = np.moveaxis(self.states, 2, 0).reshape(size * self.num_draws, -1)
+        factors = np.moveaxis(self.factor / noise_scale[:, None], 2, 0).reshape(size * self.num_draws, -1)
+        products = (states @ states.T) * (factors @ factors.T)
+        return products.reshape(size, self.num_draws, size, self.num_draws).sum(axis=(0, 2))
+
+
+def _over_draws(values: np.ndarray) -> np.ndarray:
+    """(row, draw and column) from (draw, row, column)."""
+    return np.swapaxes(values, 0, 1).reshape(values.shape[1], -1)
+
+
+def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experiment: Experiment) -> Networks:
+    """Run draws of the parameters without perturbation up to the bin in which the perturbations start.
+
+    A free initial state is the mean of the fitted initial latents, in every condition. Call it in double precision.
+
+    Args:
+        model: a settled model.
+        draws: parameters by name with a leading draw axis, as `Posterior.sample_parameters` gives them.
+        experiment: the conditions and the perturbations.
+    """
+    draws = dict(draws)
+    if "initial_kappa" in draws:
+        draws["initial_kappa"] = draws["initial_kappa"].mean(axis=1, keepdims=True)
+    begin, stop, num_neurons = experiment.begin, experiment.stop, experiment.patterns.shape[1]
+    silent = np.zeros((experiment.num_conditions, begin + 1, num_neurons))
+    before = Recording(silent, experiment.dt, inputs=experiment.inputs[:, : begin + 1])
+    parameters, data = to_coordinates(model, draws, before), model.data(before)
+
+    return Networks(
+        model=model.structure,
+        num_bins=experiment.num_bins,
+        parameters=parameters,
+        current=_last_current(model.structure, parameters, data),
+        inputs=jnp.asarray(experiment.inputs[:, begin:stop]),
+        time_course=jnp.asarray(experiment.time_course[begin:stop]),
+        dt=data.dt,
+        background=data.background,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _last_current(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    return jax.lax.map(lambda draw: model.currents(draw, data)[:, -1], parameters, batch_size=DRAWS_AT_ONCE)
+
+
+@double_precision
+def response_draws(
+    model: LowRankModel,
+    draws: Mapping[str, np.ndarray],
+    experiment: Experiment,
+    quantity: Quantity,
+    *,
+    progress: bool = False,
+) -> np.ndarray:
+    """Responses of draws of the parameters, (draw, candidate, condition, time, neuron); see `halted_networks`."""
+    networks = halted_networks(model, draws, experiment)
+    responses = np.empty((networks.num_draws, *experiment.shape))
+    with tqdm(total=experiment.num_candidates, desc="responses", unit="candidate", disable=not progress) as bar:
+        for candidates, conditions, simulated in simulate_blocks(networks, experiment, (quantity,)):
+            for candidate, each in zip(candidates, simulated[quantity], strict=True):
+                part = responses[:, candidate, conditions]
+                part[:] = each.dense().reshape(part.shape)
+            if conditions.stop == experiment.num_conditions:
+                bar.update(len(candidates))
+    return responses
+
+
+def simulate_blocks(
+    networks: Networks, experiment: Experiment, quantities: tuple[Quantity, ...], *, with_gram: bool = False
+) -> Iterator[tuple[range, slice, dict[Quantity, list[Responses]]]]:
+    """Simulate the candidates in blocks of bounded memory. Call it in double precision.
+
+    All blocks have one size, so that a function compiles once; the last is filled up with zero patterns.
+
+    Args:
+        networks: draws of the network.
+        experiment: the conditions and the perturbations.
+        quantities: of "current" and "rate".
+        with_gram: whether the caller keeps a (draw, draw) matrix for each candidate of a block as well.
+
+    Yields:
+        Which candidates, which conditions (to the end before other candidates follow), and the responses of each of
+        these candidates by quantity.
+    """
+    num_neurons, num_draws = experiment.shape[3], networks.num_draws
+    state_size = sum(networks.state_size(quantity) for quantity in set(quantities))
+    per_condition = 8.0 * num_draws * experiment.num_bins * state_size
+    num_conditions = int(np.clip(BLOCK_BYTES // per_condition, 1, experiment.num_conditions))
+    per_candidate = per_condition * num_conditions + (8.0 * num_draws**2 if with_gram else 0.0)
+    largest = min(BLOCK_BYTES // per_candidate, STEP_ENTRIES // (num_conditions * num_neurons))
+    size = int(np.clip(largest, 1, experiment.num_candidates))
+    factor = np.asarray(networks.parameters["M"]) if networks.background is None else None
+    for start in range(0, experiment.num_candidates, size):
+        chosen = experiment.patterns[start : start + size]
+        patterns = np.zeros((size, num_neurons))
+        patterns[: len(chosen)] = chosen
+        for first in range(0, experiment.num_conditions, num_conditions):
+            conditions = slice(first, min(first + num_conditions, experiment.num_conditions))
+            simulated = _simulate(tuple(sorted(set(quantities))), networks.at(conditions), patterns)
+            responses: dict[Quantity, list[Responses]] = {}
+            for quantity, states in simulated.items():
+                array = np.asarray(states)
+                shape = (num_draws, -1, array.shape[-1])
+                left = factor if quantity == "current" else None
+                responses[quantity] = [Responses(array[:, row].reshape(shape), left) for row in range(len(chosen))]
+            yield range(start, start + len(chosen)), conditions, responses
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _simulate(quantities: tuple[Quantity, ...], networks: Networks, patterns: Array) -> dict[Quantity, Array]:
+    """States (draw, candidate, condition, time, state) by quantity.
+
+    One draw at a time: several at once were slower at every size that was tried.
+    """
+    return jax.lax.map(
+        lambda draw: _respond(quantities, networks, patterns, *draw), (networks.parameters, networks.current)
+    )
+
+
+def _respond(
+    quantities: tuple[Quantity, ...], networks: Networks, patterns: Array, parameters: Parameters, current: Array
+) -> dict[Quantity, Array]:
+    """States (candidate, condition, time, state) of one draw by quantity."""
+    model = networks.model
+    M, K = parameters["M"], parameters["K"]
+    num_neurons, rank = M.shape
+    a = networks.dt / model.time_constant_of(parameters, networks.dt)
+    phi = NONLINEARITIES[model.nonlinearity].rate
+    low_rank = networks.background is None
+    drive = jnp.einsum("cti,ni->tcn", networks.inputs, parameters["B"]) + parameters["b"][None, None, :]
+
+    def read(rates: Array) -> Array:
+        return rates @ K / num_neurons
+
+    def recurrent(rates: Array) -> Array:
+        if low_rank:
+            return read(rates) @ M.T
+        background = jax.vmap(lambda each: jnp.asarray(recurrent_drive(networks.background, each)))
+        return read(rates) @ M.T + background(rates.reshape(-1, num_neurons)).reshape(rates.shape)
+
+    def step(carry: tuple[Array, Array, Array], driven: tuple[Array, Array]) -> tuple:
+        unperturbed, direct, state = carry
+        drive_now, course_now = driven
+        fed_through = unperturbed[None, :, :] + direct * patterns[:, None, :]
+        rates = phi(unperturbed)
+        rates_perturbed = phi(fed_through + (state @ M.T if low_rank else state))
+        change = rates_perturbed - rates[None, :, :]
+        kept: dict[Quantity, Array] = {"current": state}
+        if "rate" in quantities:
+            kept["rate"] = rates_perturbed - phi(fed_through)
+        following = (
+            (1.0 - a) * unperturbed + a * (recurrent(rates) + drive_now),
+            (1.0 - a) * direct + a * course_now,
+            (1.0 - a) * state + a * (read(change) if low_rank else recurrent(change)),
+        )
+        return following, {name: kept[name] for name in quantities}
+
+    at_rest = jnp.zeros((patterns.shape[0], current.shape[0], rank if low_rank else num_neurons), M.dtype)
+    start = (current, jnp.zeros((), M.dtype), at_rest)
+    _, states = jax.lax.scan(step, start, (drive, networks.time_course))
+    return {name: jnp.moveaxis(values[-networks.num_bins :], 0, 2) for name, values in states.items()}

@@ -1,0 +1,178 @@
+"""What the draws of a posterior say about the responses to every candidate, added up over conditions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from lrposterior.experiment import Experiment
+from lrposterior.gauge import horizontal_coordinates
+from lrposterior.posterior import Posterior
+from lrposterior.precision import double_precision
+from lrposterior.responses import Networks, Quantity, Responses, halted_networks, simulate_blocks
+
+DEGENERATE_DRAWS = 100
+
+
+class Scores(NamedTuple):
+    """Sums over the window, the conditions and the neurons, by candidate.
+
+    Attributes:
+        mean_power: (candidate,) unbiased estimate of |E q|².
+        spread: (candidate,) tr Cov q.
+        subset_spread: (candidate,) the same from a subset of the draws.
+        degenerate_spread: (candidate,) the same from this subset, the constrained directions held at the mode.
+        prior_spread: (candidate,) tr Cov q of draws of the prior.
+        information: (candidate,) expected information gain in nats.
+        readout: (draw, candidate, time) readout of the response, averaged over conditions.
+        response_mean, response_sd: (candidate, condition, time, neuron) over draws, in single precision.
+    """
+
+    mean_power: np.ndarray
+    spread: np.ndarray
+    subset_spread: np.ndarray
+    degenerate_spread: np.ndarray
+    prior_spread: np.ndarray
+    information: np.ndarray
+    readout: np.ndarray
+    response_mean: np.ndarray
+    response_sd: np.ndarray
+
+
+@double_precision
+def score_candidates(
+    posterior: Posterior,
+    experiment: Experiment,
+    quantity: Quantity,
+    readout: np.ndarray,
+    num_draws: int,
+    seed: int,
+    progress: bool,
+) -> Scores:
+    """Score all candidates by draws of the posterior and of the prior."""
+    z = posterior.distribution.sample(num_draws, seed=seed)
+    # A stream of its own: the draws of the posterior come from default_rng(seed).
+    z_prior = np.random.default_rng([seed, 1]).standard_normal((num_draws, posterior.space.size))
+    stride = max(1, num_draws // DEGENERATE_DRAWS)
+    z_degenerate = _hold_constrained(posterior, z[::stride])
+    scores = _empty_scores(experiment, num_draws)
+    # Networks that diverge are found afterwards, by what is not finite.
+    with (
+        np.errstate(over="ignore", invalid="ignore"),
+        tqdm(total=3 * experiment.num_candidates, unit="candidate", disable=not progress) as bar,
+    ):
+        bar.set_description("posterior")
+        _score_posterior(scores, posterior, experiment, quantity, z, readout, stride, bar)
+        bar.set_description("prior")
+        _add_spreads(scores.prior_spread, posterior, experiment, quantity, z_prior, bar)
+        bar.set_description("degenerate directions")
+        if z_degenerate is None:
+            scores.degenerate_spread[:] = np.nan
+            bar.update(experiment.num_candidates)
+        else:
+            _add_spreads(scores.degenerate_spread, posterior, experiment, quantity, z_degenerate, bar)
+    return scores
+
+
+def _score_posterior(
+    scores: Scores,
+    posterior: Posterior,
+    experiment: Experiment,
+    quantity: Quantity,
+    z: np.ndarray,
+    readout: np.ndarray,
+    stride: int,
+    bar: tqdm,
+) -> None:
+    observed: Quantity = posterior.model.observation.of
+    networks, noise_scale = _networks(posterior, z, experiment), posterior.mode["noise_scale"]
+    gram: dict[int, np.ndarray] = {}
+    blocks = simulate_blocks(networks, experiment, (quantity, observed), with_gram=True)
+    for candidates, conditions, simulated in blocks:
+        for row, candidate in enumerate(candidates):
+            _add(scores, candidate, conditions, simulated[quantity][row], readout, stride)
+            products = simulated[observed][row].gram(noise_scale)
+            gram[candidate] = gram[candidate] + products if candidate in gram else products
+            if conditions.stop == experiment.num_conditions:
+                scores.information[candidate] = _information(gram.pop(candidate))
+                bar.update()
+    scores.readout[:] /= experiment.num_conditions
+
+
+def _add_spreads(
+    spreads: np.ndarray, posterior: Posterior, experiment: Experiment, quantity: Quantity, z: np.ndarray, bar: tqdm
+) -> None:
+    """Add tr Cov q of draws z to spreads (candidate,)."""
+    networks = _networks(posterior, z, experiment)
+    for candidates, conditions, simulated in simulate_blocks(networks, experiment, (quantity,)):
+        spreads[candidates] += [responses.spread() for responses in simulated[quantity]]
+        if conditions.stop == experiment.num_conditions:
+            bar.update(len(candidates))
+
+
+def _empty_scores(experiment: Experiment, num_draws: int) -> Scores:
+    shape = (experiment.num_candidates,)
+    return Scores(
+        mean_power=np.zeros(shape),
+        spread=np.zeros(shape),
+        subset_spread=np.zeros(shape),
+        degenerate_spread=np.zeros(shape),
+        prior_spread=np.zeros(shape),
+        information=np.zeros(shape),
+        readout=np.zeros((num_draws, *shape, experiment.num_bins)),
+        response_mean=np.zeros(experiment.shape, np.float32),
+        response_sd=np.zeros(experiment.shape, np.float32),
+    )
+
+
+def _add(
+    scores: Scores, candidate: int, conditions: slice, responses: Responses, readout: np.ndarray, stride: int
+) -> None:
+    """Add what a candidate does under some of the conditions."""
+    mean, variance = responses.moments()
+    # |m|² of a mean of S draws is too large by tr Cov / S on average.
+    scores.mean_power[candidate] += np.sum(mean**2 - variance / responses.num_draws)
+    scores.spread[candidate] += np.sum(variance)
+    scores.subset_spread[candidate] += responses.every(stride).spread()
+    num_bins = scores.readout.shape[2]
+    scores.readout[:, candidate] += responses.readout(readout).reshape(responses.num_draws, -1, num_bins).sum(axis=1)
+    shape = scores.response_mean[candidate, conditions].shape
+    scores.response_mean[candidate, conditions] = mean.reshape(shape)
+    scores.response_sd[candidate, conditions] = np.sqrt(variance).reshape(shape)
+
+
+def _information(gram: np.ndarray) -> float:
+    """1/2 log det(I + G^-1/2 Cov G^-1/2) from the inner products of the draws (draw, draw), in nats.
+
+    With the centred draws Q (draw, :) the covariance is Q^T Q / (S - 1), and the determinant is that of
+    I + Q G^-1 Q^T / (S - 1). Centring Q takes the means off the rows and the columns of the inner products.
+    """
+    if not np.all(np.isfinite(gram)):
+        return np.nan
+    centred = gram - gram.mean(axis=0) - gram.mean(axis=1, keepdims=True) + gram.mean()
+    return 0.5 * float(np.linalg.slogdet(np.eye(len(gram)) + centred / (len(gram) - 1))[1])
+
+
+def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
+    """Draws (draw, coordinate) with every direction in which the data say more than the prior held at the mode.
+
+    None where a sampled posterior has too few draws to tell the directions apart.
+    """
+    space, mode = posterior.space, posterior.mode_coordinates
+    try:
+        spectrum = posterior.spectrum
+    except ValueError:
+        return None
+    free = spectrum.directions[:, spectrum.information < 1.0]
+    X, Y = horizontal_coordinates(*space.factors(mode), *space.factors(z))
+    others = slice(space.right_stop, space.num_dynamics)
+    moved = np.concatenate([X.reshape(len(z), -1), Y.reshape(len(z), -1), z[:, others] - mode[others]], axis=1)
+    held = np.tile(mode, (len(z), 1))
+    held[:, : space.num_dynamics] += (moved @ free) @ free.T
+    return held
+
+
+def _networks(posterior: Posterior, z: np.ndarray, experiment: Experiment) -> Networks:
+    return halted_networks(posterior.model, posterior.named(z), experiment)
