@@ -52,9 +52,8 @@ class LowRankConnectivity:
 
     def __repr__(self) -> str:
         background = "" if self.background is None else " + W0"
-        return (
-            f"LowRankConnectivity({self.num_draws} draws of W{background}, {self.num_neurons} neurons, rank {self.rank})"
-        )
+        size = f"{self.num_neurons} neurons, rank {self.rank}"
+        return f"LowRankConnectivity({self.num_draws} draws of W{background}, {size})"
 
     def matvec(self, vector: Any) -> np.ndarray:
         """W v for one vector (neuron,) or one a draw (draw, neuron); gives (draw, neuron)."""
@@ -103,10 +102,14 @@ class LowRankConnectivity:
     def _neurons(self, indices: Any, name: str) -> np.ndarray:
         array = np.atleast_1d(np.asarray(indices))
         if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
-            raise argument_error(name, "indices of neurons", repr(indices)[:60], "give an integer or a list of integers")
+            raise argument_error(
+                name, "indices of neurons", repr(indices)[:60], "give an integer or a list of integers"
+            )
         if array.min() < -self.num_neurons or array.max() >= self.num_neurons:
             raise argument_error(
-                name, f"indices below {self.num_neurons}", f"{array.min()} to {array.max()}",
+                name,
+                f"indices below {self.num_neurons}",
+                f"{array.min()} to {array.max()}",
                 f"the network has {self.num_neurons} neurons, counted from 0",
             )
         return array
@@ -148,7 +151,9 @@ class LowRankConnectivity:
             ValueError: if the array would be larger than `max_gigabytes`.
         """
         require_memory(
-            self.num_draws * self.num_neurons**2, "to_dense", max_gigabytes,
+            self.num_draws * self.num_neurons**2,
+            "to_dense",
+            max_gigabytes,
             "use matvec, entries or block, take fewer draws, or raise max_gigabytes",
         )
         return np.stack([self._dense_draw(draw) for draw in range(self.num_draws)])

@@ -60,7 +60,9 @@ class SampleDistribution:
         require_integer(seed, "seed")
         if num_draws > len(flat):
             raise argument_error(
-                "num_draws", f"at most the {len(flat)} draws that were sampled", str(num_draws),
+                "num_draws",
+                f"at most the {len(flat)} draws that were sampled",
+                str(num_draws),
                 "ask for fewer, or fit again with more draws",
             )
         return flat[np.sort(np.random.default_rng(seed).choice(len(flat), num_draws, replace=False))]

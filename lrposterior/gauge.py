@@ -117,8 +117,10 @@ def log_orbit_volume(left: np.ndarray, right: np.ndarray) -> float:
 def log_gauge_volume(left: np.ndarray, right: np.ndarray) -> float:
     """`log_orbit_volume` for factors that need not be balanced.
 
-    The volume of the orbit is that of O(R) times 1/2 log det of the Gram matrix of the rotations (L Omega, Q Omega). Where
-    L^T L differs from Q^T Q, the rotations are not orthogonal to the stretches (L E, -Q E), E symmetric, and what counts is
+    The volume of the orbit is that of O(R) times 1/2 log det of the Gram matrix of the rotations (L Omega, Q Omega).
+    Where
+    L^T L differs from Q^T Q, the rotations are not orthogonal to the stretches (L E, -Q E), E symmetric, and what
+    counts is
     the part of the rotations that is: the Gram determinant of all gauge directions over that of the stretches.
     """
     rank = left.shape[1]

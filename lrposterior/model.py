@@ -224,8 +224,10 @@ class LowRankModel:
         mean = np.asarray(settled.observation.mean(currents, settled.nonlinearity))
         if not np.all(np.isfinite(mean)):
             raise argument_error(
-                "parameters", "a network whose activity stays finite",
-                f"one that diverges with nonlinearity {self.nonlinearity!r}", "use a weaker K, or fewer bins",
+                "parameters",
+                "a network whose activity stays finite",
+                f"one that diverges with nonlinearity {self.nonlinearity!r}",
+                "use a weaker K, or fewer bins",
             )
         noise = np.asarray(parameters["noise_scale"]) * np.random.default_rng(seed).standard_normal(mean.shape)
         return dataclasses.replace(like, activity=mean + noise)
@@ -244,9 +246,7 @@ class LowRankModel:
         a = data.dt / self.time_constant_of(parameters, data.dt)
 
         def one_trial(driven: Array, initial: Array) -> Array:
-            return rollout(
-                parameters["M"], parameters["K"], driven, a, initial, self.nonlinearity, data.background
-            )
+            return rollout(parameters["M"], parameters["K"], driven, a, initial, self.nonlinearity, data.background)
 
         return jax.vmap(one_trial)(drive, self.initial_current(parameters, drive.shape[0]))
 

@@ -48,9 +48,7 @@ class ParameterSpace:
     @cached_property
     def slices(self) -> dict[str, slice]:
         ends = np.cumsum([block.size for block in self.blocks]).tolist()
-        return {
-            block.name: slice(end - block.size, end) for block, end in zip(self.blocks, ends, strict=True)
-        }
+        return {block.name: slice(end - block.size, end) for block, end in zip(self.blocks, ends, strict=True)}
 
     @property
     def size(self) -> int:

@@ -73,7 +73,8 @@ class Posterior:
         seed: seed of the fit.
         status: "converged", or what to beware of.
         statistics: how the fit went.
-        mode_coordinates: (coordinate,) whitened mode of W: the posterior mode with the gauge integrated out, in the gauge in
+        mode_coordinates: (coordinate,) whitened mode of W: the posterior mode with the gauge integrated out, in the
+        gauge in
             which the prior compares best with it (`lrposterior.inference.balance`).
         distribution: the posterior in whitened coordinates.
     """
@@ -152,7 +153,9 @@ class Posterior:
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         num_neurons = self.recording.num_neurons
         require_memory(
-            3 * num_neurons**2 * (1 + self.model.rank**2), "connectivity", MAX_GIGABYTES,
+            3 * num_neurons**2 * (1 + self.model.rank**2),
+            "connectivity",
+            MAX_GIGABYTES,
             "use sample_connectivity and look at entries or blocks",
         )
         if isinstance(self.distribution, NormalDistribution):

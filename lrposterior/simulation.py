@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lrposterior.checks import argument_error, as_array, require_finite, require_integer, require_positive, require_shape
+from lrposterior.checks import (
+    argument_error,
+    as_array,
+    require_finite,
+    require_integer,
+    require_positive,
+    require_shape,
+)
 from lrposterior.model import LowRankModel
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
@@ -71,13 +78,14 @@ def simulate_recording(
         ValueError: if an argument is out of its range, shapes do not fit, or the network diverges.
     """
     dt = require_positive(dt, "dt", "s")
-    given = {
-        name: _factor(value, name, model.rank) for name, value in (("M", M), ("K", K)) if value is not None
-    }
+    given = {name: _factor(value, name, model.rank) for name, value in (("M", M), ("K", K)) if value is not None}
     sizes = {len(value) for value in given.values()} | ({num_neurons} if num_neurons is not None else set())
     if len(sizes) != 1:
         raise argument_error(
-            "num_neurons", "one number of neurons", f"{sorted(sizes) or 'none'}", "pass num_neurons, or M and K that agree"
+            "num_neurons",
+            "one number of neurons",
+            f"{sorted(sizes) or 'none'}",
+            "pass num_neurons, or M and K that agree",
         )
     size = require_integer(sizes.pop(), "num_neurons", minimum=1)
     random = np.random.default_rng(seed)
@@ -85,7 +93,9 @@ def simulate_recording(
         shape = tuple(
             require_integer(value, name, minimum=minimum)
             for value, name, minimum in (
-                (num_trials, "num_trials", 1), (num_bins, "num_bins", 2), (num_inputs, "num_inputs", 0),
+                (num_trials, "num_trials", 1),
+                (num_bins, "num_bins", 2),
+                (num_inputs, "num_inputs", 0),
             )
         )
         inputs = _smooth_noise(shape, random)

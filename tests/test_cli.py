@@ -34,8 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A session as somebody else writes it, float32 and dt as MATLAB has it, and a fit of it by the command line."""
     folder = tmp_path_factory.mktemp("session")
     random = np.random.default_rng(1)
-    num_trials, num_bins, num_neurons = 6, 30, 8
-    W = np.outer(random.normal(size=num_neurons), random.normal(size=num_neurons)) / num_neurons
+    num_trials, num_bins, num_neurons = 10, 30, 8
+    W = 2.0 * np.outer(random.normal(size=num_neurons), random.normal(size=num_neurons)) / num_neurons
     inputs = np.cumsum(random.normal(size=(num_trials, num_bins, 1)), axis=1) / 4
     current = np.zeros((num_trials, num_bins, num_neurons))
     weights = random.normal(size=num_neurons)

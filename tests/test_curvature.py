@@ -1,4 +1,4 @@
-"""The information matrix: structured against automatic differentiation against finite differences, and its null space."""
+"""The information matrix: structured, by automatic differentiation, by finite differences, and its null space."""
 
 import dataclasses
 

@@ -10,12 +10,12 @@ from handmade import STATISTICS
 
 import lrposterior as lrp
 from lrposterior.degeneracy import Degeneracy, analyze_degeneracy
+from lrposterior.degeneracy.subspaces import principal_rates
 from lrposterior.distribution import NormalDistribution, SampleDistribution
 from lrposterior.inference.laplace import laplace
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.posterior import Posterior
-from lrposterior.subspaces import principal_rates
 
 NEURONS = 8
 
@@ -564,7 +564,7 @@ def test_a_rank_that_the_data_do_not_support_is_refused(plain):
 
 
 def test_a_network_too_large_for_the_memory_is_refused(plain, monkeypatch):
-    monkeypatch.setattr("lrposterior.degeneracy.MAX_GIGABYTES", 1e-6)
+    monkeypatch.setattr("lrposterior.degeneracy.analysis.MAX_GIGABYTES", 1e-6)
     with pytest.raises(ValueError, match=r"^posterior: expected an array of at most .* GB; analyse fewer neurons"):
         analyze_degeneracy(plain.posterior)
 

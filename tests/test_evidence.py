@@ -29,7 +29,8 @@ def symmetric_basis(rank):
 def importance_sampling(problem, mode, num_samples, seed):
     """log p(activity) by integrating over the slice (horizontal shift, stretch, rotation) of parameter space.
 
-    Every z near the orbit of the mode is (L + X) exp(S) U, (Q + Y) exp(-S) U with (X, Y) horizontal at the mode, S symmetric
+    Every z near the orbit of the mode is (L + X) exp(S) U, (Q + Y) exp(-S) U with (X, Y) horizontal at the mode, S
+    symmetric
     and U a rotation. The determinant of this map comes from automatic differentiation; the integrand does not depend on
     U, whose integral is the size of O(R) in the chosen coordinates: 2 for R = 1, 4 pi for R = 2.
     """
@@ -44,7 +45,9 @@ def importance_sampling(problem, mode, num_samples, seed):
     noise = np.arange(space.num_dynamics, space.size)
     precision[noise, noise] += 2.0 * problem.num_observations() * space["log_noise_scale"].standard_deviation ** 2
     stretches = symmetric_basis(rank)
-    stretch_sd = np.array([1.0 / np.sqrt(2.0 * (np.sum((left @ E) ** 2) + np.sum((right @ E) ** 2))) for E in stretches])
+    stretch_sd = np.array(
+        [1.0 / np.sqrt(2.0 * (np.sum((left @ E) ** 2) + np.sum((right @ E) ** 2))) for E in stretches]
+    )
     turn = np.zeros((rank, rank))
     if rank == 2:
         turn[0, 1], turn[1, 0] = -1.0, 1.0
@@ -61,7 +64,10 @@ def importance_sampling(problem, mode, num_samples, seed):
         S = jnp.einsum("e,ers->rs", stretch, stretches)
         U = jax.scipy.linalg.expm(turn * jnp.sum(angle))
         moved_left, moved_right = space.factors(z)
-        moved = [(moved_left @ jax.scipy.linalg.expm(S) @ U).ravel(), (moved_right @ jax.scipy.linalg.expm(-S) @ U).ravel()]
+        moved = [
+            (moved_left @ jax.scipy.linalg.expm(S) @ U).ravel(),
+            (moved_right @ jax.scipy.linalg.expm(-S) @ U).ravel(),
+        ]
         return jnp.concatenate([*moved, z[space.right_stop :]])
 
     @jax.jit

@@ -180,7 +180,7 @@ def diverging(recording):
 FAILURES = {
     "no convergence: after 1 iterations .* raise max_iterations": without_convergence,
     r"singular noise: the model explains neuron \d+ exactly": noise_free,
-    "the data do not support rank 2; lower the rank": without_recurrence,
+    "the data do not support rank 2; lower it": without_recurrence,
     "rank: expected at most .* dimensions that the activity spans beyond its inputs, got 8": too_few_dimensions,
     "initialisation: no finite start was found|non-finite gradient": diverging,
 }
@@ -231,7 +231,9 @@ def test_bad_arguments_are_refused(message, recording):
 def test_constant_neuron_is_named(recording):
     activity = recording.activity.copy()
     activity[:, :, 4] = 0.5
-    with pytest.raises(ValueError, match=r"activity: expected every observed neuron to vary, got 1 constant .* neuron 4"):
+    with pytest.raises(
+        ValueError, match=r"activity: expected every observed neuron to vary, got 1 constant .* neuron 4"
+    ):
         quick_fit(dataclasses.replace(recording, activity=activity))
 
 

@@ -338,7 +338,7 @@ def test_gauge_volume_is_the_orbit_volume_where_the_factors_balance(rank):
 
 
 def test_gauge_volume_counts_the_part_of_the_rotation_that_no_stretch_makes():
-    """By projection: the length of the rotation after regressing it on the three stretches, times that of O(2), 4 pi."""
+    """By projection: the length of the rotation after regressing it on the three stretches, times 4 pi for O(2)."""
     random = np.random.default_rng(0)
     left, right = 3.0 * random.standard_normal((7, 2)), random.standard_normal((9, 2))
     stretches = [np.diag([1.0, 0.0]), np.diag([0.0, 1.0]), np.array([[0.0, 1.0], [1.0, 0.0]])]

@@ -103,7 +103,8 @@ def test_noise_posterior_of_a_network_without_structure_is_that_of_a_sample_vari
 def test_intervals_of_w_cover_the_truth(rank):
     """90% intervals of all entries of W in eight networks drawn from the prior.
 
-    The entries of a network are strongly dependent (about 2 N R - R² degrees of freedom): with 8 networks of 8 neurons there
+    The entries of a network are strongly dependent (about 2 N R - R² degrees of freedom): with 8 networks of 8 neurons
+    there
     are at least 120 independent directions, and the standard error of the coverage is at most .9 * .1 / 120 -> .027.
     The bounds are three of these away: a correct posterior fails less than once in 300.
     """
@@ -158,7 +159,9 @@ def test_factors_balance_in_their_second_moments(initial_state):
 @pytest.mark.parametrize("initial_state", ["zero", "free"])
 def test_balanced_mode_is_stationary_on_the_horizontal_space(initial_state):
     problem, mode = balanced_problem(initial_state=initial_state)
-    np.testing.assert_allclose(mode.information, problem.information(mode.z), rtol=0, atol=1e-9 * mode.information.max())
+    np.testing.assert_allclose(
+        mode.information, problem.information(mode.z), rtol=0, atol=1e-9 * mode.information.max()
+    )
     assert mode.decrement < 1e-5
     canonical = in_canonical_gauge(problem, mode)
     np.testing.assert_allclose(problem.currents(canonical.z), problem.currents(mode.z), rtol=1e-9, atol=1e-12)
@@ -178,7 +181,10 @@ def test_balance_does_not_depend_on_the_gauge_it_starts_from():
     np.testing.assert_allclose(other, W, rtol=1e-3, atol=1e-4)
     for name in ("connectivity_mean", "connectivity_sd"):
         first, second = (
-            getattr(lrp.Posterior(problem.model, problem.recording, "laplace", 0, "", None, one.z, laplace(problem, one)), name)()
+            getattr(
+                lrp.Posterior(problem.model, problem.recording, "laplace", 0, "", None, one.z, laplace(problem, one)),
+                name,
+            )()
             for one in (mode, again)
         )
         np.testing.assert_allclose(first, second, rtol=2e-3, atol=1e-5)

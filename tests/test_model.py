@@ -89,7 +89,7 @@ def test_whitening_is_inverted_and_named_parameters_return():
 
 def test_time_constant_is_never_below_the_bin_width():
     recording = recording_with_stimulation()
-    settled, space, z, _ = draw_parameters(lrp.LowRankModel(1, lrp.TimeConstantPrior(0.03, spread=3.0)), recording)
+    settled, space, _, _ = draw_parameters(lrp.LowRankModel(1, lrp.TimeConstantPrior(0.03, spread=3.0)), recording)
     draws = np.random.default_rng(0).standard_normal((500, space.size)) * 10.0
     assert np.all(settled.named(space.unwhiten(draws), recording.dt)["time_constant"] >= recording.dt)
 
@@ -112,7 +112,9 @@ def test_prior_makes_w_of_order_one_at_any_number_of_neurons(num_neurons):
 def test_unit_is_the_scale_of_unbounded_activity_and_one_for_tanh():
     recording = lrp.Recording(np.full((1, 4, 2), 20.0) + np.arange(8).reshape(1, 4, 2), 0.02)
     root_mean_square = np.sqrt(np.mean(recording.activity**2))
-    assert lrp.LowRankModel(1, nonlinearity="relu").for_recording(recording).priors.unit == pytest.approx(root_mean_square)
+    assert lrp.LowRankModel(1, nonlinearity="relu").for_recording(recording).priors.unit == pytest.approx(
+        root_mean_square
+    )
     assert lrp.LowRankModel(1).for_recording(recording).priors.unit == 1.0
     chosen = lrp.LowRankModel(1, nonlinearity="relu", priors=lrp.Priors(unit=3.0)).for_recording(recording)
     assert chosen.priors.unit == 3.0

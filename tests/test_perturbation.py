@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.stats
+from matplotlib.figure import Figure
 
 import lrposterior as lrp
 from lrposterior import perturbation, ranking, responses
@@ -364,9 +365,9 @@ def test_expected_r2_is_the_accuracy_under_the_posterior():
     """Truths drawn from the posterior: 1 - E|q - m|² / E|q|² is expected_r2. Tolerance: 4 standard errors."""
     posterior = make_posterior(spread=1.0)
     candidates = make_candidates(posterior.recording)
-    result = rank(posterior, candidates, num_draws=2000, seed=0)
-    prediction = predict(posterior, candidates, num_draws=2000, seed=0).mean(axis=0)
-    truth = predict(posterior, candidates, num_draws=2000, seed=1)
+    result = rank(posterior, candidates, num_draws=800, seed=0)
+    prediction = predict(posterior, candidates, num_draws=800, seed=0).mean(axis=0)
+    truth = predict(posterior, candidates, num_draws=800, seed=1)
     error, power = (np.sum(each**2, axis=(2, 3, 4)) for each in (truth - prediction, truth))
     expected = result.expected_r2
     residual = (1 - expected) * power - error
@@ -474,6 +475,7 @@ def test_table_dataset_and_text():
     assert "12 candidates by certainty" in repr(result)
     assert "... and 2 more" in str(result)
     assert candidates.labels[result.order[0]] in str(result)
+    assert isinstance(result.plot(), Figure)
     with pytest.raises(ValueError, match="read-only"):
         result.expected_r2[0] = 1.0
 

@@ -33,7 +33,7 @@ def record(model, parameters, *, num_trials, num_bins, num_inputs, seed):
 
 @pytest.mark.parametrize("name", TEACHERS)
 def test_every_teacher_is_fitted_without_restarts(shared_data, name):
-    """A converged fit explains the activity down to the noise: with P parameters, residual = noise * sqrt(1 - P / n)."""
+    """A converged fit explains the activity down to the noise: residual = noise * sqrt(1 - P / n), P parameters."""
     parameters = teacher(shared_data, name)
     model = lrp.LowRankModel(parameters["M"].shape[1], TIME_CONSTANT, "relu", priors=lrp.Priors(unit=1.0))
     recording = record(model, parameters, num_trials=12, num_bins=50, num_inputs=3, seed=0)

@@ -1,8 +1,11 @@
 """From the mode in (M, K) to the mode of W: the gauge integrated out before the maximum is taken.
 
-The likelihood does not depend on the gauge A of (L A, Q A^-T), but the prior does, and so does what the prior says about
-the part of W that the data leave open. At the mode in (M, K) the directions that nobody has seen are all zero, which makes
-L and Q look smaller than they are: L^T L = Q^T Q = S there. With 100 neurons of which 20 patterns have been seen the left
+The likelihood does not depend on the gauge A of (L A, Q A^-T), but the prior does, and so does what the prior says
+about
+the part of W that the data leave open. At the mode in (M, K) the directions that nobody has seen are all zero, which
+makes
+L and Q look smaller than they are: L^T L = Q^T Q = S there. With 100 neurons of which 20 patterns have been seen the
+left
 factors are then too short by half, and every interval of an unseen direction of W with them.
 
 Write z = A s with s on a slice across the orbits. The action of A on the whitened factors has determinant
@@ -14,7 +17,8 @@ A enters only through the prior. Where the density of A, with s integrated out, 
 
     E[L^T L] - E[Q^T Q] = (n - m) I,
 
-the expectation over s given A. So the factors are balanced in their second moments, with the uncertainty of what was not
+the expectation over s given A. So the factors are balanced in their second moments, with the uncertainty of what was
+not
 seen, and not at the mode. Without any data this is n I - m I, as it should be.
 """
 
@@ -32,6 +36,7 @@ from lrposterior.inference.problem import FitError, Problem
 MAX_STEPS = 100
 GAUGE_TOLERANCE = 1e-6
 LARGEST_STRETCH = 0.5
+SMALLEST_MOMENT = 1e-6
 DECREMENT_TOLERANCE = 1e-6
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 
@@ -44,7 +49,8 @@ def balance(problem: Problem, mode: Mode) -> Mode:
         mode: its mode in (M, K), in the canonical gauge.
 
     Returns:
-        The mode of W: its z is in the balanced gauge, its gradient norm and decrement are those on the horizontal space.
+        The mode of W: its z is in the balanced gauge, its gradient norm and decrement are those on the horizontal
+        space.
 
     Raises:
         FitError: if the balance is not reached.
@@ -73,7 +79,8 @@ def balance(problem: Problem, mode: Mode) -> Mode:
         information = problem.information(z)
         gradient = problem.gradient(z)[:num_dynamics] - z[:num_dynamics]
     raise FitError(
-        f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps, {decrement:.2g} nats are still "
+        f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps, {decrement:.2g} nats are "
+        f"still "
         "expected to gain; lower the rank, or use method='nuts'"
     )
 
@@ -89,14 +96,19 @@ def in_canonical_gauge(problem: Problem, mode: Mode) -> Mode:
 
 
 def _step(problem: Problem, z: np.ndarray, step: np.ndarray, objective: float) -> np.ndarray | None:
-    """z after the longest step of a few that goes down, in the same gauge and with the best noise; None if none does."""
+    """The lowest point along a step, in the same gauge and with the best noise; None if none is lower than the start.
+
+    The lowest, not the first: together with the change of gauge, a step that is too long by half goes back and forth.
+    """
+    lowest = None
     for length in STEP_LENGTHS:
         candidate = np.concatenate([z[: step.size] - length * step, z[step.size :]])
         if np.isfinite(problem.negative_log_density(candidate)):
             candidate = problem.best_noise(candidate)
-            if problem.negative_log_density(candidate) < objective:
-                return candidate
-    return None
+            reached = problem.negative_log_density(candidate)
+            if reached < objective:
+                lowest, objective = candidate, reached
+    return lowest
 
 
 def _horizontal(problem: Problem, z: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -112,16 +124,23 @@ def _balance_gauge(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """z, the information and the gradient of the likelihood in the gauge that balances the second moments.
 
-    Newton's method for A = exp(S), S symmetric: with G_L = L^T L, G_Q = Q^T Q and the covariances of what is unknown held,
+    Newton's method for A = exp(S), S symmetric: with G_L = L^T L, G_Q = Q^T Q and the covariances of what is unknown
+    held,
     the difference of the moments changes by (G_L + G_Q) S + S (G_L + G_Q).
     """
     space = problem.space
     for _ in range(MAX_STEPS):
         left, right = space.factors(z)
-        unknown_left, unknown_right = _unknown_moments(problem, z, information)
+        unknown_left, unknown_right = unknown_moments(problem, z, information)
         moment_left, moment_right = left.T @ left, right.T @ right
         surplus = moment_left + unknown_left - moment_right - unknown_right
         surplus -= (len(left) - len(right)) * np.eye(left.shape[1])
+        if np.linalg.eigvalsh(moment_left + moment_right)[0] < SMALLEST_MOMENT:
+            raise FitError(
+                f"rank: expected {left.shape[1]} parts of W that differ from zero at the mode, got fewer: the data "
+                f"do not "
+                f"support rank {left.shape[1]}; lower it, or use method='nuts'"
+            )
         stretch = scipy.linalg.solve_continuous_lyapunov(moment_left + moment_right, -surplus)
         size = np.linalg.norm(stretch, 2)
         A = scipy.linalg.expm(stretch * min(1.0, LARGEST_STRETCH / size) if size > 0.0 else stretch)
@@ -131,11 +150,12 @@ def _balance_gauge(
         if size < GAUGE_TOLERANCE:
             return z, information, gradient
     raise FitError(
-        f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps; lower the rank, or use method='nuts'"
+        f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps; lower the rank, or use "
+        f"method='nuts'"
     )
 
 
-def _unknown_moments(problem: Problem, z: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def unknown_moments(problem: Problem, z: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sums over rows of the posterior covariance (rank, rank) of the rows of L and of Q, on the horizontal space."""
     space, rank = problem.space, problem.model.rank
     precision = information + np.eye(len(information))

@@ -113,7 +113,7 @@ def _fit(
                 except FitError:
                     continue
     distinct = _distinct(problem, modes)
-    balanced = [balance(problem, other) for other, _ in distinct]
+    balanced = [_balance(problem, other, method) for other, _ in distinct]
     mode = balanced[0]
     evidences = [log_evidence(problem, other) for other in balanced]
     approximation = method.approximate(problem, mode, seed=seed, progress=progress)
@@ -135,6 +135,16 @@ def _fit(
     return Posterior(
         problem.model, recording, name, seed, approximation.status, statistics, mode.z, approximation.distribution
     )
+
+
+def _balance(problem: Problem, mode: Mode, method: Method) -> Mode:
+    """The mode of W; where there is none, because the data do not support the rank, the mode in (M, K) does for NUTS."""
+    try:
+        return balance(problem, mode)
+    except FitError:
+        if isinstance(method, NUTS):
+            return mode
+        raise
 
 
 def _method(method: str | Method) -> Method:

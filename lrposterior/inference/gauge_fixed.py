@@ -42,7 +42,7 @@ from jax import Array
 from numpyro import distributions
 from scipy.special import gammaln
 
-from lrposterior.inference.laplace import SUPPORTED_RATIO, noise_information, smallest_singular_ratio
+from lrposterior.inference.laplace import noise_information, require_support
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, Problem
 from lrposterior.likelihood import log_likelihood
@@ -87,13 +87,7 @@ def make_frame(problem: Problem, mode: Mode, shape: Literal["full", "diagonal"])
     Raises:
         FitError: if the data do not support the rank, so that the gauge of the mode is not fixed by its factors.
     """
-    ratio = smallest_singular_ratio(problem, mode)
-    if ratio < SUPPORTED_RATIO:
-        rank = problem.model.rank
-        raise FitError(
-            f"rank: expected singular value {rank} of W to stand out of its uncertainty, got {ratio:.2f} of its posterior "
-            f"standard deviation: the data do not support rank {rank}; lower the rank, or use method='nuts'"
-        )
+    require_support(problem, mode)
     space = problem.space
     left, right = space.factors(mode.z)
     stretches, turns = _gauge_directions(space, left, right)

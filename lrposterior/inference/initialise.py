@@ -85,7 +85,10 @@ def initialise(problem: Problem) -> np.ndarray:
 
     rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(current))).reshape(activity.shape)
     regressors = [_filter(rates, a).reshape(-1, num_neurons) / num_neurons, flat_features]
-    regressor_sd = [np.full(num_neurons, priors_of["K"]), np.full(flat_features.shape[1], 10.0 * np.sqrt(kappa_variance.mean()))]
+    regressor_sd = [
+        np.full(num_neurons, priors_of["K"]),
+        np.full(flat_features.shape[1], 10.0 * np.sqrt(kappa_variance.mean())),
+    ]
     if free:
         decay = (1.0 - a) ** np.arange(num_bins)
         regressors.append(np.kron(np.eye(num_trials), decay[:, None]))
@@ -161,7 +164,12 @@ def _linearise(
 
 
 def _loadings_step(
-    latents: np.ndarray, loadings: np.ndarray, sd: np.ndarray, residual: np.ndarray, slope: np.ndarray, noise: np.ndarray
+    latents: np.ndarray,
+    loadings: np.ndarray,
+    sd: np.ndarray,
+    residual: np.ndarray,
+    slope: np.ndarray,
+    noise: np.ndarray,
 ) -> np.ndarray:
     information = np.einsum("tn,tc,td->ncd", slope**2, latents, latents, optimize=True) / noise[:, None, None]
     gradient = (slope * residual).T @ latents / noise[:, None] - loadings / sd**2

@@ -10,12 +10,16 @@ import scipy.linalg
 
 from lrposterior.distribution import NormalDistribution
 from lrposterior.gauge import log_gauge_volume, product_svd, vertical_basis
+from lrposterior.inference.balance import unknown_moments
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, Problem
 
-# The rank-th singular value of W in units of its posterior standard deviation. Below the first, the Normal posterior of
-# W is not even roughly right; below the second, the volume that the evidence needs is not.
-SUPPORTED_RATIO, EVIDENCE_RATIO = 1.0, 3.0
+# The Normal posterior of W is linear in what is unknown of M and K: where the variance of the product of two unknown
+# parts reaches this share of the linear part's, it is not even roughly right.
+LARGEST_PRODUCT_SHARE = 0.5
+# Below this many posterior standard deviations the smallest singular value of W is near zero, where the volume that the
+# evidence needs changes too fast.
+EVIDENCE_RATIO = 3.0
 
 
 def laplace(problem: Problem, mode: Mode) -> NormalDistribution:
@@ -26,16 +30,9 @@ def laplace(problem: Problem, mode: Mode) -> NormalDistribution:
     scales are independent of the dynamics, with expected information 2 for every observation.
 
     Raises:
-        FitError: if the data do not support the rank: where a singular value of W is within its own posterior standard
-            deviation of zero, W is a product of two small unknown factors, which no Normal distribution resembles.
+        FitError: if the data do not support the rank.
     """
-    ratio = smallest_singular_ratio(problem, mode)
-    rank = problem.model.rank
-    if ratio < SUPPORTED_RATIO:
-        raise FitError(
-            f"rank: expected singular value {rank} of W to stand out of its uncertainty, got {ratio:.2f} of its posterior "
-            f"standard deviation: the data do not support rank {rank}; lower the rank, or use method='nuts'"
-        )
+    require_support(problem, mode)
     space = problem.space
     num_dynamics = space.num_dynamics
     root = np.linalg.cholesky(mode.information + np.eye(num_dynamics))
@@ -44,6 +41,24 @@ def laplace(problem: Problem, mode: Mode) -> NormalDistribution:
     scale[: space.right_stop] -= vertical @ (vertical.T @ scale[: space.right_stop])
     noise = 1.0 / np.sqrt(noise_information(problem) + 1.0)
     return NormalDistribution(mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(noise))))
+
+
+def require_support(problem: Problem, mode: Mode) -> None:
+    """Refuse a rank of which the data do not determine enough.
+
+    Raises:
+        FitError: where neither the left nor the right factor of a part of W is known, it is a product of two unknowns,
+            which no Normal distribution resembles.
+    """
+    share, rank = product_share(problem, mode), problem.model.rank
+    if share >= LARGEST_PRODUCT_SHARE:
+        raise FitError(
+            f"rank: expected data that determine a factor of each of the {rank} parts of W, got one of which neither "
+            f"is known "
+            f"(the product of the unknown has {share:.2g} times the variance of the rest): the data do not support "
+            f"rank "
+            f"{rank}; lower it, or use method='nuts'"
+        )
 
 
 def noise_information(problem: Problem) -> np.ndarray:
@@ -57,8 +72,10 @@ def log_evidence(problem: Problem, mode: Mode) -> tuple[float | None, str]:
         log Z = -V + log Vol + (d - k)/2 log 2 pi - 1/2 sum log h,      k = R (R - 1) / 2
 
     V = -log p(activity, z) at the mode of W, d the number of coordinates, Vol the volume of the orbit of the mode under
-    rotations of the factors, along which the curvature is zero (k directions). h are the other curvatures: those of F + I
-    on the horizontal space, 2 on the R (R + 1) / 2 directions that stretch M against K (there the prior alone acts, twice:
+    rotations of the factors, along which the curvature is zero (k directions). h are the other curvatures: those of F
+    + I
+    on the horizontal space, 2 on the R (R + 1) / 2 directions that stretch M against K (there the prior alone acts,
+    twice:
     through its own curvature and through the bending of the orbit), and those of the noise scales.
 
     Returns:
@@ -71,7 +88,8 @@ def log_evidence(problem: Problem, mode: Mode) -> tuple[float | None, str]:
     ratio = smallest_singular_ratio(problem, mode)
     if ratio < EVIDENCE_RATIO:
         return None, (
-            f"no evidence: singular value {rank} of W is only {ratio:.1f} posterior standard deviations above zero, where "
+            f"no evidence: singular value {rank} of W is only {ratio:.1f} posterior standard deviations above zero, "
+            f"where "
             "Laplace's method does not hold; compare held-out predictive densities instead, or lower the rank"
         )
     curvature = mode.information + np.eye(space.num_dynamics)
@@ -85,6 +103,19 @@ def log_evidence(problem: Problem, mode: Mode) -> tuple[float | None, str]:
         + 0.5 * (space.size - num_flat) * np.log(2.0 * np.pi)
         - 0.5 * log_determinant
     ), "Laplace's method with the Gauss-Newton curvature"
+
+
+def product_share(problem: Problem, mode: Mode) -> float:
+    """Variance of the product of the unknown parts of the factors over the linear variance, the largest over W's parts.
+
+    For one part of W, with G the squared norms of its whitened factors at the mode and U the summed variances of their
+    entries, it is U_L U_Q / (U_L G_Q + U_Q G_L).
+    """
+    left, right = problem.space.factors(mode.z)
+    moments = [left.T @ left, right.T @ right, *unknown_moments(problem, mode.z, mode.information)]
+    axes = np.linalg.eigh(moments[0] + moments[1])[1]
+    G_L, G_Q, U_L, U_Q = (np.einsum("ri,rs,si->i", axes, moment, axes) for moment in moments)
+    return float(np.max(U_L * U_Q / (U_L * G_Q + U_Q * G_L)))
 
 
 def smallest_singular_ratio(problem: Problem, mode: Mode) -> float:

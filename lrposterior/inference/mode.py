@@ -11,7 +11,8 @@ import scipy.linalg
 from lrposterior.inference.problem import SMALLEST_NOISE, FitError, Problem
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
-# The slope of relu jumps where a current crosses zero, so a descent may stand still on a kink, where the gradient is of no
+# The slope of relu jumps where a current crosses zero, so a descent may stand still on a kink, where the gradient is
+# of no
 # use. The mean gradient over points nearby, within this part of the posterior's standard deviation, leads on; where it
 # does not, the kink is the lowest point. There the gradient does not vanish, but the quadratic model must not expect to
 # gain more than a small part of P / 2, the nats by which draws of a posterior with P coordinates lie above its mode.
@@ -117,10 +118,8 @@ def _descend(
     return z, objective, damping
 
 
-def _leave_kink(
-    problem: Problem, z: np.ndarray, curvature: np.ndarray, objective: float
-) -> tuple[np.ndarray, float]:
-    """The lowest point along the mean gradient over points nearby, and its objective; the same point if none is lower."""
+def _leave_kink(problem: Problem, z: np.ndarray, curvature: np.ndarray, objective: float) -> tuple[np.ndarray, float]:
+    """The lowest point along the mean gradient over points nearby, and its objective; the start if none is lower."""
     root = np.linalg.cholesky(curvature)
     noise = np.random.default_rng(0).standard_normal((len(curvature), NUM_NEARBY))
     shifts = np.zeros((NUM_NEARBY, z.size))
@@ -163,7 +162,9 @@ def _check_noise(problem: Problem, z: np.ndarray) -> None:
     singular = np.flatnonzero(noise_scale < 2.0 * SMALLEST_NOISE * unit)
     if singular.size:
         raise FitError(
-            f"singular noise: the model explains neuron {singular[0]} exactly (noise scale {noise_scale[singular[0]]:.1e}"
-            f"{f', and {singular.size - 1} more' if singular.size > 1 else ''}), which leaves the likelihood unbounded; "
+            f"singular noise: the model explains neuron {singular[0]} exactly (noise scale "
+            f"{noise_scale[singular[0]]:.1e}"
+            f"{f', and {singular.size - 1} more' if singular.size > 1 else ''}), which leaves the likelihood "
+            f"unbounded; "
             "drop constant or noise-free neurons with recording.select(neurons=...), or add the measurement noise"
         )

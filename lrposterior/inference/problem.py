@@ -17,7 +17,6 @@ from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
 from lrposterior.recording import Recording
 
-
 # Noise scales below this part of the unit count as zero.
 SMALLEST_NOISE = 1e-6
 

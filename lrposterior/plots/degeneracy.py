@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lrposterior.checks import require_instance, require_integer
 from lrposterior.degeneracy import Degeneracy
+from lrposterior.degeneracy.subspaces import LatentConnectivity
 from lrposterior.plots.connectivity import draw_synapses
 from lrposterior.plots.style import (
     BLACK,
@@ -26,7 +27,6 @@ from lrposterior.plots.style import (
     symmetric_norm,
     type_of_neurons,
 )
-from lrposterior.subspaces import LatentConnectivity
 
 SMALLEST_SHOWN = 1e-4
 LARGEST_TABLE = 12

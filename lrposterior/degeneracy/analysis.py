@@ -25,11 +25,17 @@ from lrposterior.checks import (
     require_shape,
 )
 from lrposterior.connectivity import require_memory
+from lrposterior.degeneracy.subspaces import (
+    LatentConnectivity,
+    Subspace,
+    connectivity_on,
+    determined_subspace,
+    principal_rates,
+)
+from lrposterior.degeneracy.tangent import ConnectivityTangent
 from lrposterior.gauge import product_svd
 from lrposterior.posterior import MAX_GIGABYTES, Posterior
 from lrposterior.spectrum import Spectrum, connectivity_spectrum
-from lrposterior.subspaces import LatentConnectivity, Subspace, connectivity_on, determined_subspace, principal_rates
-from lrposterior.tangent import ConnectivityTangent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,8 @@ import numpy as np
 import typer
 
 from lrposterior.checks import require_choice, require_integer
-from lrposterior.cli_input import load_matrix, make_candidates, prepare_jax, require_new
-from lrposterior.cli_output import (
+from lrposterior.cli.input import load_matrix, make_candidates, prepare_jax, require_new
+from lrposterior.cli.output import (
     describe_degeneracy,
     describe_fit,
     describe_modes,
@@ -455,7 +455,3 @@ def _is_fit_error(error: Exception) -> bool:
 
 def _shown(quiet: bool) -> bool:
     return not quiet and sys.stderr.isatty()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,63 @@
+# The public names, in one place. They are imported when they are first used, so that `import lrposterior` and the help of
+# the command line need no JAX. The library that reads this file wants relative imports.
+from .background import FixedBackground
+from .candidates import (
+    Candidates,
+    combine_candidates,
+    ensemble_candidates,
+    latent_candidates,
+    pattern_candidates,
+    single_neuron_candidates,
+)
+from .connectivity import LowRankConnectivity
+from .degeneracy import Degeneracy, analyze_degeneracy
+from .inference import NUTS, SVI, FitError, Laplace, fit
+from .likelihood import log_density, log_likelihood, log_prior
+from .model import LowRankModel
+from .numpyro_bridge import numpyro_model
+from .observations import GaussianObservation
+from .perturbation import predict_responses, rank_perturbations
+from .posterior import FitStatistics, Posterior
+from .priors import Priors, TimeConstantPrior
+from .ranking import PerturbationRanking
+from .recording import Recording, load_recording
+from .simulation import Simulation, simulate_recording
+from .storage import load_posterior
+
+__version__: str
+
+__all__ = [
+    "NUTS",
+    "SVI",
+    "Candidates",
+    "Degeneracy",
+    "FitError",
+    "FitStatistics",
+    "FixedBackground",
+    "GaussianObservation",
+    "Laplace",
+    "LowRankConnectivity",
+    "LowRankModel",
+    "PerturbationRanking",
+    "Posterior",
+    "Priors",
+    "Recording",
+    "Simulation",
+    "TimeConstantPrior",
+    "analyze_degeneracy",
+    "combine_candidates",
+    "ensemble_candidates",
+    "fit",
+    "latent_candidates",
+    "load_posterior",
+    "load_recording",
+    "log_density",
+    "log_likelihood",
+    "log_prior",
+    "numpyro_model",
+    "pattern_candidates",
+    "predict_responses",
+    "rank_perturbations",
+    "simulate_recording",
+    "single_neuron_candidates",
+]

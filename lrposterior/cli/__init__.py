@@ -1,0 +1,5 @@
+"""The command line, `lrposterior`."""
+
+from lrposterior.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""`python -m lrposterior.cli`."""
+
+from lrposterior.cli import main
+
+main()
