@@ -1,7 +1,7 @@
 # The public names, in one place. They are imported when they are first used, so that `import lrposterior` and the help of
 # the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground
-from .candidates import (
+from .perturbation.candidates import (
     Candidates,
     combine_candidates,
     ensemble_candidates,
@@ -16,10 +16,10 @@ from .likelihood import log_density, log_likelihood, log_prior
 from .model import LowRankModel
 from .numpyro_bridge import numpyro_model
 from .observations import GaussianObservation
-from .perturbation import predict_responses, rank_perturbations
+from .perturbation.prediction import predict_responses, rank_perturbations
 from .posterior import FitStatistics, Posterior
 from .priors import Priors, TimeConstantPrior
-from .ranking import PerturbationRanking
+from .perturbation.ranking import PerturbationRanking
 from .recording import Recording, load_recording
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior

@@ -31,7 +31,7 @@ from lrposterior.plots import (
 from lrposterior.plots.style import RECORDED_UNITS
 from lrposterior.posterior import Posterior
 from lrposterior.priors import Priors, TimeConstantPrior
-from lrposterior.ranking import PerturbationRanking
+from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import lrposterior as lrp
 from lrposterior.degeneracy import analyze_degeneracy
-from lrposterior.perturbation import rank_perturbations
+from lrposterior.perturbation.prediction import rank_perturbations
 
 EVIL = "<script>alert(1)</script> $x^2"
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from lrposterior.candidates import (
+from lrposterior.perturbation.candidates import (
     Candidates,
     combine_candidates,
     ensemble_candidates,

@@ -15,7 +15,7 @@ import lrposterior as lrp
 from lrposterior.cli import main
 from lrposterior.degeneracy import analyze_degeneracy
 from lrposterior.fit_quality import assess_fit
-from lrposterior.perturbation import rank_perturbations
+from lrposterior.perturbation.prediction import rank_perturbations
 
 RANK_OPTIONS = ["--candidates", "single", "--draws", "40", "--seed", "3"]
 

@@ -22,7 +22,7 @@ from lrposterior.fit_quality import assess_fit
 from lrposterior.plots.perturbation import classify
 from lrposterior.plots.style import PALETTE, group_neurons, plain
 from lrposterior.posterior import FitStatistics, Posterior
-from lrposterior.ranking import PerturbationRanking
+from lrposterior.perturbation.ranking import PerturbationRanking
 
 
 def _quality():

@@ -11,7 +11,7 @@ import pytest
 from small_fit import EVIL, small_fit
 
 from lrposterior.fit_quality import assess_fit
-from lrposterior.ranking import PerturbationRanking
+from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.report import render_report, write_report
 
 SECTIONS = ["data", "fit", "connectivity", "degeneracy", "perturbations", "settings"]

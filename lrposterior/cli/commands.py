@@ -336,7 +336,7 @@ def rank(
     if figure is not None:
         require_new(figure, "--figure", (".png", ".svg", ".pdf"), force)
     prepare_jax()
-    from lrposterior.perturbation import rank_perturbations
+    from lrposterior.perturbation.prediction import rank_perturbations
     from lrposterior.storage import load_posterior
 
     require_integer(top, "--top", 1)
@@ -399,7 +399,7 @@ def report(
     require_new(output, "REPORT.html", (".html",), force)
     prepare_jax()
     from lrposterior.degeneracy import analyze_degeneracy
-    from lrposterior.perturbation import rank_perturbations
+    from lrposterior.perturbation.prediction import rank_perturbations
     from lrposterior.recording import load_recording
     from lrposterior.report import write_report
     from lrposterior.storage import load_posterior

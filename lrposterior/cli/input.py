@@ -18,7 +18,7 @@ from lrposterior.checks import argument_error
 from lrposterior.files import require_file_name
 
 if TYPE_CHECKING:
-    from lrposterior.candidates import Candidates
+    from lrposterior.perturbation.candidates import Candidates
     from lrposterior.posterior import Posterior
 
 DEFAULT_CANDIDATES = ("single", "ensemble", "latent")

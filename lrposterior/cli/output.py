@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lrposterior.degeneracy import Degeneracy
     from lrposterior.fit_quality import FitQuality
     from lrposterior.posterior import Posterior
-    from lrposterior.ranking import PerturbationRanking
+    from lrposterior.perturbation.ranking import PerturbationRanking
     from lrposterior.recording import Recording
 
 

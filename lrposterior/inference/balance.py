@@ -56,7 +56,7 @@ def balance(problem: Problem, mode: Mode) -> Mode:
         FitError: if the balance is not reached.
     """
     num_dynamics = problem.space.num_dynamics
-    z, information = mode.z, mode.information
+    z, information, decrement = mode.z, mode.information, np.inf
     gradient = problem.gradient(z)[:num_dynamics] - z[:num_dynamics]
     for _ in range(MAX_STEPS):
         z, information, gradient = _balance_gauge(problem, z, information, gradient)
@@ -159,9 +159,8 @@ def unknown_moments(problem: Problem, z: np.ndarray, information: np.ndarray) ->
     """Sums over rows of the posterior covariance (rank, rank) of the rows of L and of Q, on the horizontal space."""
     space, rank = problem.space, problem.model.rank
     precision = information + np.eye(len(information))
-    covariance, status = scipy.linalg.lapack.dpotri(np.linalg.cholesky(precision), lower=1)
-    if status != 0:
-        raise FitError("singular curvature: the information matrix cannot be inverted; check the scale of the inputs")
+    (invert,) = scipy.linalg.get_lapack_funcs(("potri",), (precision,))
+    covariance, _ = invert(np.linalg.cholesky(precision), lower=1)
     stop, split = space.right_stop, space.slices["M"].stop
     vertical = vertical_basis(*space.factors(z))
 

@@ -26,16 +26,13 @@ from lrposterior.inference.gauge_fixed import (
     make_program,
     slice_points,
 )
-from lrposterior.inference.laplace import smallest_singular_ratio
+from lrposterior.inference.laplace import LARGEST_PRODUCT_SHARE, product_share
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
 
 MAX_COORDINATES = 3000
-# Where the smallest singular value of W is within so many of its posterior standard deviations of zero, the directions of
-# its factors are open, and the posterior is simpler in M and K than on a slice across the orbits.
-GAUGE_FIXED_RATIO = 2.0
 START_SPREAD = 0.5
 LARGEST_R_HAT = 1.05
 LARGEST_DIVERGENT_SHARE = 0.01
@@ -92,7 +89,8 @@ class NUTS:
     def approximate(self, problem: Problem, mode: Mode, *, seed: int, progress: bool) -> Approximation:
         """Run the chains."""
         model, space = problem.model.structure, problem.space
-        is_fixed = smallest_singular_ratio(problem, mode) >= GAUGE_FIXED_RATIO
+        # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is the simpler space.
+        is_fixed = product_share(problem, mode) < LARGEST_PRODUCT_SHARE
         frame = make_frame(problem, mode, "full") if is_fixed else make_joint_frame(problem, mode)
         log_density = gauge_fixed_log_density if is_fixed else joint_log_density
         key, start_key = jax.random.split(jax.random.key(seed))

@@ -108,7 +108,7 @@ class SVI:
         """Fit the guide.
 
         Raises:
-            FitError: if the ELBO is not finite, or the connectivity at the mode is singular.
+            FitError: if the data do not support the rank, or the ELBO is not finite.
         """
         mode = in_canonical_gauge(problem, mode)
         frame = make_frame(problem, mode, "full" if self.guide == "full" else "diagonal")

@@ -25,7 +25,7 @@ from lrposterior.plots.style import (
     styled,
     symmetric_norm,
 )
-from lrposterior.ranking import PerturbationRanking
+from lrposterior.perturbation.ranking import PerturbationRanking
 
 AXIS_NAMES = {
     "certainty": "expected R² of the prediction",

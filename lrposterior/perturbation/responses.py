@@ -26,7 +26,7 @@ from jax import Array
 from tqdm.auto import tqdm
 
 from lrposterior.background import Background, recurrent_drive
-from lrposterior.experiment import Experiment
+from lrposterior.perturbation.experiment import Experiment
 from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lrposterior.candidates import Candidates
+from lrposterior.perturbation.candidates import Candidates
 from lrposterior.checks import argument_error, as_array, require_finite, require_instance, require_number, require_shape
 from lrposterior.posterior import Posterior
 

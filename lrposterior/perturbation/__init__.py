@@ -1,0 +1,1 @@
+"""What candidate stimulations would do, how certain that is, and how much it would teach."""
