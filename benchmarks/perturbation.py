@@ -35,8 +35,8 @@ import scipy.stats
 import lrposterior as lrp
 from lrposterior.perturbation.experiment import Experiment, make_experiment
 from lrposterior.perturbation.prediction import predict_responses
-from lrposterior.precision import double_precision
 from lrposterior.perturbation.responses import response_draws
+from lrposterior.precision import double_precision
 
 DT, TAU, NUM_BINS = 0.01, 0.05, 60
 ONSET, NUM_STIMULATED = 30, 5

@@ -1,6 +1,14 @@
-# The public names, in one place. They are imported when they are first used, so that `import lrposterior` and the help of
+# The public names, in one place. They are imported when they are first used, so that `import lrposterior` and the help
+# of
 # the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground
+from .connectivity import LowRankConnectivity
+from .degeneracy import Degeneracy, analyze_degeneracy
+from .inference import NUTS, SVI, FitError, Laplace, fit
+from .likelihood import log_density, log_likelihood, log_prior
+from .model import LowRankModel
+from .numpyro_bridge import numpyro_model
+from .observations import GaussianObservation
 from .perturbation.candidates import (
     Candidates,
     combine_candidates,
@@ -9,17 +17,10 @@ from .perturbation.candidates import (
     pattern_candidates,
     single_neuron_candidates,
 )
-from .connectivity import LowRankConnectivity
-from .degeneracy import Degeneracy, analyze_degeneracy
-from .inference import NUTS, SVI, FitError, Laplace, fit
-from .likelihood import log_density, log_likelihood, log_prior
-from .model import LowRankModel
-from .numpyro_bridge import numpyro_model
-from .observations import GaussianObservation
 from .perturbation.prediction import predict_responses, rank_perturbations
+from .perturbation.ranking import PerturbationRanking
 from .posterior import FitStatistics, Posterior
 from .priors import Priors, TimeConstantPrior
-from .perturbation.ranking import PerturbationRanking
 from .recording import Recording, load_recording
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior

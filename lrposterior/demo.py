@@ -15,6 +15,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
+from lrposterior.checks import argument_error, require_integer
+from lrposterior.degeneracy import Degeneracy, analyze_degeneracy
+from lrposterior.distribution import NormalDistribution
+from lrposterior.fit_quality import FitQuality, assess_fit
+from lrposterior.inference import fit
+from lrposterior.model import LowRankModel
 from lrposterior.perturbation.candidates import (
     Candidates,
     combine_candidates,
@@ -22,13 +28,8 @@ from lrposterior.perturbation.candidates import (
     latent_candidates,
     single_neuron_candidates,
 )
-from lrposterior.checks import argument_error, require_integer
-from lrposterior.degeneracy import Degeneracy, analyze_degeneracy
-from lrposterior.distribution import NormalDistribution
-from lrposterior.fit_quality import FitQuality, assess_fit
-from lrposterior.inference import fit
-from lrposterior.model import LowRankModel
 from lrposterior.perturbation.prediction import predict_responses, rank_perturbations
+from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.plots import (
     plot_accuracy,
     plot_certainty_information,
@@ -48,7 +49,6 @@ from lrposterior.plots.degeneracy import draw_contraction, draw_spectrum
 from lrposterior.plots.perturbation import classify, draw_accuracy
 from lrposterior.plots.style import BLACK, legend_below, styled
 from lrposterior.posterior import Posterior
-from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.recording import Recording
 from lrposterior.report import write_report
 from lrposterior.simulation import Simulation, simulate_recording

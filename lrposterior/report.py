@@ -14,6 +14,7 @@ from lrposterior.checks import argument_error, require_instance
 from lrposterior.degeneracy import Degeneracy
 from lrposterior.files import replacing, require_file_name
 from lrposterior.fit_quality import FitQuality, assess_fit
+from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.plots import (
     plot_certainty_information,
     plot_connectivity,
@@ -31,7 +32,6 @@ from lrposterior.plots import (
 from lrposterior.plots.style import RECORDED_UNITS
 from lrposterior.posterior import Posterior
 from lrposterior.priors import Priors, TimeConstantPrior
-from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 import lrposterior as lrp
 from lrposterior import perturbation, ranking, responses
 from lrposterior.distribution import NormalDistribution, SampleDistribution
-from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.gauge import canonical, vertical_basis
+from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.prediction import predict_responses, rank_perturbations
-from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.perturbation.responses import response_draws
+from lrposterior.posterior import FitStatistics, Posterior
 
 TRIALS, BINS, NEURONS, DT, TAU = 4, 24, 7, 0.01, 0.04
 ONSET, DRAWS = 8, 40

@@ -19,10 +19,10 @@ from lrposterior import plots
 from lrposterior.degeneracy import Degeneracy, Directions
 from lrposterior.distribution import NormalDistribution
 from lrposterior.fit_quality import assess_fit
+from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.plots.perturbation import classify
 from lrposterior.plots.style import PALETTE, group_neurons, plain
 from lrposterior.posterior import FitStatistics, Posterior
-from lrposterior.perturbation.ranking import PerturbationRanking
 
 
 def _quality():

@@ -14,8 +14,8 @@ from lrposterior.files import replacing
 if TYPE_CHECKING:
     from lrposterior.degeneracy import Degeneracy
     from lrposterior.fit_quality import FitQuality
-    from lrposterior.posterior import Posterior
     from lrposterior.perturbation.ranking import PerturbationRanking
+    from lrposterior.posterior import Posterior
     from lrposterior.recording import Recording
 
 

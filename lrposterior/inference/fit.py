@@ -75,7 +75,9 @@ def fit(
     chosen = _method(method)
     for value, name, kind in ((model, "model", LowRankModel), (recording, "recording", Recording)):
         if not isinstance(value, kind):
-            raise argument_error(name, f"a {kind.__name__}", type(value).__name__, f"make one with lrposterior.{kind.__name__}")
+            raise argument_error(
+                name, f"a {kind.__name__}", type(value).__name__, f"make one with lrposterior.{kind.__name__}"
+            )
     require_integer(seed, "seed")
     require_integer(num_restarts, "num_restarts")
     require_integer(max_iterations, "max_iterations", minimum=1)
@@ -138,7 +140,7 @@ def _fit(
 
 
 def _balance(problem: Problem, mode: Mode, method: Method) -> Mode:
-    """The mode of W; where there is none, because the data do not support the rank, the mode in (M, K) does for NUTS."""
+    """The mode of W. Where there is none, as the data do not support the rank, the mode in (M, K) does for NUTS."""
     try:
         return balance(problem, mode)
     except FitError:

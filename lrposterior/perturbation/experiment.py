@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lrposterior.perturbation.candidates import Candidates
 from lrposterior.checks import argument_error, as_array, require_finite, require_instance, require_number, require_shape
+from lrposterior.perturbation.candidates import Candidates
 from lrposterior.posterior import Posterior
 
 

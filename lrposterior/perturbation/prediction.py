@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lrposterior.perturbation.candidates import Candidates
 from lrposterior.checks import argument_error, as_array, require_choice, require_finite, require_integer, require_shape
 from lrposterior.connectivity import require_memory
+from lrposterior.perturbation.candidates import Candidates
 from lrposterior.perturbation.experiment import make_experiment
-from lrposterior.posterior import Posterior
 from lrposterior.perturbation.ranking import QUANTILES, PerturbationRanking, require_criterion
 from lrposterior.perturbation.responses import Quantity, response_draws
 from lrposterior.perturbation.scores import score_candidates
+from lrposterior.posterior import Posterior
 
 MAX_GIGABYTES = 4.0
 MAX_STORED_GIGABYTES = 2.0

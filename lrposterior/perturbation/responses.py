@@ -26,10 +26,10 @@ from jax import Array
 from tqdm.auto import tqdm
 
 from lrposterior.background import Background, recurrent_drive
-from lrposterior.perturbation.experiment import Experiment
 from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
+from lrposterior.perturbation.experiment import Experiment
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 from lrposterior.rollouts import to_coordinates

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from lrposterior.perturbation.experiment import Experiment
 from lrposterior.gauge import horizontal_coordinates
+from lrposterior.perturbation.experiment import Experiment
+from lrposterior.perturbation.responses import Networks, Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
-from lrposterior.perturbation.responses import Networks, Quantity, Responses, halted_networks, simulate_blocks
 
 DEGENERATE_DRAWS = 100
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrposterior.checks import as_array, as_labels, require_finite, require_instance, require_integer, require_shape
+from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.plots.style import (
     BLUE,
     DIVERGING,
@@ -25,7 +26,6 @@ from lrposterior.plots.style import (
     styled,
     symmetric_norm,
 )
-from lrposterior.perturbation.ranking import PerturbationRanking
 
 AXIS_NAMES = {
     "certainty": "expected R² of the prediction",
