@@ -10,9 +10,9 @@ import scipy.stats
 from matplotlib.figure import Figure
 
 import lrposterior as lrp
-from lrposterior import perturbation, ranking, responses
 from lrposterior.distribution import NormalDistribution, SampleDistribution
 from lrposterior.gauge import canonical, vertical_basis
+from lrposterior.perturbation import prediction, ranking, responses
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.prediction import predict_responses, rank_perturbations
 from lrposterior.perturbation.responses import response_draws
@@ -484,7 +484,7 @@ def test_table_dataset_and_text():
 
 
 def bad(posterior, candidates, call, **options):
-    return getattr(perturbation, call)(posterior, candidates, **options)
+    return getattr(prediction, call)(posterior, candidates, **options)
 
 
 PREDICT, RANK = "predict_responses", "rank_perturbations"
@@ -658,7 +658,7 @@ def test_bad_posterior_and_table():
 
 
 def test_too_many_candidates_for_the_memory(monkeypatch):
-    monkeypatch.setattr(perturbation, "MAX_STORED_GIGABYTES", 1e-6)
+    monkeypatch.setattr(prediction, "MAX_STORED_GIGABYTES", 1e-6)
     posterior = make_posterior()
     message = "candidates: expected an array of at most 1e-06 GB, got 1.26e-05 GB; rank fewer candidates at a time"
     with pytest.raises(ValueError, match=re.escape(message)):

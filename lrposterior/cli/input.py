@@ -111,7 +111,7 @@ def make_candidates(
     seed: int,
 ) -> Candidates:
     """The candidates that the options name, joined."""
-    from lrposterior import candidates as make
+    from lrposterior.perturbation import candidates as make
 
     recording = posterior.recording
     shared: dict[str, Any] = {"power": power, "onset": onset, "duration": duration}
