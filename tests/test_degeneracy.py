@@ -99,7 +99,7 @@ def connectivity_jacobian(posterior):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_the_gauge_is_the_exact_kernel_of_the_information(rank):
-    posterior, information = posterior_of(lrp.LowRankModel(rank=rank), num_neurons=5, noise_scale=0.05)
+    posterior, information = posterior_of(lrp.LowRankModel(rank=rank), num_neurons=5, noise_scale=0.01)
     eigenvalues = np.linalg.eigvalsh(information)
     relative = np.abs(eigenvalues) / eigenvalues[-1]
     degeneracy = analyze_degeneracy(posterior)

@@ -1,0 +1,90 @@
+"""The network as a part of a NumPyro program: a thin bridge on `log_likelihood`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro
+from jax import Array
+from numpyro import distributions
+
+from lrposterior.checks import argument_error, require_instance, suggest
+from lrposterior.likelihood import log_likelihood
+from lrposterior.model import LowRankModel
+from lrposterior.parameters import Parameters, ParameterSpace
+from lrposterior.precision import require_double_precision
+from lrposterior.recording import Recording
+
+
+def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Parameters]:
+    """A NumPyro program of a recording under a model.
+
+    Called without arguments the program samples every parameter from its prior, under the names
+
+        M, K (neuron, rank), initial_kappa (trial, rank) where the initial state is free, B (neuron, input), b (neuron,),
+        log_time_constant_excess () where the time constant is inferred, log_noise_scale (neuron,),
+
+    adds the log likelihood of the recording by `numpyro.factor`, and returns the parameters by name. Its log density is
+    that of `lrposterior.log_density`. Inside a larger program, pass what that program has sampled or computed itself, and
+    only the rest is sampled::
+
+        network = numpyro_model(model, recording)
+
+        def program():
+            scale = numpyro.sample("scale", dist.HalfNormal(2.5))
+            shape = numpyro.sample("shape", dist.Normal().expand([num_neurons, rank]).to_event(2))
+            network(K=scale * shape)
+
+    M and K of the draws lie along the gauge orbit (`lrposterior.gauge`): look at W = M K^T / N and at predictions, and
+    judge convergence by them.
+
+    Args:
+        model: the model.
+        recording: the recording.
+
+    Returns:
+        The program. It raises a ValueError where it is given a parameter that the model does not have, or a shape that
+        does not fit, and a RuntimeError in single precision.
+
+    Raises:
+        ValueError: if the model and the recording do not fit each other.
+        RuntimeError: if 64-bit arrays are switched off.
+    """
+    require_double_precision("numpyro_model")
+    require_instance(model, "model", LowRankModel)
+    require_instance(recording, "recording", Recording)
+    settled = model.for_recording(recording)
+    space = settled.space_for(recording)
+
+    def program(**given: Any) -> Parameters:
+        require_double_precision("numpyro_model")
+        known = {name: _given(space, name, value) for name, value in given.items()}
+        parameters = {
+            block.name: known[block.name]
+            if block.name in known
+            else _sample(block.name, block.mean, block.standard_deviation, block.shape)
+            for block in space.blocks
+        }
+        numpyro.factor("log_likelihood", log_likelihood(settled, parameters, settled.data(recording)))
+        return parameters
+
+    return program
+
+
+def _sample(name: str, mean: float, standard_deviation: float, shape: tuple[int, ...]) -> Array:
+    if 0 in shape:
+        return jnp.zeros(shape)
+    prior = distributions.Normal(jnp.asarray(mean), jnp.asarray(standard_deviation))
+    return numpyro.sample(name, prior.expand(shape).to_event(len(shape)))
+
+
+def _given(space: ParameterSpace, name: str, value: Any) -> Array:
+    names = [block.name for block in space.blocks]
+    if name not in names:
+        raise argument_error(name, f"one of the parameters {', '.join(names)}", repr(name), suggest(name, names) or "choose one of these")
+    array = jnp.asarray(value)
+    if array.shape != space[name].shape:
+        raise argument_error(name, f"shape {space[name].shape}", f"{array.shape}", "give it in the coordinates of the model")
+    return array
