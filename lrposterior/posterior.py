@@ -41,6 +41,8 @@ class FitStatistics:
         mode_objectives: objective of every distinct mode that restarts found, best first.
         mode_log_evidences: log evidence of each of them (NaN where refused).
         mode_counts: number of starts that ended in each of them.
+        num_failed_starts: number of restarts that ended without a mode, for example because the network drawn from the prior
+            diverges.
         elbo: (step,) evidence lower bound along a variational fit, in nats, else empty.
         diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.
     """
@@ -55,6 +57,7 @@ class FitStatistics:
     mode_objectives: tuple[float, ...] = ()
     mode_log_evidences: tuple[float, ...] = ()
     mode_counts: tuple[int, ...] = ()
+    num_failed_starts: int = 0
     elbo: np.ndarray = field(default_factory=lambda: np.empty(0))
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 

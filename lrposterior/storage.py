@@ -85,6 +85,7 @@ STATISTICS_AXES: Axes = {
     "mode_objectives": ("mode",),
     "mode_log_evidences": ("mode",),
     "mode_counts": ("mode",),
+    "num_failed_starts": (),
     "elbo": ("step",),
     "diagnostic_names": ("diagnostic",),
     "diagnostic_values": ("diagnostic",),

@@ -20,6 +20,7 @@ STATISTICS = lrp.FitStatistics(
     mode_objectives=(-12.25, -11.0),
     mode_log_evidences=(np.pi, np.nan),
     mode_counts=(3, 1),
+    num_failed_starts=2,
     elbo=np.linspace(-100.0, -1.0 / 3.0, 7),
     diagnostics={"rhat of W": 1.01, "smallest ess of W": np.inf},
 )

@@ -9,7 +9,7 @@ from lrposterior import demo
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    sizes = {"NUM_NEURONS": 8, "NUM_TRIALS": 5, "NUM_BINS": 24, "NUM_INPUTS": 1, "RANK": 1, "VALIDATION_FRACTION": 0.4}
+    sizes = {"NUM_NEURONS": 8, "NUM_TRIALS": 10, "NUM_BINS": 24, "NUM_INPUTS": 1, "RANK": 1, "VALIDATION_FRACTION": 0.4}
     sizes |= {"NUM_ENSEMBLES": 4, "ENSEMBLE_SIZE": 3, "NUM_LATENTS": 3, "NUM_CONDITIONS": 2}
     for name, value in sizes.items():
         monkeypatch.setattr(demo, name, value)

@@ -94,7 +94,7 @@ def test_fit_reaches_the_same_optimum_from_the_truth_and_from_the_prior(recordin
     start = problem.space.whiten(posterior.model.coordinates(simulation().parameters, recording.dt))
     from_truth = find_mode(problem, np.asarray(start))
     assert posterior.statistics.objective == pytest.approx(from_truth.objective, abs=1e-3)
-    assert sum(posterior.statistics.mode_counts) <= 5
+    assert sum(posterior.statistics.mode_counts) + posterior.statistics.num_failed_starts == 5
     assert posterior.statistics.mode_objectives[0] == posterior.statistics.objective
     assert list(posterior.statistics.mode_objectives) == sorted(posterior.statistics.mode_objectives)
 

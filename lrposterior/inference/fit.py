@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,18 +109,15 @@ def _fit(
             bar.set_postfix_str(f"objective {objective:.2f} nats, expected gain {decrement:.1e}")
 
         modes = [find_mode(problem, initialise(problem), max_iterations=max_iterations, report=report)]
-        random = np.random.default_rng(seed)
-        for _ in range(num_restarts):
-            start = problem.best_noise(random.standard_normal(problem.space.size))
-            if np.isfinite(problem.negative_log_density(start)):
-                try:
-                    modes.append(find_mode(problem, start, max_iterations=max_iterations, report=report))
-                except FitError:
-                    continue
+        for start in np.random.default_rng(seed).standard_normal((num_restarts, problem.space.size)):
+            try:
+                modes.append(find_mode(problem, start, max_iterations=max_iterations, report=report))
+            except FitError as failure:
+                logger.info("a start from the prior ended without a mode: %s", failure)
     distinct = _distinct(problem, modes)
-    balanced = [_balance(problem, other, method) for other, _ in distinct]
-    mode = balanced[0]
-    evidences = [log_evidence(problem, other) for other in balanced]
+    mode = _balance(problem, distinct[0][0], method)
+    evidence, evidence_note = log_evidence(problem, mode)
+    evidences = [evidence, *(_evidence_of_another(problem, other) for other, _ in distinct[1:])]
     approximation = method.approximate(problem, mode, seed=seed, progress=progress)
     statistics = FitStatistics(
         objective=distinct[0][0].objective,
@@ -125,11 +125,12 @@ def _fit(
         decrement=mode.decrement,
         num_iterations=mode.num_iterations,
         wall_time=time.perf_counter() - started,
-        log_evidence=evidences[0][0],
-        evidence_note=evidences[0][1],
+        log_evidence=evidence,
+        evidence_note=evidence_note,
         mode_objectives=tuple(other.objective for other, _ in distinct),
-        mode_log_evidences=tuple(np.nan if value is None else value for value, _ in evidences),
+        mode_log_evidences=tuple(np.nan if value is None else value for value in evidences),
         mode_counts=tuple(count for _, count in distinct),
+        num_failed_starts=1 + num_restarts - len(modes),
         elbo=approximation.elbo,
         diagnostics=approximation.diagnostics,
     )
@@ -147,6 +148,15 @@ def _balance(problem: Problem, mode: Mode, method: Method) -> Mode:
         if isinstance(method, NUTS):
             return mode
         raise
+
+
+def _evidence_of_another(problem: Problem, mode: Mode) -> float | None:
+    """Log evidence of a mode that restarts found beside the best; None where it cannot be trusted."""
+    try:
+        return log_evidence(problem, balance(problem, mode))[0]
+    except FitError as failure:
+        logger.info("no evidence of a mode with objective %g: %s", mode.objective, failure)
+        return None
 
 
 def _method(method: str | Method) -> Method:

@@ -16,7 +16,6 @@ from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from lrposterior.checks import argument_error, require_choice, require_integer, require_probability
 from lrposterior.distribution import SampleDistribution
 from lrposterior.inference.approximation import CONVERGED, Approximation
-from lrposterior.inference.balance import in_canonical_gauge
 from lrposterior.inference.gauge_fixed import (
     SITE,
     gauge_fixed_log_density,

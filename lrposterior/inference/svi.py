@@ -21,7 +21,6 @@ from tqdm.auto import tqdm
 from lrposterior.checks import argument_error, require_choice, require_integer, require_positive
 from lrposterior.distribution import NormalDistribution
 from lrposterior.inference.approximation import CONVERGED, Approximation
-from lrposterior.inference.balance import in_canonical_gauge
 from lrposterior.inference.gauge_fixed import (
     SITE,
     Frame,
@@ -110,7 +109,6 @@ class SVI:
         Raises:
             FitError: if the data do not support the rank, or the ELBO is not finite.
         """
-        mode = in_canonical_gauge(problem, mode)
         frame = make_frame(problem, mode, "full" if self.guide == "full" else "diagonal")
         climb = _climb(problem.model.structure, problem.space, self)
         key, final_key = jax.random.split(jax.random.key(seed))
@@ -200,14 +198,32 @@ def _climb(model: LowRankModel, space: ParameterSpace, options: SVI) -> _Climb:
 
 
 class _pathwise(Messenger):
-    """A guide whose density does not depend on its own parameters, only its draws do.
+    """A guide whose gradient flows through its draws only.
 
     The derivative of log q along its own parameters has mean zero and contributes nothing but noise.
     """
 
-    def postprocess_message(self, message: dict[str, Any]) -> None:
+    def process_message(self, message: dict[str, Any]) -> None:
         if message["type"] == "sample":
-            message["fn"] = jax.tree.map(jax.lax.stop_gradient, message["fn"])
+            message["fn"] = _Pathwise(message["fn"])
+
+
+class _Pathwise(distributions.Distribution):
+    """A distribution whose draws depend on its parameters, and whose density counts them as constants."""
+
+    def __init__(self, base: distributions.Distribution) -> None:
+        self.base = base
+        super().__init__(base.batch_shape, base.event_shape)
+
+    @property
+    def support(self) -> Any:
+        return self.base.support
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        return self.base.sample(key, sample_shape)
+
+    def log_prob(self, value: Array) -> Array:
+        return jax.tree.map(jax.lax.stop_gradient, self.base).log_prob(value)
 
 
 def _rank(options: SVI, space: ParameterSpace) -> int:
