@@ -30,13 +30,14 @@ extensions = [
 ]
 # No gallery: the examples are scripts that CI runs, and pages show them by literalinclude. There is no intersphinx
 # either, since the build must not depend on the network.
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "examples/*/*.md"]  # results that pages include
 
 # Pages. A page with {code-cell}s is executed once, and again when it changes; a failing cell fails the build.
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE.parent / ".cache" / "jupyter")
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 

@@ -1,6 +1,7 @@
 """From a recording to a posterior, a degeneracy analysis and a ranking of perturbations.
 
-Simulates a session, writes it to a file, and goes on as with a recording from the lab. LRPOSTERIOR_TINY=1 makes it small.
+Simulates a session, writes it to a file, and goes on as with a recording from the lab. LRPOSTERIOR_TINY=1 makes it
+small.
 """
 
 import os

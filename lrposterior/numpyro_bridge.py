@@ -1,5 +1,8 @@
 """The network as a part of a NumPyro program: a thin bridge on `log_likelihood`."""
 
+# NumPyro's annotations are wider than what it returns: an array is a number or an array, a distribution any one.
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -23,11 +26,13 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
 
     Called without arguments the program samples every parameter from its prior, under the names
 
-        M, K (neuron, rank), initial_kappa (trial, rank) where the initial state is free, B (neuron, input), b (neuron,),
+        M, K (neuron, rank), initial_kappa (trial, rank) where the initial state is free, B (neuron, input), b
+        (neuron,),
         log_time_constant_excess () where the time constant is inferred, log_noise_scale (neuron,),
 
     adds the log likelihood of the recording by `numpyro.factor`, and returns the parameters by name. Its log density is
-    that of `lrposterior.log_density`. Inside a larger program, pass what that program has sampled or computed itself, and
+    that of `lrposterior.log_density`. Inside a larger program, pass what that program has sampled or computed itself,
+    and
     only the rest is sampled::
 
         network = numpyro_model(model, recording)
@@ -83,8 +88,12 @@ def _sample(name: str, mean: float, standard_deviation: float, shape: tuple[int,
 def _given(space: ParameterSpace, name: str, value: Any) -> Array:
     names = [block.name for block in space.blocks]
     if name not in names:
-        raise argument_error(name, f"one of the parameters {', '.join(names)}", repr(name), suggest(name, names) or "choose one of these")
+        raise argument_error(
+            name, f"one of the parameters {', '.join(names)}", repr(name), suggest(name, names) or "choose one of these"
+        )
     array = jnp.asarray(value)
     if array.shape != space[name].shape:
-        raise argument_error(name, f"shape {space[name].shape}", f"{array.shape}", "give it in the coordinates of the model")
+        raise argument_error(
+            name, f"shape {space[name].shape}", f"{array.shape}", "give it in the coordinates of the model"
+        )
     return array

@@ -41,7 +41,8 @@ class FitStatistics:
         mode_objectives: objective of every distinct mode that restarts found, best first.
         mode_log_evidences: log evidence of each of them (NaN where refused).
         mode_counts: number of starts that ended in each of them.
-        num_failed_starts: number of restarts that ended without a mode, for example because the network drawn from the prior
+        num_failed_starts: number of restarts that ended without a mode, for example because the network drawn from the
+        prior
             diverges.
         elbo: (step,) evidence lower bound along a variational fit, in nats, else empty.
         diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.

@@ -12,7 +12,7 @@ from lrposterior.checks import require_positive
 class Priors:
     """Standard deviations of the independent, zero-mean Normal priors.
 
-    W = M K^T / N maps a rate pattern of norm |r| to a current pattern whose norm is about M * K * |r|: both factors of
+    W = M K^T / N maps a rate pattern of norm ‖r‖ to a current pattern whose norm is about M * K * ‖r‖: both factors of
     order one make W of order one at any number of neurons. The defaults let the largest singular value of W be about
     2.5 before any data: more than the 1 that a network needs to sustain activity on its own, and what task-trained
     low-rank networks have (entries of M near 1, of K between 1.4 and 2.7). Only the product of the scales of M and K

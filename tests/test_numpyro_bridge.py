@@ -16,14 +16,16 @@ MODELS = {
     "plain": lrp.LowRankModel(RANK),
     "free start": lrp.LowRankModel(RANK, initial_state="free"),
     "unknown time constant": lrp.LowRankModel(RANK, time_constant=lrp.TimeConstantPrior(0.1)),
-    "background": lrp.LowRankModel(RANK, background=lrp.FixedBackground(0.3 * random.standard_normal((NEURONS, NEURONS)))),
+    "background": lrp.LowRankModel(
+        RANK, background=lrp.FixedBackground(0.3 * random.standard_normal((NEURONS, NEURONS)))
+    ),
     "unbounded rates": lrp.LowRankModel(RANK, nonlinearity="softplus", priors=lrp.Priors(K=1.0, noise_scale=0.1)),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def make(name, num_inputs=2):
-    """A model, a recording, parameters by name drawn from the prior, and the log density that the package gives them."""
+    """A model, a recording, parameters drawn from the prior, and the log density that the package gives them."""
     model = MODELS[name]
     recording = lrp.simulate_recording(
         model, num_neurons=NEURONS, num_trials=3, num_bins=12, num_inputs=num_inputs, noise_scale=0.2, seed=1

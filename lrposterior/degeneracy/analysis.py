@@ -183,7 +183,7 @@ class Degeneracy:
 
     @cached_property
     def null_deviation(self) -> float:
-        """Largest |posterior variance / prior variance - 1| in the exact null space, where it is 0 in theory.
+        """Largest abs(posterior variance / prior variance - 1) in the exact null space, where it is 0 in theory.
 
         It differs from 0 by what `rate_tolerance` neglects, and for a sampled posterior by the error of the draws.
         """

@@ -44,8 +44,10 @@ class NUTS:
     """Markov chains of the no-U-turn sampler, for small problems: exact in the limit of many draws.
 
     The chains run in coordinates in which the gauge is integrated out and the Laplace posterior is Normal(0, I)
-    (`lrposterior.inference.gauge_fixed`); on M and K themselves they would need twenty times the steps. Only where the data
-    do not support the rank, and the gauge cannot be separated, do they run on M and K. Convergence is judged by entries of W
+    (`lrposterior.inference.gauge_fixed`); on M and K themselves they would need twenty times the steps. Only where the
+    data
+    do not support the rank, and the gauge cannot be separated, do they run on M and K. Convergence is judged by
+    entries of W
     and by predicted rates.
 
     Args:
@@ -68,7 +70,7 @@ class NUTS:
 
     def __post_init__(self) -> None:
         require_integer(self.num_warmup, "num_warmup", minimum=1)
-        require_integer(self.num_samples, "num_samples", minimum=4, mend="R-hat needs two halves of two draws")
+        require_integer(self.num_samples, "num_samples", minimum=10, mend="fewer draws say nothing about convergence")
         require_integer(self.num_chains, "num_chains", minimum=1)
         require_probability(self.target_accept, "target_accept")
         require_choice(self.chain_method, "chain_method", ("sequential", "vectorized"))
@@ -81,14 +83,17 @@ class NUTS:
         """
         if num_coordinates > MAX_COORDINATES:
             raise argument_error(
-                "method", f"at most {MAX_COORDINATES} coordinates for 'nuts'", str(num_coordinates),
+                "method",
+                f"at most {MAX_COORDINATES} coordinates for 'nuts'",
+                str(num_coordinates),
                 "use method='laplace' or 'svi', or fit fewer neurons with recording.select(neurons=...)",
             )
 
     def approximate(self, problem: Problem, mode: Mode, *, seed: int, progress: bool) -> Approximation:
         """Run the chains."""
         model, space = problem.model.structure, problem.space
-        # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is the simpler space.
+        # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is the simpler
+        # space.
         is_fixed = product_share(problem, mode) < LARGEST_PRODUCT_SHARE
         frame = make_frame(problem, mode, "full") if is_fixed else make_joint_frame(problem, mode)
         log_density = gauge_fixed_log_density if is_fixed else joint_log_density
@@ -145,9 +150,7 @@ def _choose(random: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.nda
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _rates_at(
-    model: LowRankModel, space: ParameterSpace, draws: Array, data: Data, picked: tuple[Array, ...]
-) -> Array:
+def _rates_at(model: LowRankModel, space: ParameterSpace, draws: Array, data: Data, picked: tuple[Array, ...]) -> Array:
     """(draw, entry) noise-free rates at the picked (trial, bin, neuron)."""
     return jax.lax.map(lambda z: model.rates(space.unwhiten(z), data)[picked], draws, batch_size=DRAWS_AT_ONCE)
 
@@ -157,10 +160,9 @@ def _worst(quantity: str, values: np.ndarray) -> dict[str, float]:
     varying = values[:, :, np.ptp(values, axis=(0, 1)) > 0.0]
     if not varying.size:
         return {f"max R-hat of {quantity}": np.nan, f"min ESS of {quantity}": np.nan}
-    return {
-        f"max R-hat of {quantity}": float(np.max(split_gelman_rubin(varying))),
-        f"min ESS of {quantity}": float(np.min(effective_sample_size(varying))),
-    }
+    with np.errstate(divide="ignore"):  # a few anticorrelated draws can count as infinitely many
+        size = float(np.min(effective_sample_size(varying)))
+    return {f"max R-hat of {quantity}": float(np.max(split_gelman_rubin(varying))), f"min ESS of {quantity}": size}
 
 
 def _status(diagnostics: dict[str, float], divergent_share: float) -> str:

@@ -1,5 +1,8 @@
 """Variational inference: the Normal distribution that is nearest to the posterior, fitted with NumPyro."""
 
+# NumPyro's annotations are wider than what it returns: an array is a number or an array, a distribution any one.
+# pyright: reportAttributeAccessIssue=false, reportOptionalCall=false, reportIncompatibleMethodOverride=false, reportReturnType=false, reportArgumentType=false
+
 from __future__ import annotations
 
 import functools
@@ -59,7 +62,8 @@ class SVI:
     `lrposterior.inference.gauge_fixed`.
 
     Args:
-        guide: "full": any covariance. "low_rank": diagonal plus low rank. "mean_field": independent whitened parameters;
+        guide: "full": any covariance. "low_rank": diagonal plus low rank. "mean_field": independent whitened
+        parameters;
             it understates the uncertainty of whatever rests on several of them, as every entry of W does.
         num_steps: largest number of steps; the learning rate falls to a tenth on the way there.
         num_particles: draws per step.
@@ -99,7 +103,9 @@ class SVI:
         """
         if self.guide == "full" and num_coordinates > MAX_COORDINATES:
             raise argument_error(
-                "method", f"at most {MAX_COORDINATES} coordinates for SVI(guide='full')", str(num_coordinates),
+                "method",
+                f"at most {MAX_COORDINATES} coordinates for SVI(guide='full')",
+                str(num_coordinates),
                 "use method='laplace', which holds all correlations too, or SVI(guide='low_rank')",
             )
 
@@ -134,8 +140,13 @@ class SVI:
                     average = jax.tree.map(lambda old, new, n=count: old + (new - old) / n, average, iterate)
         guide = climb.posterior(average)
         final = np.asarray(_elbo_draws(problem.model.structure, problem.space, frame, problem.data, guide, final_key))
-        status = CONVERGED if stale >= self.patience else (
-            f"not converged: the ELBO had not come to rest after {num_chunks * climb.num_steps} steps; raise num_steps"
+        status = (
+            CONVERGED
+            if stale >= self.patience
+            else (
+                f"not converged: the ELBO had not come to rest after {num_chunks * climb.num_steps} steps; raise "
+                f"num_steps"
+            )
         )
         return Approximation(
             _in_whitened_coordinates(problem.space, frame, guide),
@@ -251,9 +262,7 @@ def _elbo_draws(
 ) -> Array:
     """(draw,) log density of recording and draw, minus log density of the guide; the ELBO is its mean."""
     draws = guide.sample(key, (FINAL_DRAWS,))
-    log_densities = jax.lax.map(
-        lambda e: gauge_fixed_log_density(model, space, frame, data, e), draws, batch_size=50
-    )
+    log_densities = jax.lax.map(lambda e: gauge_fixed_log_density(model, space, frame, data, e), draws, batch_size=50)
     log_guide = guide.log_prob(draws)
     return log_densities - (jnp.sum(log_guide, axis=-1) if log_guide.ndim == 2 else log_guide)
 
@@ -276,6 +285,7 @@ def _in_whitened_coordinates(
 def _not_finite(trace: list[np.ndarray], num_steps: int) -> str:
     step = (len(trace) - 1) * num_steps + int(np.argmin(np.isfinite(trace[-1]))) + 1
     return (
-        f"non-finite ELBO at step {step}: for some draws of the guide the network diverges; use a bounded nonlinearity, "
+        f"non-finite ELBO at step {step}: for some draws of the guide the network diverges; use a bounded "
+        f"nonlinearity, "
         "priors with smaller M and K, or a lower learning_rate; method='laplace' needs no draws"
     )

@@ -34,10 +34,10 @@ class PerturbationRanking:
         times: (time,) start of every bin of the window, in s from the start of the trial.
         num_draws: draws of the posterior, and of the prior.
         seed: seed of these draws.
-        expected_r2: (candidate,) certainty, |E q|² / (|E q|² + tr Cov q): the R² that the prediction E q will have,
+        expected_r2: (candidate,) certainty, ‖E q‖² / (‖E q‖² + tr Cov q): the R² that the prediction E q will have,
             against the baseline "no response", on average under the posterior: 1 - E|q - Eq|² / E|q|². Both terms are
-            unbiased in the draws: with the mean m of S draws and their unbiased covariance C, |E q|² is estimated by
-            |m|² - tr C / S, not below 0.
+            unbiased in the draws: with the mean m of S draws and their unbiased covariance C, ‖E q‖² is estimated by
+            ‖m‖² - tr C / S, not below 0.
         contraction: (candidate,) 1 - tr Cov q / tr Cov_prior q, what the recording took away from the prior's spread.
             It is negative where the recording showed a recurrence that amplifies more than networks drawn from the
             prior do; NaN where these diverge.

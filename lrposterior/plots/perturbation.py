@@ -197,7 +197,7 @@ def plot_accuracy(ranking: PerturbationRanking, achieved_r2: Any, *, classes: Se
 
     Args:
         ranking: From :func:`lrposterior.rank_perturbations`.
-        achieved_r2: ``(candidate,)`` 1 - |measured - predicted|² / |measured|², without feed-through.
+        achieved_r2: ``(candidate,)`` 1 - ‖measured - predicted‖² / ‖measured‖², without feed-through.
         classes: Class of every candidate; by default its label without the number at its end.
 
     Raises:

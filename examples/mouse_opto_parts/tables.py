@@ -1,0 +1,218 @@
+"""The results as numbers (results.json) and as the tables that the page includes (results.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+REFERENCES = {
+    "mean": "each neuron's mean",
+    "levels": "each neuron's mean before and during the light",
+    "population": "average courses of E and of I, scaled to each neuron",
+    "levels_two_scales": "as the second, with noise scales of their own before and during the light",
+}
+CHECKS = {
+    "before_over_during": "residuals before over during the light (standard deviation, median neuron)",
+    "beyond_three": "residuals beyond 3 noise scales (share)",
+    "autocorrelation": "correlation of the residuals of consecutive bins",
+    "negative": "negative rates (share)",
+}
+KNOWN_SIGNS = {
+    "E → E": "+", "E → I": "+", "I → E": "−", "I → I": "−", "light → E": "0", "light → I": "+",
+}  # fmt: skip
+
+
+def rounded(value: Any) -> Any:
+    """Numbers with as many digits as the page could show, in any nesting of dictionaries and lists."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    if isinstance(value, float):
+        return round(value, 1 if abs(value) >= 1000.0 else 4)
+    return value
+
+
+def save(results: dict, folder: Path) -> None:
+    text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
+    (folder / "results.json").write_text(text, encoding="utf-8")
+    (folder / "results.md").write_text(as_markdown(results), encoding="utf-8")
+
+
+def as_markdown(results: dict) -> str:
+    """Every table between two comments with its name, for pages that include one at a time."""
+    parts = {
+        "data": _data(results),
+        "prediction": _prediction(results),
+        "noise": _noise(results["noise"]),
+        "connectivity": _connectivity(results["connectivity"]),
+        "drives": _drives(results),
+        "ranking": _ranking(results["rankings"]),
+    }
+    return "\n".join(f"<!-- {name}: start -->\n{text}\n<!-- {name}: end -->\n" for name, text in parts.items())
+
+
+def _data(results: dict) -> str:
+    data, found, kept = results["data"], results["data"]["num_found"], results["data"]["num_kept"]
+    fewest, most = data["num_averaged"]
+    return (
+        f"{kept['E'] + kept['I']} neurons are fitted: {kept['E']} of {found['E']} E and {kept['I']} of {found['I']} "
+        f"I cells; "
+        f"those that fired fewer than {data['lowest_rate']:g} spikes/s on average are left out. They come from "
+        f"{data['num_recordings']} recordings in {data['num_mice']} mice, and each rate is the average of {fewest:g} "
+        f"to "
+        f"{most:g} trials. One average trial of {data['num_bins']} bins of 10 ms is all there is."
+    )
+
+
+def _prediction(results: dict) -> str:
+    blocks, end = results["blocks"], results["end"]
+    rows = []
+    for name, label in REFERENCES.items():
+        rows.append([label, *(_score(one["references"].get(name)) for one in (blocks, end))])
+        if name == "population":
+            for rank, scores in blocks["ranks"].items():
+                rows.append([f"**network of rank {rank}**", _score(scores), _score(end["ranks"].get(rank))])
+    rows.append(["ceiling: noise of spike counts", f"{blocks['ceiling']:.2f}", f"{end['ceiling']:.2f}"])
+    chosen = blocks["ranks"][str(results["rank"])]
+    text = ""
+    if "failure" not in chosen:
+        gain = chosen["advantage"]
+        text = (
+            f"\n\nOver the two means, rank {results['rank']} gains {gain['mean']:.2f} ± {gain['standard_error']:.2f} "
+            f"nats an "
+            "entry on the hidden blocks (± standard error over neurons): "
+            f"{gain['by_epoch']['before']:.2f} before the light, {gain['by_epoch']['first_100_ms']:.2f} in the first 100 ms after "
+            f"it came on, and {gain['by_epoch']['later']:.2f} later. "
+        )
+    evidences = [
+        f"{scores['log_evidence']:.0f} (rank {rank})"
+        for rank, scores in blocks["ranks"].items()
+        if scores.get("log_evidence") is not None
+    ]
+    text += f"Log evidence of the entries that were fitted, in nats: {', '.join(evidences)}."
+    return _table(["explained variance (log predictive density, nats)", "blocks of 40 ms", "last 100 ms"], rows) + text
+
+
+def _score(scores: dict | None) -> str:
+    if scores is None:
+        return "–"
+    if "failure" in scores:
+        return scores["failure"]
+    return f"{scores['explained_variance']:.2f} ({scores['log_density']:.2f})"
+
+
+def _noise(noise: dict) -> str:
+    rows = [
+        [label, f"{noise[name]['recorded']:.2f}", "{:.2f} to {:.2f}".format(*noise[name]["replicated"])]
+        for name, label in CHECKS.items()
+    ]
+    return _table(["", "recorded", "if the model were right (90%)"], rows) + (
+        f"\n\nThe variance over bins is {noise['over_counts_before']:.1f} times that of spike counts before the "
+        f"light and "
+        f"{noise['over_counts_during']:.1f} times during it (median neuron)."
+    )
+
+
+def _connectivity(numbers: dict) -> str:
+    above = numbers["variance_removed_above"]
+    rows = [
+        ["synapses, entries of W", f"{numbers['num_synapses']:,}"],
+        ["directions in which a W of this rank can change", str(numbers["num_directions"])],
+        ["… constrained: the data say at least as much as the prior", f"**{numbers['num_constrained']}**"],
+        ["… degenerate: left to the prior", f"**{numbers['num_degenerate']}**"],
+        ["information about W", f"{numbers['information']:.0f} nats"],
+        ["patterns of rates that hold 99.9% of the activity", str(numbers["num_rate_patterns"])],
+        [
+            "share of all that was learnt on as many presynaptic patterns as the rank",
+            _percent(numbers["read_share"]),
+        ],
+        ["prior variance removed from the median synapse", _percent(numbers["variance_removed_median"])],
+        *(
+            [f"synapses with more than {_percent(float(share))} removed", _percent(value)]
+            for share, value in above.items()
+        ),
+        ["synapses whose sign is known (90% interval without 0)", f"**{100 * numbers['sign_known']:.1f}%**"],
+        ["effective rank of W, 90% interval", _interval(numbers["effective_rank"])],
+        ["largest eigenvalue of W (magnitude), 90% interval", _interval(numbers["spectral_radius"])],
+        ["time constant at the mode", f"{1000 * numbers['time_constant']:.1f} ms, in bins of 10 ms"],
+    ]
+    text = ""
+    if len(numbers["mode_log_evidences"]) > 1:
+        best, *rest = numbers["mode_log_evidences"]
+        text = (
+            f"\n\n{sum(numbers['mode_counts'])} starts of the fit (one from the data, the others from the prior) found "
+            f"{1 + len(rest)} modes; the log evidence of the one that is shown is higher by "
+            f"{best - max(rest):.0f} nats than that of the next."
+        )
+    return _table(["", ""], rows) + text
+
+
+def _drives(results: dict) -> str:
+    others = results["other_fits"]
+    hidden = next(one for name, one in others.items() if name.startswith("first"))
+    rows = [
+        [
+            name,
+            _interval(drive["posterior"]),
+            _percent(drive["positive"]),
+            _interval(hidden["drives"][name]["posterior"]),
+            _interval(drive["prior"]),
+            KNOWN_SIGNS[name],
+        ]
+        for name, drive in results["drives"].items()
+    ]
+    header = ["drive", "posterior", "P(positive)", "without the first 10 ms", "prior", "anatomy and opsin"]
+    listed = [f"{one['correlation']:.2f} ({name})" for name, one in others.items()]
+    return _table(header, rows) + (
+        "\n\nCorrelation of the posterior mean of W, over all synapses, with that of other fits: "
+        + ", ".join(listed)
+        + "."
+    )
+
+
+def _ranking(rankings: dict) -> str:
+    rows = []
+    for light, classes in rankings.items():
+        for name, one in classes["classes"].items():
+            r2 = one["expected_r2"]
+            rows.append(
+                [
+                    f"{name}, {light}",
+                    str(one["num_candidates"]),
+                    f"{r2['median']:.2f} ({r2['lowest']:.2f} to {r2['highest']:.2f})",
+                    _percent(one["above_half"]),
+                    _percent(one["share_degenerate"]),
+                    f"{_percent(one['sure_fall'])} / {_percent(one['sure_rise'])}",
+                ]
+            )
+    header = [
+        "stimulation",
+        "candidates",
+        "expected R²: median (range)",
+        "above 0.5",
+        "uncertainty from degenerate directions",
+        "mean E rate surely falls / rises",
+    ]
+    best = [
+        f"{light}, the mean E rate changes by {one['ten_best']['readout']:.2f} spikes/s and the cosine of the predicted change "
+        f"of all rates with that by the light is {one['ten_best']['cosine_with_light']:.2f}".replace("-", "−")
+        for light, one in rankings.items()
+    ]
+    return _table(header, rows) + f"\n\nOf the ten most certain stimulations of all, in the median: {'; '.join(best)}."
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    lower, middle, upper = (f"{bound:.2f}".replace("-", "−") for bound in bounds)
+    return f"{middle} [{lower}, {upper}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.0f}%"
