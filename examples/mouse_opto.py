@@ -32,7 +32,7 @@ RANKS, RANK = ((1,), 1) if TINY else ((1, 2, 3), 2)
 SEED = 0
 DRAWS = {"num_draws": 20 if TINY else 400, "seed": SEED}
 # Starts of the stimulation, in s from the first bin: before and well after the light comes on.
-ONSETS = {"light off": 0.04, "light on": 0.2} if TINY else {"light off": 0.1, "light on": 0.6}
+ONSETS = {"light on": 0.2} if TINY else {"light off": 0.1, "light on": 0.6}
 
 
 # [model]
@@ -51,7 +51,7 @@ def fit(recording: lrp.Recording, rank: int, hidden: np.ndarray | None = None, n
     if hidden is not None:
         recording = dataclasses.replace(recording, mask=recording.mask & ~hidden)
     return lrp.fit(
-        make_model(rank), recording, seed=SEED, num_restarts=num_restarts, max_iterations=600, progress=False
+        make_model(rank), recording, seed=SEED, num_restarts=num_restarts, max_iterations=400, progress=False
     )
 
 
@@ -161,7 +161,7 @@ def main() -> None:
     output = parser.parse_args().output
     path = find_file()
     if path is None:
-        print(f"There is no {FILE} here. {PUBLISHED}\nPut the file into a folder, and name it by LRPOSTERIOR_DATA.")
+        print(f"There is no {FILE} here. {PUBLISHED}")
     elif TINY:
         with tempfile.TemporaryDirectory() as folder:
             run(load_session(path, **BINS), Path(folder))

@@ -25,11 +25,15 @@ every_gauge = pytest.mark.parametrize(("rank", "initial_state"), [(1, "zero"), (
 ROTATION_VOLUMES = {1: 2.0, 2: 4.0 * np.pi, 3: 16.0 * np.pi**2}
 
 
+TRIALS_AND_BINS = {6: (10, 40), 10: (20, 70)}
+
+
 @functools.cache
 def simulate(rank, initial_state="zero", num_neurons=6):
     model = lrp.LowRankModel(rank, initial_state=initial_state)
+    num_trials, num_bins = TRIALS_AND_BINS[num_neurons]
     simulation = lrp.simulate_recording(
-        model, num_neurons=num_neurons, num_trials=10, num_bins=40, noise_scale=0.03, seed=4
+        model, num_neurons=num_neurons, num_trials=num_trials, num_bins=num_bins, noise_scale=0.03, seed=4
     )
     return model, simulation.recording
 

@@ -41,7 +41,7 @@ def save_all(
         "noise": draw_noise(session, rates.mean(axis=0)),
         "degeneracy": degeneracy.plot_contraction(),
         "drives": draw_drives(results),
-        "ranking": draw_ranking(session, posterior, rankings, num_draws, seed),
+        "ranking": draw_ranking(rankings),
     }
     if isinstance(without_blocks, lrp.Posterior):
         made["prediction"] = draw_prediction(session, without_blocks, blocks, num_draws, seed)
@@ -216,18 +216,12 @@ def draw_drives(results: dict) -> Figure:
 
 
 @styled
-def draw_ranking(
-    session: Session,
-    posterior: lrp.Posterior,
-    rankings: dict[str, lrp.PerturbationRanking],
-    num_draws: int,
-    seed: int,
-) -> Figure:
+def draw_ranking(rankings: dict[str, lrp.PerturbationRanking]) -> Figure:
     """Expected R² of every candidate, and the predicted change of the mean E rate."""
     figure = Figure(figsize=(9.0, 6.2))
-    panels = figure.subplots(2, len(rankings), sharey="row")
+    panels = figure.subplots(2, len(rankings), sharey="row", squeeze=False)
     for column, (light, ranking) in enumerate(rankings.items()):
-        _draw_certainty(panels[0, column], ranking, session)
+        _draw_certainty(panels[0, column], ranking)
         panels[0, column].set_title(light.capitalize())
         _draw_best(panels[1, column], ranking)
     panels[0, 0].set_ylabel("certainty: expected R²\nof the predicted response")
@@ -237,13 +231,10 @@ def draw_ranking(
     return figure
 
 
-def _kind(session: Session, ranking: lrp.PerturbationRanking) -> np.ndarray:
-    """(candidate,) the type that is stimulated."""
-    return np.array([label[0] for label in ranking.labels])
-
-
-def _draw_certainty(axes: Axes, ranking: lrp.PerturbationRanking, session: Session) -> None:
-    classes, kinds = np.array([class_of(label) for label in ranking.labels]), _kind(session, ranking)
+def _draw_certainty(axes: Axes, ranking: lrp.PerturbationRanking) -> None:
+    classes, kinds = (
+        np.array([name(label) for label in ranking.labels]) for name in (class_of, lambda label: label[0])
+    )
     groups = [("E ensemble", "E"), ("I ensemble", "I"), ("single cell", "E"), ("single cell", "I")]
     for place, (name, kind) in enumerate(groups):
         rows = np.flatnonzero((classes == name) & (kinds == kind))

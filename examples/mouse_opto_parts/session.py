@@ -13,7 +13,9 @@ import lrposterior as lrp
 FILE = "mouse_opto_ei_sanzeni2020.npz"
 PUBLISHED = (
     "It is published with Sanzeni et al., eLife 9:e54875 (2020), in the GitHub repository "
-    "histedlab/code-Sanzeni-inhibition-stabilization-cortex (CC-BY-4.0)."
+    "histedlab/code-Sanzeni-inhibition-stabilization-cortex (CC-BY-4.0). To run this example, save its arrays "
+    "dynamics_E__rate (neuron, bin of 1 ms; spikes/s), dynamics_E__t (s), dynamics_E__mouse and dynamics_E__rec_day "
+    "(neuron), and the same of I, in a file of this name, and name its folder by LRPOSTERIOR_DATA."
 )
 DT = 0.01  # s
 LIGHT_ON = 0.020  # s, on the clock of the file

@@ -79,16 +79,15 @@ def _prediction(results: dict) -> str:
     chosen = blocks["ranks"][str(results["rank"])]
     text = ""
     if "failure" not in chosen:
-        gain = chosen["advantage"]
+        gain, by_epoch = chosen["advantage"], chosen["advantage"]["by_epoch"]
         text = (
-            f"\n\nOver the two means, rank {results['rank']} gains {gain['mean']:.2f} ± {gain['standard_error']:.2f} "
-            f"nats an "
-            "entry on the hidden blocks (± standard error over neurons): "
-            f"{gain['by_epoch']['before']:.2f} before the light, {gain['by_epoch']['first_100_ms']:.2f} in the first 100 ms after "
-            f"it came on, and {gain['by_epoch']['later']:.2f} later. "
+            f"\n\nOver the two means, rank {results['rank']} gains {gain['mean']:.2f} ± {gain['standard_error']:.2f} nats an "
+            f"entry on the hidden blocks (± standard error over neurons): {_number(by_epoch['before'])} before the light, "
+            f"{_number(by_epoch['first_100_ms'])} in the first 100 ms after it came on, and {_number(by_epoch['later'])} "
+            "later. "
         )
     evidences = [
-        f"{scores['log_evidence']:.0f} (rank {rank})"
+        f"{_number(scores['log_evidence'], 0)} (rank {rank})"
         for rank, scores in blocks["ranks"].items()
         if scores.get("log_evidence") is not None
     ]
@@ -101,14 +100,17 @@ def _score(scores: dict | None) -> str:
         return "–"
     if "failure" in scores:
         return scores["failure"]
-    return f"{scores['explained_variance']:.2f} ({scores['log_density']:.2f})"
+    return f"{_number(scores['explained_variance'])} ({_number(scores['log_density'])})"
 
 
 def _noise(noise: dict) -> str:
-    rows = [
-        [label, f"{noise[name]['recorded']:.2f}", "{:.2f} to {:.2f}".format(*noise[name]["replicated"])]
-        for name, label in CHECKS.items()
-    ]
+    rows = []
+    for name, label in CHECKS.items():
+        recorded, (low, high) = noise[name]["recorded"], noise[name]["replicated"]
+        if label.endswith("(share)"):
+            rows.append([label, f"{100 * recorded:.1f}%", f"{100 * low:.1f} to {100 * high:.1f}%"])
+        else:
+            rows.append([label, _number(recorded), f"{_number(low)} to {_number(high)}"])
     return _table(["", "recorded", "if the model were right (90%)"], rows) + (
         f"\n\nThe variance over bins is {noise['over_counts_before']:.1f} times that of spike counts before the "
         f"light and "
@@ -197,8 +199,8 @@ def _ranking(rankings: dict) -> str:
         "mean E rate surely falls / rises",
     ]
     best = [
-        f"{light}, the mean E rate changes by {one['ten_best']['readout']:.2f} spikes/s and the cosine of the predicted change "
-        f"of all rates with that by the light is {one['ten_best']['cosine_with_light']:.2f}".replace("-", "−")
+        f"{light}, the mean E rate changes by {_number(one['ten_best']['readout'])} spikes/s and the cosine of the "
+        f"predicted change of all rates with that by the light is {_number(one['ten_best']['cosine_with_light'])}"
         for light, one in rankings.items()
     ]
     return _table(header, rows) + f"\n\nOf the ten most certain stimulations of all, in the median: {'; '.join(best)}."
@@ -210,8 +212,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _interval(bounds: Sequence[float]) -> str:
-    lower, middle, upper = (f"{bound:.2f}".replace("-", "−") for bound in bounds)
+    lower, middle, upper = (_number(bound) for bound in bounds)
     return f"{middle} [{lower}, {upper}]"
+
+
+def _number(value: float, digits: int = 2) -> str:
+    """With a proper minus sign, and none for zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _percent(share: float) -> str:
