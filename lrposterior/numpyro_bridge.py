@@ -26,14 +26,15 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
 
     Called without arguments the program samples every parameter from its prior, under the names
 
-        M, K (neuron, rank), initial_kappa (trial, rank) where the initial state is free, B (neuron, input), b
-        (neuron,),
-        log_time_constant_excess () where the time constant is inferred, log_noise_scale (neuron,),
+        M, K (neuron, rank),
+        initial_kappa (trial, rank), where the initial state is free,
+        B (neuron, input), b (neuron,),
+        log_time_constant_excess (), where the time constant is inferred,
+        log_noise_scale (neuron,),
 
     adds the log likelihood of the recording by `numpyro.factor`, and returns the parameters by name. Its log density is
-    that of `lrposterior.log_density`. Inside a larger program, pass what that program has sampled or computed itself,
-    and
-    only the rest is sampled::
+    that of `lrposterior.log_density`. Inside a larger program, pass what that program has sampled or computed itself;
+    only the rest is then sampled::
 
         network = numpyro_model(model, recording)
 
@@ -93,7 +94,5 @@ def _given(space: ParameterSpace, name: str, value: Any) -> Array:
         )
     array = jnp.asarray(value)
     if array.shape != space[name].shape:
-        raise argument_error(
-            name, f"shape {space[name].shape}", f"{array.shape}", "give it in the coordinates of the model"
-        )
+        raise argument_error(name, f"shape {space[name].shape}", f"{array.shape}", "give all of its entries")
     return array

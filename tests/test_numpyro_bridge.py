@@ -126,7 +126,7 @@ def test_single_precision_is_refused(single_precision):
         ({"W": 0.0}, r"W: expected one of the parameters M, K, B, b, log_noise_scale, got 'W'; choose one of these"),
         ({"noise_scale": 0.1}, r"noise_scale: expected one of the parameters .*; did you mean 'log_noise_scale'\?"),
         ({"initial_kappa": 0.1}, r"initial_kappa: expected one of the parameters M, K, B, b, log_noise_scale, got"),
-        ({"K": np.zeros((NEURONS, 1))}, r"K: expected shape \(5, 2\), got \(5, 1\); give it in the coordinates"),
+        ({"K": np.zeros((NEURONS, 1))}, r"K: expected shape \(5, 2\), got \(5, 1\); give all of its entries"),
     ],
 )
 def test_bad_values_are_named(given, message):

@@ -81,10 +81,10 @@ def _prediction(results: dict) -> str:
     if "failure" not in chosen:
         gain, by_epoch = chosen["advantage"], chosen["advantage"]["by_epoch"]
         text = (
-            f"\n\nOver the two means, rank {results['rank']} gains {gain['mean']:.2f} ± {gain['standard_error']:.2f} nats an "
-            f"entry on the hidden blocks (± standard error over neurons): {_number(by_epoch['before'])} before the light, "
-            f"{_number(by_epoch['first_100_ms'])} in the first 100 ms after it came on, and {_number(by_epoch['later'])} "
-            "later. "
+            f"\n\nOver the two means, rank {results['rank']} gains {gain['mean']:.2f} ± {gain['standard_error']:.2f} "
+            "nats an entry on the hidden blocks (± standard error over neurons): "
+            f"{_number(by_epoch['before'])} before the light, {_number(by_epoch['first_100_ms'])} in the first 100 ms "
+            f"after it came on, and {_number(by_epoch['later'])} later. "
         )
     evidences = [
         f"{_number(scores['log_evidence'], 0)} (rank {rank})"

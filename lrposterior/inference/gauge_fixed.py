@@ -3,35 +3,28 @@
 In (M, K) the posterior is a bent sheet: along the R² gauge directions the data say nothing, so it follows the orbit
 (L A, Q A^-T) of the mode (a ring for R = 2, see `lrposterior.gauge`) for as far as the prior lets it, and every stiff
 direction turns with it. A Normal guide pinches itself to a piece of the orbit that is nearly straight, and a Markov
-chain
-needs hundreds of steps for every draw. The coordinates here are straight, and nothing is approximated.
+chain needs hundreds of steps for every draw. The coordinates here are straight, and nothing is approximated.
 
 Let L0, Q0 be the whitened factors of the mode in any gauge, n rows and m rows. Every pair of factors for which L0^T L
-is
-invertible is, in exactly one way,
+is invertible is, in exactly one way,
 
     L = (L0 + X) A,    Q = (Q0 + Y) A^-T,    L0^T X = 0,    Y free,    A in GL(R).
 
-The likelihood sees only the slice (X, Y) and the parameters that have no gauge; A is seen by the prior alone. With A =
-T O,
-T lower triangular with a positive diagonal and O orthogonal,
+The likelihood sees only the slice (X, Y) and the parameters that have no gauge; A is seen by the prior alone. With
+A = T O, T lower triangular with a positive diagonal and O orthogonal,
 
     dL dQ = det(L0^T L0)^(R/2) |det A|^(n-m) dX dY dmu(A),    dmu(A) = prod_i T_ii^-i dT dO,
     log prior = -|(L0 + X) T|² / 2 - |(Q0 + Y) T^-T|² / 2 + const.
 
 The integral over O is the volume of O(R). T, the R (R + 1) / 2 stretches of M against K, is integrated over together
-with
-the rest; it is nearly Normal.
+with the rest; it is nearly Normal.
 
 A displacement (dL, dQ) of the whitened factors from the mode is read as X + L0 Omega = dL, Y - Q0 Omega^T = dQ: the map
 above to first order in Omega, a linear change whose volume element is det(L0^T L0)^(-R/2). T takes the symmetric part
-of
-Omega: T = (1 + B) diag(exp h), h_i = Omega_ii, B_ij = Omega_ij + Omega_ji for i > j. Nothing depends on what is left,
-the
-R (R - 1) / 2 rotations; they get a standard Normal density of their own along orthonormal directions. So the target
-lives
-in all coordinates of the model, its integral is p(activity), and its curvature is about F + I, plus 1 along the
-stretches.
+of Omega: T = (1 + B) diag(exp h), h_i = Omega_ii, B_ij = Omega_ij + Omega_ji for i > j. Nothing depends on what is
+left, the R (R - 1) / 2 rotations; they get a standard Normal density of their own along orthonormal directions. So the
+target lives in all coordinates of the model, its integral is p(activity), and its curvature is about F + I, plus 1
+along the stretches.
 """
 
 # NumPyro's annotations are wider than what it returns: an array is a number or an array, a distribution any one.

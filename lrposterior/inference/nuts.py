@@ -45,10 +45,8 @@ class NUTS:
 
     The chains run in coordinates in which the gauge is integrated out and the Laplace posterior is Normal(0, I)
     (`lrposterior.inference.gauge_fixed`); on M and K themselves they would need twenty times the steps. Only where the
-    data
-    do not support the rank, and the gauge cannot be separated, do they run on M and K. Convergence is judged by
-    entries of W
-    and by predicted rates.
+    data do not support the rank, and no slice across the orbits is straight, do they run on M and K. Convergence is
+    judged by entries of W and by predicted rates.
 
     Args:
         num_warmup: draws per chain that tune the sampler, and are dropped.
@@ -92,8 +90,7 @@ class NUTS:
     def approximate(self, problem: Problem, mode: Mode, *, seed: int, progress: bool) -> Approximation:
         """Run the chains."""
         model, space = problem.model.structure, problem.space
-        # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is the simpler
-        # space.
+        # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is simpler.
         is_fixed = product_share(problem, mode) < LARGEST_PRODUCT_SHARE
         frame = make_frame(problem, mode, "full") if is_fixed else make_joint_frame(problem, mode)
         log_density = gauge_fixed_log_density if is_fixed else joint_log_density

@@ -63,8 +63,7 @@ class SVI:
 
     Args:
         guide: "full": any covariance. "low_rank": diagonal plus low rank. "mean_field": independent whitened
-        parameters;
-            it understates the uncertainty of whatever rests on several of them, as every entry of W does.
+            parameters; it understates the uncertainty of whatever rests on several of them, as every entry of W does.
         num_steps: largest number of steps; the learning rate falls to a tenth on the way there.
         num_particles: draws per step.
         learning_rate: of Adam, in posterior standard deviations.
@@ -140,17 +139,11 @@ class SVI:
                     average = jax.tree.map(lambda old, new, n=count: old + (new - old) / n, average, iterate)
         guide = climb.posterior(average)
         final = np.asarray(_elbo_draws(problem.model.structure, problem.space, frame, problem.data, guide, final_key))
-        status = (
-            CONVERGED
-            if stale >= self.patience
-            else (
-                f"not converged: the ELBO had not come to rest after {num_chunks * climb.num_steps} steps; raise "
-                f"num_steps"
-            )
-        )
+        num_steps = num_chunks * climb.num_steps
+        unsettled = f"not converged: the ELBO had not come to rest after {num_steps} steps; raise num_steps"
         return Approximation(
             _in_whitened_coordinates(problem.space, frame, guide),
-            status,
+            CONVERGED if stale >= self.patience else unsettled,
             np.concatenate(trace),
             {"ELBO": float(final.mean()), "standard error of ELBO": float(final.std() / np.sqrt(len(final)))},
         )
