@@ -232,9 +232,8 @@ def draw_ranking(rankings: dict[str, lrp.PerturbationRanking]) -> Figure:
 
 
 def _draw_certainty(axes: Axes, ranking: lrp.PerturbationRanking) -> None:
-    classes, kinds = (
-        np.array([name(label) for label in ranking.labels]) for name in (class_of, lambda label: label[0])
-    )
+    classes = np.array([class_of(label) for label in ranking.labels])
+    kinds = np.array([label[0] for label in ranking.labels])
     groups = [("E ensemble", "E"), ("I ensemble", "I"), ("single cell", "E"), ("single cell", "I")]
     for place, (name, kind) in enumerate(groups):
         rows = np.flatnonzero((classes == name) & (kinds == kind))

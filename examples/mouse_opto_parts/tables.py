@@ -79,12 +79,12 @@ def _prediction(results: dict) -> str:
     chosen = blocks["ranks"][str(results["rank"])]
     text = ""
     if "failure" not in chosen:
-        gain, by_epoch = chosen["advantage"], chosen["advantage"]["by_epoch"]
+        gain = chosen["advantage"]
+        before, first, later = (_number(gain["by_epoch"][name]) for name in ("before", "first_100_ms", "later"))
         text = (
-            f"\n\nOver the two means, rank {results['rank']} gains {gain['mean']:.2f} ± {gain['standard_error']:.2f} "
-            "nats an entry on the hidden blocks (± standard error over neurons): "
-            f"{_number(by_epoch['before'])} before the light, {_number(by_epoch['first_100_ms'])} in the first 100 ms "
-            f"after it came on, and {_number(by_epoch['later'])} later. "
+            f"\n\nOver the two means, rank {results['rank']} gains {_number(gain['mean'])} ± {_number(gain['standard_error'])} "
+            f"nats an entry on the hidden blocks (± standard error over neurons): {before} before the light, {first} in the "
+            f"first 100 ms after it came on, and {later} later. "
         )
     evidences = [
         f"{_number(scores['log_evidence'], 0)} (rank {rank})"
