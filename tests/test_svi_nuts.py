@@ -383,6 +383,17 @@ def test_a_rank_that_the_data_do_not_support():
     assert posterior.statistics.log_evidence is None
 
 
+@pytest.mark.parametrize("method", [lrp.SVI(num_steps=30), lrp.NUTS(num_warmup=10, num_samples=10, num_chains=1)])
+def test_single_precision_outside_changes_nothing(method, single_precision):
+    model, recording = simulate(1)
+    inside = lrp.fit(model, recording, method, seed=0, progress=False)
+    with jax.enable_x64(True):
+        reference = lrp.fit(model, recording, method, seed=0, progress=False)
+    for found, expected in zip(*(vars(one.distribution).values() for one in (inside, reference)), strict=True):
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
 # What a user can get wrong
 
 

@@ -80,11 +80,12 @@ def _prediction(results: dict) -> str:
     text = ""
     if "failure" not in chosen:
         gain = chosen["advantage"]
+        mean, error = _number(gain["mean"]), _number(gain["standard_error"])
         before, first, later = (_number(gain["by_epoch"][name]) for name in ("before", "first_100_ms", "later"))
         text = (
-            f"\n\nOver the two means, rank {results['rank']} gains {_number(gain['mean'])} ± {_number(gain['standard_error'])} "
-            f"nats an entry on the hidden blocks (± standard error over neurons): {before} before the light, {first} in the "
-            f"first 100 ms after it came on, and {later} later. "
+            f"\n\nOver the two means, rank {results['rank']} gains {mean} ± {error} nats an entry on the hidden blocks "
+            f"(± standard error over neurons): {before} before the light, {first} in the first 100 ms after it came "
+            f"on, and {later} later. "
         )
     evidences = [
         f"{_number(scores['log_evidence'], 0)} (rank {rank})"
