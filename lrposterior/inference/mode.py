@@ -144,7 +144,14 @@ def _after(problem: Problem, z: np.ndarray, step: np.ndarray) -> tuple[np.ndarra
 
 
 def _solve(matrix: np.ndarray, right_side: np.ndarray) -> np.ndarray:
-    return scipy.linalg.cho_solve(scipy.linalg.cho_factor(matrix, lower=True, check_finite=False), right_side)
+    try:
+        factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+    except np.linalg.LinAlgError as failure:
+        raise FitError(
+            f"singular curvature: the information matrix is not positive definite to double precision ({failure}); "
+            "bring inputs and stimulation to the scale of the currents, or drop neurons that are explained exactly"
+        ) from failure
+    return scipy.linalg.cho_solve(factor, right_side, check_finite=False)
 
 
 def _where_not_finite(problem: Problem, z: np.ndarray) -> str:
