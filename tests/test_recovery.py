@@ -46,6 +46,7 @@ def test_every_teacher_is_fitted_without_restarts(shared_data, name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TEACHERS)
 def test_constrained_connectivity_of_every_teacher_is_recovered_with_honest_intervals(shared_data, name):
     """Correlation of the constrained parts of W above .99, 90% intervals that cover 85-95% of the constrained entries.
