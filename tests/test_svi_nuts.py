@@ -357,8 +357,9 @@ def test_laplace_svi_and_nuts_agree_on_ten_neurons(rank):
 
 
 def compare(rank, sampler, num_neurons, *, mean, spread):
-    """Entries of W: means within `mean` standard deviations (root mean square over the entries), and every standard
-    deviation within the share `spread`. Single means differ by up to .18 with one latent, where the posterior is skewed.
+    """Means of the entries of W within `mean` standard deviations, each standard deviation within the share `spread`.
+
+    The means by their root mean square over the entries: single ones differ by up to .18 with one latent.
     """
     reference = fitted(rank, sampler, num_neurons)
     assert reference.status == "converged"
