@@ -52,7 +52,8 @@ def test_constrained_connectivity_of_every_teacher_is_recovered_with_honest_inte
     """Correlation of the constrained parts of W above .99, 90% intervals that cover 85-95% of the constrained entries.
 
     Entries count as constrained where the data remove 90% of the prior variance. Three recordings each: the entries of
-    one network are so dependent that its coverage alone has a standard deviation of about .05. The largest teacher is left
+    one network are so dependent that its coverage alone has a standard deviation of about .05. The largest teacher is
+    left
     out, because three fits of it take too long here.
     """
     parameters = teacher(shared_data, name)
