@@ -241,7 +241,7 @@ def test_mean_field_finds_the_conditional_spread(monkeypatch):
         return dataclasses.replace(frame, scale=1.5 * frame.scale, constant=constant)
 
     monkeypatch.setattr(svi, "make_frame", too_wide)
-    options = lrp.SVI("mean_field", num_steps=800, patience=100)
+    options = lrp.SVI("mean_field", num_steps=2000, learning_rate=0.01)
     posterior = lrp.fit(*simulate(2), options, seed=0, progress=False)
     expected = gauge_fixed.make_frame(problem, mode, "diagonal").scale
     rest = slice(problem.space.right_stop, None)
@@ -357,10 +357,7 @@ def test_laplace_svi_and_nuts_agree_on_ten_neurons(rank):
 
 
 def compare(rank, sampler, num_neurons, *, mean, spread):
-    """Means of the entries of W within `mean` standard deviations, each standard deviation within the share `spread`.
-
-    The means by their root mean square over the entries: single ones differ by up to .18 with one latent.
-    """
+    """Every entry of W: means within `mean` standard deviations, standard deviations within the share `spread`."""
     reference = fitted(rank, sampler, num_neurons)
     assert reference.status == "converged"
     for method in ("laplace", "svi"):
@@ -369,7 +366,7 @@ def compare(rank, sampler, num_neurons, *, mean, spread):
         assert posterior.method == method
         assert isinstance(posterior.distribution, NormalDistribution)
         difference = (posterior.connectivity_mean() - reference.connectivity_mean()) / reference.connectivity_sd()
-        assert np.sqrt(np.mean(difference**2)) < mean, method
+        assert np.max(np.abs(difference)) < mean, method
         ratio = posterior.connectivity_sd() / reference.connectivity_sd()
         assert np.max(np.abs(np.log(ratio))) < np.log1p(spread), method
 
@@ -503,12 +500,13 @@ def test_an_unknown_method_is_named(method):
         lrp.fit(*simulate(1), method, seed=0)
 
 
-def test_progress_is_shown_on_request(capfd):
+def test_progress_is_shown_on_request(capfd, monkeypatch):
+    for name in ("CI", "PYTEST_XDIST_WORKER"):  # where NumPyro hides its bar
+        monkeypatch.delenv(name, raising=False)
     short = lrp.SVI(num_steps=30)
     lrp.fit(*simulate(1), short, seed=0, progress=False)
     assert capfd.readouterr().err == ""
     lrp.fit(*simulate(1), short, seed=0, progress=True)
     assert "svi: 100%" in capfd.readouterr().err
     lrp.fit(*simulate(1), lrp.NUTS(num_warmup=10, num_samples=10, num_chains=1), seed=0, progress=True)
-    err = capfd.readouterr().err
-    assert "warmup" in err or "sample" in err
+    assert "sample: 100%" in capfd.readouterr().err
