@@ -36,6 +36,40 @@ class NormalDistribution:
 
 
 @dataclass(frozen=True, eq=False)
+class MixtureDistribution:
+    """A mixture of Normal distributions.
+
+    Attributes:
+        weights: (component,) probabilities.
+        components: the Normal distributions.
+    """
+
+    weights: np.ndarray
+    components: tuple[NormalDistribution, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", read_only(self.weights))
+
+    @property
+    def location(self) -> np.ndarray:
+        """(coordinate,) mean."""
+        return sum(weight * each.location for weight, each in zip(self.weights, self.components, strict=True))
+
+    def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
+        """(draw, coordinate) independent draws."""
+        require_integer(num_draws, "num_draws", minimum=1)
+        require_integer(seed, "seed")
+        random = np.random.default_rng(seed)
+        chosen = random.choice(len(self.weights), num_draws, p=self.weights)
+        draws = np.empty((num_draws, len(self.components[0].location)))
+        for index, component in enumerate(self.components):
+            rows = np.flatnonzero(chosen == index)
+            noise = random.standard_normal((len(rows), component.scale.shape[1]))
+            draws[rows] = component.location + noise @ component.scale.T
+        return draws
+
+
+@dataclass(frozen=True, eq=False)
 class SampleDistribution:
     """Stored draws of a Markov chain.
 
@@ -68,4 +102,4 @@ class SampleDistribution:
         return flat[np.sort(np.random.default_rng(seed).choice(len(flat), num_draws, replace=False))]
 
 
-ParameterDistribution = NormalDistribution | SampleDistribution
+ParameterDistribution = NormalDistribution | MixtureDistribution | SampleDistribution

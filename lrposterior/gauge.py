@@ -111,35 +111,30 @@ def log_orbit_volume(left: np.ndarray, right: np.ndarray) -> float:
     """
     values = np.linalg.eigvalsh(left.T @ left + right.T @ right)
     pairs = values[:, None] + values[None, :]
-    return _log_group_volume(left.shape[1]) + 0.5 * float(np.sum(np.log(pairs[np.triu_indices(len(pairs), k=1)])))
+    return log_group_volume(left.shape[1]) + 0.5 * float(np.sum(np.log(pairs[np.triu_indices(len(pairs), k=1)])))
 
 
-def log_gauge_volume(left: np.ndarray, right: np.ndarray) -> float:
+def log_gauge_volume(stretches: np.ndarray, rotations: np.ndarray) -> float:
     """`log_orbit_volume` for factors that need not be balanced.
 
-    The volume of the orbit is that of O(R) times 1/2 log det of the Gram matrix of the rotations (L Omega, Q Omega).
-    Where
-    L^T L differs from Q^T Q, the rotations are not orthogonal to the stretches (L E, -Q E), E symmetric, and what
-    counts is
-    the part of the rotations that is: the Gram determinant of all gauge directions over that of the stretches.
+    The volume of the orbit is that of O(R) times 1/2 log det of the Gram matrix of the rotations. Where L^T L differs
+    from Q^T Q, the rotations are not orthogonal to the stretches, and what counts is the part of the rotations that is:
+    the Gram determinant of all gauge directions over that of the stretches.
+
+    Args:
+        stretches: (coordinate, R (R + 1) / 2) gauge directions of a basis of the symmetric generators.
+        rotations: (coordinate, R (R - 1) / 2) gauge directions of the generators E_ij - E_ji, i < j.
     """
-    rank = left.shape[1]
-    row, column = np.triu_indices(rank)
-    unit = np.zeros((row.size, rank, rank))
-    unit[np.arange(row.size), row, column] = 1.0
-    transposed = np.swapaxes(unit, 1, 2)
-    stretches, rotations = np.maximum(unit, transposed), (unit - transposed)[row != column]
+    rank = stretches.shape[1] - rotations.shape[1]
 
-    def log_gram(generators: np.ndarray) -> float:
-        moved_left = (left @ generators).reshape(len(generators), -1)
-        moved_right = -(right @ np.swapaxes(generators, 1, 2)).reshape(len(generators), -1)
-        return float(np.linalg.slogdet(moved_left @ moved_left.T + moved_right @ moved_right.T)[1])
+    def log_gram(directions: np.ndarray) -> float:
+        return float(np.linalg.slogdet(directions.T @ directions)[1])
 
-    stretched = log_gram(stretches)
-    return _log_group_volume(rank) + 0.5 * (log_gram(np.concatenate([stretches, rotations])) - stretched)
+    everything = np.concatenate([stretches, rotations], axis=1)
+    return log_group_volume(rank) + 0.5 * (log_gram(everything) - log_gram(stretches))
 
 
-def _log_group_volume(rank: int) -> float:
+def log_group_volume(rank: int) -> float:
     """Logarithm of the volume of O(R), where a rotation by a small angle e has length e."""
     sizes = np.arange(1, rank + 1)
     return float(np.sum(np.log(2.0) + 0.5 * sizes * np.log(np.pi) - gammaln(0.5 * sizes)))

@@ -29,7 +29,7 @@ def log_likelihood(model: LowRankModel, parameters: Parameters, data: Data) -> A
 def log_prior(space: ParameterSpace, parameters: Parameters) -> Array:
     """log p(parameters): independent Normal densities, in nats."""
     z = space.whiten(parameters)
-    normalisation = 0.5 * space.size * jnp.log(2.0 * jnp.pi) + jnp.sum(jnp.log(jnp.asarray(space.standard_deviations)))
+    normalisation = 0.5 * space.size * jnp.log(2.0 * jnp.pi) + space.log_scale()
     return -0.5 * jnp.sum(z**2) - normalisation
 
 

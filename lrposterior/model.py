@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lrposterior.background import Background, FixedBackground
+from lrposterior.background import Background, FixedBackground, RandomBulk, visited_subspace
 from lrposterior.checks import (
     argument_error,
     require_choice,
@@ -24,9 +24,9 @@ from lrposterior.checks import (
 )
 from lrposterior.network import NONLINEARITIES, rollout
 from lrposterior.observations import GaussianObservation
-from lrposterior.parameters import Block, Parameters, ParameterSpace
+from lrposterior.parameters import REGRESSIONS, Block, Parameters, ParameterSpace
 from lrposterior.precision import double_precision
-from lrposterior.priors import Priors, TimeConstantPrior
+from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior, center
 
 if TYPE_CHECKING:
     from lrposterior.recording import Recording
@@ -42,7 +42,8 @@ class Data:
         inputs: (trial, time, input).
         stimulation: (trial, time, neuron) or None.
         dt: bin width in seconds.
-        background: W0 or None.
+        background: a known W0 or None.
+        subspace: (neuron, dimension) the patterns through which a random bulk is seen, or None.
     """
 
     activity: Array
@@ -51,6 +52,7 @@ class Data:
     stimulation: Array | None
     dt: Array
     background: Background | None
+    subspace: Array | None
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class LowRankModel:
         time_constant: tau in seconds, a number or a `TimeConstantPrior`. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
         observation: what is recorded, and with what noise.
-        background: a known W0 (`FixedBackground`), or None.
+        background: a known W0 (`FixedBackground`), a random one (`RandomBulk`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
-        priors: scales of the Normal priors.
+        priors: `Priors` of independent loadings, or `CorrelatedLoadings`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -78,7 +80,7 @@ class LowRankModel:
     time_constant: float | TimeConstantPrior = 0.1
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     observation: GaussianObservation = field(default_factory=GaussianObservation)
-    background: FixedBackground | None = None
+    background: FixedBackground | RandomBulk | None = None
     initial_state: Literal["zero", "free"] = "zero"
     priors: Priors = field(default_factory=Priors)
 
@@ -91,14 +93,22 @@ class LowRankModel:
         for name, kind, expected, example in (
             ("observation", GaussianObservation, "GaussianObservation", "GaussianObservation()"),
             ("priors", Priors, "Priors", "Priors()"),
-            ("background", FixedBackground | None, "FixedBackground or None", "FixedBackground(W0)"),
+            (
+                "background",
+                FixedBackground | RandomBulk | None,
+                "FixedBackground, RandomBulk or None",
+                "RandomBulk()",
+            ),
         ):
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise argument_error(name, expected, type(value).__name__, f"for example {name}={example}")
 
     def for_recording(self, recording: Recording) -> LowRankModel:
-        """This model with everything that depends on the recording settled: it fits, and the unit is a number.
+        """This model with everything that depends on the recording settled.
+
+        It fits the recording, the unit is a number, and a random bulk knows the patterns that the recording visits.
+        Scales that have a prior are settled by a fit (`with_scales`).
 
         Raises:
             ValueError: if the time constant is below the bin width, or the background has another number of neurons.
@@ -113,15 +123,43 @@ class LowRankModel:
                 f"dt = {recording.dt:g} s, got {shortest:g} s; below it the discrete dynamics overshoot. "
                 "Use finer bins or a longer time constant (both are in seconds)"
             )
-        if self.background is not None and self.background.num_neurons != recording.num_neurons:
+        if self.background is not None and self.background.num_neurons not in (None, recording.num_neurons):
             raise ValueError(
                 f"background: expected W0 for the recording's {recording.num_neurons} neurons, got one for "
                 f"{self.background.num_neurons}; select the same neurons in both"
             )
-        if self.priors.unit is not None:
-            return self
-        unit = 1.0 if NONLINEARITIES[self.nonlinearity].bounded else _root_mean_square(recording)
-        return dataclasses.replace(self, priors=dataclasses.replace(self.priors, unit=unit))
+        settled = self
+        if isinstance(self.background, RandomBulk) and self.background.subspace is None:
+            subspace = visited_subspace(_observed_rates(self, recording), self.background.dimension)
+            settled = dataclasses.replace(settled, background=dataclasses.replace(self.background, subspace=subspace))
+        if self.priors.unit is None:
+            unit = 1.0 if NONLINEARITIES[self.nonlinearity].bounded else _root_mean_square(recording)
+            settled = dataclasses.replace(settled, priors=dataclasses.replace(self.priors, unit=unit))
+        return settled
+
+    @property
+    def scale_priors(self) -> dict[str, ScalePrior]:
+        """Scales that are inferred, by name: those of `priors`, and "gain" of a random bulk."""
+        scales = {name: getattr(self.priors, name) for name in SCALES}
+        if self.initial_state == "zero":
+            del scales["initial_kappa"]
+        if isinstance(self.background, RandomBulk):
+            scales["gain"] = self.background.gain
+        return {name: scale for name, scale in scales.items() if isinstance(scale, ScalePrior)}
+
+    def scale(self, name: str) -> float:
+        """The value of one of the scales in `scale_priors`, or the median of its prior."""
+        if name == "gain":
+            return center(cast(RandomBulk, self.background).gain)
+        return center(getattr(self.priors, name))
+
+    def with_scales(self, scales: Mapping[str, float]) -> LowRankModel:
+        """This model with numbers in the place of priors of scales."""
+        of_priors = {name: value for name, value in scales.items() if name != "gain"}
+        model = dataclasses.replace(self, priors=dataclasses.replace(self.priors, **of_priors))
+        if "gain" not in scales or not isinstance(self.background, RandomBulk):
+            return model
+        return dataclasses.replace(model, background=dataclasses.replace(self.background, gain=scales["gain"]))
 
     def parameter_space(self, *, num_trials: int, num_neurons: int, num_inputs: int, dt: float) -> ParameterSpace:
         """Names, shapes and priors of the parameters."""
@@ -129,17 +167,29 @@ class LowRankModel:
         unit = 1.0 if priors.unit is None else priors.unit
         blocks = [
             Block("M", (num_neurons, self.rank), 0.0, priors.M),
-            Block("K", (num_neurons, self.rank), 0.0, priors.K),
+            Block("K", (num_neurons, self.rank), 0.0, center(priors.K)),
         ]
         if self.initial_state == "free":
-            blocks.append(Block("initial_kappa", (num_trials, self.rank), 0.0, priors.initial_kappa * unit))
+            blocks.append(Block("initial_kappa", (num_trials, self.rank), 0.0, center(priors.initial_kappa) * unit))
         blocks += [
-            Block("B", (num_neurons, num_inputs), 0.0, priors.B * unit),
-            Block("b", (num_neurons,), 0.0, priors.b * unit),
+            Block("B", (num_neurons, num_inputs), 0.0, center(priors.B) * unit),
+            Block("b", (num_neurons,), 0.0, center(priors.b) * unit),
         ]
+        if isinstance(self.background, RandomBulk):
+            if self.background.subspace is None:
+                raise ValueError("background: expected a subspace; settle the model with for_recording(recording)")
+            bulk_scale = self.scale("gain") / math.sqrt(num_neurons)
+            blocks.append(Block("A", self.background.subspace.shape, 0.0, bulk_scale))
         if isinstance(self.time_constant, TimeConstantPrior):
             median_excess = math.log(self.time_constant.median - dt)
             blocks.append(Block("log_time_constant_excess", (), median_excess, self.time_constant.spread))
+        if isinstance(priors, CorrelatedLoadings):
+            coefficient = priors.regression / unit
+            blocks += [
+                Block("K_on_M", (self.rank, self.rank), 0.0, priors.regression / priors.M),
+                Block("K_on_B", (self.rank, num_inputs), 0.0, coefficient),
+                Block("K_on_b", (self.rank, 1), 0.0, coefficient),
+            ]
         noise_median = math.log(priors.noise_scale * unit)
         blocks.append(Block("log_noise_scale", (num_neurons,), noise_median, priors.noise_spread))
         return ParameterSpace(tuple(blocks))
@@ -160,13 +210,14 @@ class LowRankModel:
             inputs=jnp.asarray(recording.inputs),
             stimulation=None if recording.stimulation is None else jnp.asarray(recording.stimulation),
             dt=jnp.asarray(recording.dt),
-            background=None if self.background is None else self.background.arrays(),
+            background=self.background.arrays() if isinstance(self.background, FixedBackground) else None,
+            subspace=jnp.asarray(self.background.subspace) if isinstance(self.background, RandomBulk) else None,
         )
 
     @property
     def structure(self) -> LowRankModel:
-        """This model without its arrays: equal for equal dynamics, and so a static argument of compiled functions."""
-        return dataclasses.replace(self, background=None)
+        """The dynamics alone: equal whatever the arrays and the priors, a static argument of compiled functions."""
+        return dataclasses.replace(self, background=None, priors=Priors())
 
     def time_constant_of(self, parameters: Parameters, dt: Array) -> Array:
         """tau in seconds."""
@@ -177,9 +228,9 @@ class LowRankModel:
     def named(self, coordinates: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """Parameters as users see them, from those in the coordinates of `space_for`; leading axes are kept.
 
-        noise_scale takes the place of its logarithm, and time_constant (s) is always there.
+        noise_scale takes the place of its logarithm, time_constant (s) is always there, and K stands for its regression.
         """
-        named = {name: np.asarray(value) for name, value in coordinates.items()}
+        named = {name: np.asarray(value) for name, value in coordinates.items() if name not in REGRESSIONS}
         named["noise_scale"] = np.exp(named.pop("log_noise_scale"))
         excess = named.pop("log_time_constant_excess", None)
         shape = named["noise_scale"].shape[:-1]
@@ -213,6 +264,8 @@ class LowRankModel:
         public = {"log_noise_scale": "noise_scale", "log_time_constant_excess": "time_constant"}
         blocks = settled.space_for(like).blocks
         for block in blocks:
+            if block.name in REGRESSIONS:
+                continue
             name = public.get(block.name, block.name)
             if name not in parameters:
                 raise argument_error("parameters", f"the key {name!r}", f"{sorted(parameters)}", "add it")
@@ -245,14 +298,38 @@ class LowRankModel:
             drive = drive + data.stimulation
         a = data.dt / self.time_constant_of(parameters, data.dt)
 
+        left, right = self.factors(parameters, data)
+
         def one_trial(driven: Array, initial: Array) -> Array:
-            return rollout(parameters["M"], parameters["K"], driven, a, initial, self.nonlinearity, data.background)
+            return rollout(left, right, driven, a, initial, self.nonlinearity, data.background)
 
         return jax.vmap(one_trial)(drive, self.initial_current(parameters, drive.shape[0]))
+
+    def factors(self, parameters: Parameters, data: Data) -> tuple[Array, Array]:
+        """Left and right factors of all connectivity but a known background, W = left right^T / N.
+
+        They are M and K, and, where a random bulk is seen through Q, also A and N Q.
+        """
+        if data.subspace is None:
+            return parameters["M"], parameters["K"]
+        num_neurons = data.subspace.shape[0]
+        return (
+            jnp.concatenate([parameters["M"], parameters["A"]], axis=1),
+            jnp.concatenate([parameters["K"], num_neurons * data.subspace], axis=1),
+        )
 
     def rates(self, parameters: Parameters, data: Data) -> Array:
         """Rates r = phi(x) (trial, time, neuron)."""
         return NONLINEARITIES[self.nonlinearity].rate(self.currents(parameters, data))
+
+
+def _observed_rates(model: LowRankModel, recording: Recording) -> np.ndarray:
+    """(sample, neuron) the recorded rates; what is not observed gets its neuron's mean."""
+    activity, mask = recording.activity, recording.mask
+    if model.observation.of == "current":
+        activity = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(activity)))
+    mean = np.where(mask, activity, 0.0).sum(axis=(0, 1)) / np.maximum(mask.sum(axis=(0, 1)), 1)
+    return np.where(mask, activity, mean).reshape(-1, recording.num_neurons)
 
 
 def _root_mean_square(recording: Recording) -> float:

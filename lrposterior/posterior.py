@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, require_memory
-from lrposterior.distribution import NormalDistribution, ParameterDistribution
+from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
 from lrposterior.gauge import canonical
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
@@ -103,7 +104,13 @@ class Posterior:
     @cached_property
     def spectrum(self) -> Spectrum:
         """What the data say along every direction of the parameters."""
-        return horizontal_spectrum(self.space, self.mode_coordinates, self.distribution)
+        return horizontal_spectrum(self.space, self.mode_coordinates, self.distribution, self.subspace)
+
+    @property
+    def subspace(self) -> np.ndarray | None:
+        """(neuron, dimension) the visited patterns Q through which a random bulk is seen, or None."""
+        background = self.model.background
+        return background.subspace if isinstance(background, RandomBulk) else None
 
     @property
     def mode(self) -> dict[str, np.ndarray]:
@@ -128,8 +135,15 @@ class Posterior:
 
     def named(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters by name, in the canonical gauge, from whitened coordinates (..., coordinate) in any gauge."""
-        in_gauge = self.space.with_factors(z, *canonical(*self.space.factors(z)))
-        return self.model.named(self.space.unwhiten(in_gauge), self.recording.dt)
+        parameters = self.space.unwhiten(z)
+        left, right = canonical(*self.space.factors(z))
+        num_neurons = left.shape[-2]
+        parameters["M"] = left * self.space["M"].standard_deviation
+        parameters["K"] = right[..., :num_neurons, :] * self.space["K"].standard_deviation
+        if "initial_kappa" in parameters:
+            initial = right[..., num_neurons:, :] * self.space["initial_kappa"].standard_deviation
+            parameters["initial_kappa"] = initial
+        return self.model.named(parameters, self.recording.dt)
 
     def sample_connectivity(self, num_draws: int, *, seed: int) -> LowRankConnectivity:
         """Draws of W as low-rank operators; the draws of `sample_parameters` with the same seed.
@@ -164,6 +178,11 @@ class Posterior:
         )
         if isinstance(self.distribution, NormalDistribution):
             mean, variance = self._normal_moments(self.distribution)
+        elif isinstance(self.distribution, MixtureDistribution):
+            moments = [self._normal_moments(each) for each in self.distribution.components]
+            weights = self.distribution.weights[:, None, None]
+            mean = np.sum(weights * [each[0] for each in moments], axis=0)
+            variance = np.sum(weights * [each[1] + (each[0] - mean) ** 2 for each in moments], axis=0)
         else:
             draws = self.space.unwhiten(self.distribution.draws.reshape(-1, self.space.size))
             products = (M @ K.T / num_neurons for M, K in zip(draws["M"], draws["K"], strict=True))
@@ -184,12 +203,15 @@ class Posterior:
         mean = M_i . K_j + tr S_MK,
         variance = K_j' S_MM K_j + M_i' S_KK M_i + 2 K_j' S_MK M_i + tr(S_MM S_KK) + tr(S_MK S_MK).
         """
-        space, rank = self.space, self.model.rank
         num_neurons = self.recording.num_neurons
-        location = space.unwhiten(normal.location)
-        M, K = location["M"], location["K"]
-        root = normal.scale * space.standard_deviations[:, None]
-        root_M, root_K = (root[space.slices[name]].reshape(num_neurons, rank, -1) for name in ("M", "K"))
+        location = self.space.unwhiten(normal.location)
+        changes = self.space.differential(normal.location, normal.scale.T)
+        M, K = self._with_bulk(location["M"], location.get("A")), self._right(location["K"])
+        root_M = np.moveaxis(self._with_bulk(changes["M"], changes.get("A")), 0, -1)
+        root_K = np.moveaxis(changes["K"], 0, -1)
+        if self.subspace is not None:
+            root_K = np.concatenate([root_K, np.zeros((num_neurons, self.subspace.shape[1], root_K.shape[2]))], axis=1)
+        rank = M.shape[1]
         S_MM = np.einsum("nrq,nsq->nrs", root_M, root_M, optimize=True)
         S_KK = np.einsum("nrq,nsq->nrs", root_K, root_K, optimize=True)
         S_MK = (root_M.reshape(num_neurons * rank, -1) @ root_K.reshape(num_neurons * rank, -1).T).reshape(

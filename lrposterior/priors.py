@@ -5,7 +5,37 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from lrposterior.checks import require_positive
+from lrposterior.checks import argument_error, require_positive
+
+
+@dataclass(frozen=True)
+class ScalePrior:
+    """A prior on a prior standard deviation, which is then inferred with the evidence.
+
+        log(scale) ~ Normal(log(median), spread²)
+
+    Args:
+        median: prior median of the scale.
+        spread: standard deviation of its natural logarithm.
+
+    Raises:
+        ValueError: if median or spread is not a positive number.
+    """
+
+    median: float = 1.0
+    spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("median", "spread"):
+            object.__setattr__(self, name, require_positive(getattr(self, name), name))
+
+
+Scale = float | ScalePrior
+
+
+def center(scale: Scale) -> float:
+    """The scale, or the median of its prior."""
+    return scale.median if isinstance(scale, ScalePrior) else scale
 
 
 @dataclass(frozen=True)
@@ -17,6 +47,8 @@ class Priors:
     2.5 before any data: more than the 1 that a network needs to sustain activity on its own, and what task-trained
     low-rank networks have (entries of M near 1, of K between 1.4 and 2.7). Only the product of the scales of M and K
     matters, because (M A, K A^-T) is the same W.
+
+    A `ScalePrior` in the place of a number says that the scale itself is inferred.
 
     B, b, the initial latents and the noise are measured in the unit of the currents. `unit=None` takes it from the
     recording when a model is fitted: 1 for tanh, else the root mean square of the activity.
@@ -36,19 +68,50 @@ class Priors:
     """
 
     M: float = 1.0
-    K: float = 2.5
-    B: float = 1.0
-    b: float = 1.0
-    initial_kappa: float = 1.0
+    K: Scale = 2.5
+    B: Scale = 1.0
+    b: Scale = 1.0
+    initial_kappa: Scale = 1.0
     noise_scale: float = 0.3
     noise_spread: float = 1.5
     unit: float | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                object.__setattr__(self, field.name, require_positive(value, f"priors.{field.name}"))
+            value, name = getattr(self, field.name), f"priors.{field.name}"
+            if isinstance(value, ScalePrior):
+                if field.name not in SCALES:
+                    expected = f"a number; only {', '.join(SCALES)} can be inferred"
+                    raise argument_error(name, expected, "a ScalePrior", "give a number")
+            elif value is not None:
+                object.__setattr__(self, field.name, require_positive(value, name))
+
+
+SCALES = ("K", "B", "b", "initial_kappa")
+
+
+@dataclass(frozen=True)
+class CorrelatedLoadings(Priors):
+    """Loadings of a neuron that depend on each other, as they do in every trained network.
+
+    The right factors of a neuron are a linear function of its other loadings plus a residual,
+
+        K_n = K_on_M M_n + K_on_B B_n + K_on_b b_n + residual,      residual ~ Normal(0, K²),
+
+    with coefficients that are parameters: each is Normal(0, regression²), per unit of M, B and b, and is integrated out
+    with the rest. The scale of the residuals is what predictions about patterns rest on that no data have seen. It is
+    inferred from what the regression leaves over (restricted maximum likelihood), and its uncertainty is part of every
+    posterior draw.
+
+    Args:
+        regression: prior standard deviation of the coefficients that multiply M, B / unit and b / unit.
+    """
+
+    K: Scale = ScalePrior(median=1.0, spread=1.0)
+    B: Scale = ScalePrior(median=1.0, spread=1.0)
+    b: Scale = ScalePrior(median=1.0, spread=1.0)
+    initial_kappa: Scale = ScalePrior(median=1.0, spread=1.0)
+    regression: float = 2.5
 
 
 @dataclass(frozen=True)

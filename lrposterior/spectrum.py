@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrposterior.distribution import NormalDistribution, ParameterDistribution, SampleDistribution
-from lrposterior.gauge import horizontal_direction, vertical_basis
+from lrposterior.distribution import MixtureDistribution, ParameterDistribution, SampleDistribution
+from lrposterior.gauge import vertical_basis as factor_vertical_basis
+from lrposterior.orbit import aligning_gauge, move, vertical_basis
 from lrposterior.parameters import ParameterSpace
 
 
@@ -44,29 +45,48 @@ class Spectrum:
         return self.information * self.posterior_variance
 
 
-def horizontal_spectrum(space: ParameterSpace, mode: np.ndarray, distribution: ParameterDistribution) -> Spectrum:
+def horizontal_spectrum(
+    space: ParameterSpace, mode: np.ndarray, distribution: ParameterDistribution, subspace: np.ndarray | None = None
+) -> Spectrum:
     """Decompose the posterior covariance on the horizontal space at the mode.
 
     Args:
         space: the parameters.
         mode: (coordinate,) whitened mode, in the gauge in which prior and posterior are to be compared.
-        distribution: the posterior, in any gauge. What counts are the changes of W that it allows, mapped to the
-            horizontal coordinates at the mode: for a Normal distribution to first order around its location; for draws
-            of a Markov chain, each of which may lie in a gauge of its own, the W of every draw.
+        distribution: the posterior, in any gauge: the location of a Normal distribution, or every draw of a Markov
+            chain, is first brought into the gauge of the mode.
+        subspace: (neuron, dimension) Q of a random bulk, or None.
 
     Raises:
         ValueError: if a sampled posterior has too few draws for its dimension.
     """
-    num_dynamics, stop = space.num_dynamics, space.right_stop
-    moved = vertical_basis(*space.factors(mode))
-    vertical = np.concatenate([moved, np.zeros((num_dynamics - stop, moved.shape[1]))])
+    vertical = vertical_basis(space, mode, subspace)
     basis = _complement(vertical)
-    if isinstance(distribution, NormalDistribution):
-        root = basis.T @ _horizontal_scale(space, mode, distribution)
-        covariance = root @ root.T
-    else:
-        covariance = np.cov(_horizontal_draws(space, mode, distribution) @ basis, rowvar=False)
+    if isinstance(distribution, SampleDistribution):
+        draws = distribution.draws.reshape(-1, space.size)
+        if len(draws) < 2 * basis.shape[1]:
+            raise ValueError(
+                f"posterior: expected at least {2 * basis.shape[1]} draws, twice the number of directions, got "
+                f"{len(draws)}; fit again with more draws, or use method='laplace', which needs none"
+            )
+        covariance = np.cov(displacements(space, mode, draws) @ basis, rowvar=False)
+        return _spectrum(covariance, basis, vertical)
+    components = distribution.components if isinstance(distribution, MixtureDistribution) else (distribution,)
+    weights = distribution.weights if isinstance(distribution, MixtureDistribution) else np.ones(1)
+    covariance = np.zeros((basis.shape[1], basis.shape[1]))
+    locations = displacements(space, mode, np.stack([each.location for each in components])) @ basis
+    mean = weights @ locations
+    for weight, location, each in zip(weights, locations, components, strict=True):
+        columns = move(space, each.scale.T, *aligning_gauge(space, each.location, mode))
+        root = basis.T @ columns[:, : space.num_dynamics].T
+        covariance += weight * (root @ root.T + np.outer(location - mean, location - mean))
     return _spectrum(covariance, basis, vertical)
+
+
+def displacements(space: ParameterSpace, mode: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(draw, dynamics coordinate) from the mode to draws (draw, coordinate) that are in any gauge, in its own."""
+    moved = move(space, draws, *aligning_gauge(space, draws, mode))
+    return (moved - mode)[:, : space.num_dynamics]
 
 
 def connectivity_spectrum(space: ParameterSpace, mode: np.ndarray, spectrum: Spectrum) -> Spectrum:
@@ -76,7 +96,7 @@ def connectivity_spectrum(space: ParameterSpace, mode: np.ndarray, spectrum: Spe
         A spectrum over the coordinates of M and K, which are the first of z.
     """
     left, right = space.factors(mode)
-    vertical = vertical_basis(left, right[: len(left)])
+    vertical = factor_vertical_basis(left, right[: len(left)])
     basis = _complement(vertical)
     root = basis.T @ (spectrum.directions[: len(basis)] * np.sqrt(spectrum.posterior_variance))
     return _spectrum(root @ root.T, basis, vertical)
@@ -90,26 +110,3 @@ def _complement(vertical: np.ndarray) -> np.ndarray:
 def _spectrum(covariance: np.ndarray, basis: np.ndarray, vertical: np.ndarray) -> Spectrum:
     variance, rotation = np.linalg.eigh(covariance)
     return Spectrum(1.0 / variance - 1.0, basis @ rotation, vertical)
-
-
-def _horizontal_scale(space: ParameterSpace, mode: np.ndarray, normal: NormalDistribution) -> np.ndarray:
-    """(dynamics coordinate, column) square root of the covariance, the gauge of the location taken out."""
-    left, right = space.factors(normal.location)
-    columns = normal.scale.T
-    left_change, right_change = space.factors(columns)
-    factors = space.factors(mode)
-    moved = horizontal_direction(*factors, left_change, right) + horizontal_direction(*factors, left, right_change)
-    return np.concatenate([moved, columns[:, space.right_stop : space.num_dynamics]], axis=1).T
-
-
-def _horizontal_draws(space: ParameterSpace, mode: np.ndarray, distribution: SampleDistribution) -> np.ndarray:
-    """(draw, dynamics coordinate) up to a constant."""
-    draws = distribution.draws.reshape(-1, space.size)
-    num_horizontal = space.num_dynamics - space["M"].shape[1] ** 2
-    if len(draws) < 2 * num_horizontal:
-        raise ValueError(
-            f"posterior: expected at least {2 * num_horizontal} draws, twice the number of directions, got "
-            f"{len(draws)}; fit again with more draws, or use method='laplace', which needs none"
-        )
-    moved = horizontal_direction(*space.factors(mode), *space.factors(draws))
-    return np.concatenate([moved, draws[:, space.right_stop : space.num_dynamics]], axis=1)

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 import lrposterior as lrp
-from lrposterior.inference.balance import balance, in_canonical_gauge
+from lrposterior.inference.balance import balance
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace
 from lrposterior.inference.mode import find_mode

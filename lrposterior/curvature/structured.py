@@ -1,13 +1,14 @@
 """The information matrix from the sensitivity of the latents: exact, without automatic differentiation.
 
-Without a background the currents are x_n = psi_n . c with loadings psi_n = (M_n, B_n, b_n) and latents
-c = (kappa, filtered inputs, filtered 1), plus the filtered stimulation. The only parameters that act through time do so
-through the R latents kappa, whose sensitivity J obeys
+Where all connectivity has the form L R^T / N, with L = (M, A) and R = (K, N Q), the currents are x_n = psi_n . c with
+loadings psi_n = (M_n, A_n, B_n, b_n) and latents c = (kappa, filtered inputs, filtered 1), plus the filtered
+stimulation. The only parameters that act through time do so through the latents kappa, one for each column of L, whose
+sensitivity J obeys
 
-    J[t+1] = A[t] J[t] + D[t],      A[t] = (1 - a) I + (a / N) K^T diag(phi') M,
+    J[t+1] = T[t] J[t] + D[t],      T[t] = (1 - a) I + (a / N) R^T diag(phi') L,
 
-with D[t] the direct effects: (a / N) K_n phi'_n c for psi_n, (a / N) phi_n I for K_n. With the observation weights w,
-S[t] = M^T diag(w) M and H[t] = M^T diag(w) (direct effect on x),
+with D[t] the direct effects: (a / N) R_n phi'_n c for psi_n, (a / N) phi_n on their own latent for K_n. With the
+observation weights w, S[t] = L^T diag(w) L and H[t] = L^T diag(w) (direct effect on x),
 
     F = sum_t J^T S J + J^T H + H^T J + (direct effect)^T diag(w) (direct effect).
 """
@@ -37,8 +38,10 @@ class _Trial(NamedTuple):
 
 
 def structured_information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
-    """F (coordinate, coordinate) for a model without a background."""
+    """F (coordinate, coordinate) for a model without a known background."""
     parameters = space.unwhiten(z)
+    factors = model.factors(parameters, data)
+    num_latents = factors[0].shape[1]
     num_trials, _, num_neurons = data.activity.shape
     current = model.currents(parameters, data)
     free = model.initial_state == "free"
@@ -47,28 +50,49 @@ def structured_information(model: LowRankModel, space: ParameterSpace, z: Array,
         mask=data.mask,
         inputs=data.inputs,
         stimulation=jnp.zeros_like(current) if data.stimulation is None else data.stimulation,
-        initial_kappa=parameters["initial_kappa"] if free else jnp.zeros((num_trials, model.rank), z.dtype),
+        initial_kappa=jnp.zeros((num_trials, num_latents), z.dtype),
     )
+    if free:
+        trials = trials._replace(
+            initial_kappa=trials.initial_kappa.at[:, : model.rank].set(parameters["initial_kappa"])
+        )
     layout = _Layout(space, num_neurons, num_trials, model.rank)
     num_shared = layout.shared.size
 
     def accumulate(total: Array, trial: _Trial) -> tuple[Array, tuple[Array, Array]]:
-        own = _trial_information(model, parameters, data.dt, trial, infer_time_constant=layout.has_time_constant)
+        own = _trial_information(
+            model, parameters, factors, data.dt, trial, infer_time_constant=layout.has_time_constant
+        )
         shared = total + own[:num_shared, :num_shared]
         return shared, (own[:num_shared, num_shared:], own[num_shared:, num_shared:])
 
     start = jnp.zeros((num_shared, num_shared), z.dtype)
     shared, (mixed, initial) = jax.lax.scan(accumulate, start, trials)
 
-    information = jnp.zeros((space.num_dynamics, space.num_dynamics), z.dtype)
+    information = jnp.zeros((space.num_direct, space.num_direct), z.dtype)
     information = information.at[np.ix_(layout.shared, layout.shared)].set(shared)
     if free:
         columns = layout.initial_kappa
         information = information.at[layout.shared[:, None, None], columns[None]].set(jnp.moveaxis(mixed, 0, 1))
         information = information.at[columns[:, :, None], layout.shared[None, None]].set(jnp.moveaxis(mixed, 1, 2))
         information = information.at[columns[:, :, None], columns[:, None, :]].set(initial)
-    scale = jnp.asarray(space.standard_deviations[: space.num_dynamics])
-    return information * scale[:, None] * scale[None, :]
+    return _whitened(space, z, information)
+
+
+def _whitened(space: ParameterSpace, z: Array, information: Array) -> Array:
+    """The information about the dynamics coordinates of z from that about the parameters (M, K, ...) themselves.
+
+    It changes by the derivative of the parameters with respect to z, on both sides.
+    """
+
+    def direct(dynamics: Array) -> Array:
+        parameters = space.unwhiten(jnp.concatenate([dynamics, z[space.num_dynamics :]]))
+        flat = [jnp.ravel(parameters[block.name]) for block in space.blocks]
+        return jnp.concatenate(flat)[: space.num_direct]
+
+    _, pull_back = jax.vjp(direct, z[: space.num_dynamics])
+    pull_rows = jax.vmap(lambda row: pull_back(row)[0])
+    return pull_rows(pull_rows(information).T)
 
 
 class _Layout:
@@ -78,7 +102,8 @@ class _Layout:
         index = {
             block.name: np.arange(space.size)[space.slices[block.name]].reshape(block.shape) for block in space.blocks
         }
-        loadings = np.concatenate([index["M"], index["B"], index["b"][:, None]], axis=1)
+        bulk = [index["A"]] if "A" in space else []
+        loadings = np.concatenate([index["M"], *bulk, index["B"], index["b"][:, None]], axis=1)
         self.has_time_constant = "log_time_constant_excess" in space
         time_constant = index["log_time_constant_excess"].reshape(-1) if self.has_time_constant else np.empty(0, int)
         self.shared = np.concatenate([loadings.ravel(), index["K"].ravel(), time_constant])
@@ -86,10 +111,17 @@ class _Layout:
 
 
 def _trial_information(
-    model: LowRankModel, parameters: Parameters, dt: Array, trial: _Trial, *, infer_time_constant: bool
+    model: LowRankModel,
+    parameters: Parameters,
+    factors: tuple[Array, Array],
+    dt: Array,
+    trial: _Trial,
+    *,
+    infer_time_constant: bool,
 ) -> Array:
-    M, K, B, b = (parameters[name] for name in ("M", "K", "B", "b"))
-    num_neurons, rank = M.shape
+    left, right = factors
+    B, b = parameters["B"], parameters["b"]
+    num_neurons, rank = left.shape
     num_bins = trial.current.shape[0]
 
     def integration_constant(log_excess: Array | None) -> Array:
@@ -102,25 +134,26 @@ def _trial_information(
     weights = model.observation.fisher_weights(
         trial.mask, trial.current, parameters["log_noise_scale"][None, :], model.nonlinearity
     )
-    ones = jnp.ones((num_bins, 1), M.dtype)
-    steady = jnp.ones(1, M.dtype) if model.initial_state == "free" else jnp.zeros(1, M.dtype)
-    read = rates @ K / num_neurons
+    ones = jnp.ones((num_bins, 1), left.dtype)
+    steady = jnp.ones(1, left.dtype) if model.initial_state == "free" else jnp.zeros(1, left.dtype)
+    read = rates @ right / num_neurons
     kappa = low_pass(read, a, trial.initial_kappa)
     filtered_inputs = low_pass(trial.inputs, a, jnp.zeros_like(trial.inputs[0]))
     filtered_one = low_pass(ones, a, steady)
     latents = jnp.concatenate([kappa, filtered_inputs, filtered_one], axis=1)
 
-    gain = jnp.einsum("nr,tn->trn", K, slopes) * (a / num_neurons)
-    transition = (1.0 - a) * jnp.eye(rank, dtype=M.dtype)[None] + jnp.einsum("trn,ns->trs", gain, M)
-    weighted = jnp.einsum("nr,tn->trn", M, weights)
-    write = jnp.einsum("trn,ns->trs", weighted, M)
+    gain = jnp.einsum("nr,tn->trn", right, slopes) * (a / num_neurons)
+    transition = (1.0 - a) * jnp.eye(rank, dtype=left.dtype)[None] + jnp.einsum("trn,ns->trs", gain, left)
+    weighted = jnp.einsum("nr,tn->trn", left, weights)
+    write = jnp.einsum("trn,ns->trs", weighted, left)
 
     def for_loadings(per_neuron: Array) -> Array:
         return jnp.einsum("trn,tc->trnc", per_neuron, latents).reshape(num_bins, rank, -1)
 
-    right = jnp.einsum("tn,rs->trns", rates, jnp.eye(rank, dtype=M.dtype)).reshape(num_bins, rank, -1)
-    drive = [for_loadings(gain), right * (a / num_neurons)]
-    direct = [for_loadings(weighted), jnp.zeros_like(right)]
+    own_latent = jnp.eye(rank, model.rank, dtype=left.dtype)
+    of_right = jnp.einsum("tn,rs->trns", rates, own_latent).reshape(num_bins, rank, -1)
+    drive = [for_loadings(gain), of_right * (a / num_neurons)]
+    direct = [for_loadings(weighted), jnp.zeros_like(of_right)]
 
     current_slope = jnp.zeros_like(trial.current)
     if infer_time_constant:
@@ -139,11 +172,11 @@ def _trial_information(
         drive.append((jnp.einsum("trn,tn->tr", gain, current_slope) + explicit)[:, :, None])
         direct.append(jnp.einsum("trn,tn->tr", weighted, current_slope)[:, :, None])
 
-    nothing = jnp.zeros((num_bins, rank, rank), M.dtype)
+    nothing = jnp.zeros((num_bins, rank, model.rank), left.dtype)
     driven = jnp.concatenate([*drive, nothing], axis=2)
     observed = jnp.concatenate([*direct, nothing], axis=2)
     num_columns = driven.shape[2]
-    start = jnp.zeros((rank, num_columns), M.dtype).at[:, num_columns - rank :].set(jnp.eye(rank, dtype=M.dtype))
+    start = jnp.zeros((rank, num_columns), left.dtype).at[:, num_columns - model.rank :].set(own_latent)
 
     def step(sensitivity: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
         return now[0] @ sensitivity + now[1], sensitivity
@@ -159,7 +192,7 @@ def _trial_information(
     index = np.arange(num_neurons * num_loadings).reshape(num_neurons, num_loadings)
     information = information.at[index[:, :, None], index[:, None, :]].add(local)
     if infer_time_constant:
-        column = num_neurons * (num_loadings + rank)
+        column = num_neurons * (num_loadings + model.rank)
         cross = jnp.einsum("tn,tn,tc->nc", weights, current_slope, latents).ravel()
         information = information.at[index.ravel(), column].add(cross).at[column, index.ravel()].add(cross)
         information = information.at[column, column].add(jnp.sum(weights * current_slope**2))

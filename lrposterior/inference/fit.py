@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.inference.approximation import Approximation
-from lrposterior.inference.balance import balance
+from lrposterior.inference.balance import Balanced, balance
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace, log_evidence
 from lrposterior.inference.mode import Mode, find_mode
@@ -34,8 +34,8 @@ class Laplace:
     def check(self, num_coordinates: int) -> None:
         """Every size that has a mode has a Laplace approximation."""
 
-    def approximate(self, problem: Problem, mode: Mode, *, seed: int, progress: bool) -> Approximation:
-        return Approximation(laplace(problem, mode))
+    def approximate(self, balanced: Balanced, *, seed: int, progress: bool) -> Approximation:
+        return Approximation(laplace(balanced.problem, balanced.mode, balanced.scale_precision))
 
 
 Method = Laplace | SVI | NUTS
@@ -115,10 +115,11 @@ def _fit(
             except FitError as failure:
                 logger.info("a start from the prior ended without a mode: %s", failure)
     distinct = _distinct(problem, modes)
-    mode = _balance(problem, distinct[0][0], method)
-    evidence, evidence_note = log_evidence(problem, mode)
+    balanced = _balance(problem, distinct[0][0], method)
+    mode = balanced.mode
+    evidence, evidence_note = log_evidence(balanced.problem, mode, balanced.scale_precision)
     evidences = [evidence, *(_evidence_of_another(problem, other) for other, _ in distinct[1:])]
-    approximation = method.approximate(problem, mode, seed=seed, progress=progress)
+    approximation = method.approximate(balanced, seed=seed, progress=progress)
     statistics = FitStatistics(
         objective=distinct[0][0].objective,
         gradient_norm=mode.gradient_norm,
@@ -136,24 +137,32 @@ def _fit(
     )
     name = next(name for name, options in METHODS.items() if isinstance(method, options))
     return Posterior(
-        problem.model, recording, name, seed, approximation.status, statistics, mode.z, approximation.distribution
+        balanced.problem.model,
+        recording,
+        name,
+        seed,
+        approximation.status,
+        statistics,
+        mode.z,
+        approximation.distribution,
     )
 
 
-def _balance(problem: Problem, mode: Mode, method: Method) -> Mode:
+def _balance(problem: Problem, mode: Mode, method: Method) -> Balanced:
     """The mode of W. Where there is none, as the data do not support the rank, the mode in (M, K) does for NUTS."""
     try:
         return balance(problem, mode)
     except FitError:
         if isinstance(method, NUTS):
-            return mode
+            return Balanced(problem, mode, np.zeros((0, 0)))
         raise
 
 
 def _evidence_of_another(problem: Problem, mode: Mode) -> float | None:
     """Log evidence of a mode that restarts found beside the best; None where it cannot be trusted."""
     try:
-        return log_evidence(problem, balance(problem, mode))[0]
+        balanced = balance(problem, mode)
+        return log_evidence(balanced.problem, balanced.mode, balanced.scale_precision)[0]
     except FitError as failure:
         logger.info("no evidence of a mode with objective %g: %s", mode.objective, failure)
         return None

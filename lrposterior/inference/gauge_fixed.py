@@ -44,13 +44,14 @@ import numpyro
 import scipy.linalg
 from jax import Array
 from numpyro import distributions
-from scipy.special import gammaln
 
+from lrposterior.gauge import log_group_volume
 from lrposterior.inference.laplace import noise_information, require_support
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
+from lrposterior.orbit import gauge_direction, gauge_exponent, move, stretches_and_rotations
 from lrposterior.parameters import ParameterSpace
 
 SITE = "e"
@@ -94,12 +95,12 @@ def make_frame(problem: Problem, mode: Mode, shape: Literal["full", "diagonal"])
     """
     require_support(problem, mode)
     space = problem.space
-    left, right = space.factors(mode.z)
-    stretches, turns = _gauge_directions(space, left, right)
+    left, _ = space.factors(mode.z)
+    stretches, turns = stretches_and_rotations(space, mode.z)
     stretches = scipy.linalg.orth(stretches)
     rotations = scipy.linalg.orth(turns - stretches @ (stretches.T @ turns)) if turns.size else turns
     scale, log_determinant = _scale(problem, mode, shape, stretches)
-    log_volume = _log_volume_of_rotations(len(left.T)) + np.linalg.slogdet(rotations.T @ turns)[1]
+    log_volume = log_group_volume(len(left.T)) + np.linalg.slogdet(rotations.T @ turns)[1]
     num_normal = space.size + rotations.shape[1]
     constant = log_volume - 0.5 * num_normal * np.log(2.0 * np.pi) + log_determinant
     return Frame(*(jnp.asarray(value) for value in (mode.z, scale, np.linalg.pinv(left), rotations, constant)))
@@ -121,7 +122,6 @@ def gauge_fixed_log_density(model: LowRankModel, space: ParameterSpace, frame: F
     """Log density of the recording and of e (coordinate,), in nats; its integral over e is p(activity)."""
     displacement = frame.displacement(e)
     z, generator = to_slice(space, frame, displacement)
-    left, right = space.factors(z)
     rank = generator.shape[0]
     log_diagonal = jnp.diag(generator)
     below = jnp.tril(generator + generator.T, -1)
@@ -131,14 +131,9 @@ def gauge_fixed_log_density(model: LowRankModel, space: ParameterSpace, frame: F
     for _ in range(rank - 1):
         inverse = jnp.eye(rank) - below @ inverse
     inverse = inverse * jnp.exp(-log_diagonal)[:, None]
-    squares = (
-        jnp.sum((left @ stretch) ** 2)
-        + jnp.sum((right @ inverse.T) ** 2)
-        + jnp.sum(z[space.right_stop :] ** 2)
-        + jnp.sum((frame.rotations.T @ displacement) ** 2)
-    )
-    # det(A)^(n-m) prod_i T_ii^-i dT, where dT = prod_i T_ii^(R-i+1) dh dB.
-    powers = left.shape[0] - right.shape[0] + rank + 1 - 2 * np.arange(1, rank + 1)
+    squares = jnp.sum(move(space, z, stretch, inverse) ** 2) + jnp.sum((frame.rotations.T @ displacement) ** 2)
+    # det(A)^e prod_i T_ii^-i dT, where dT = prod_i T_ii^(R-i+1) dh dB.
+    powers = gauge_exponent(space) + rank + 1 - 2 * np.arange(1, rank + 1)
     measure = jnp.sum(jnp.asarray(powers, log_diagonal.dtype) * log_diagonal)
     return log_likelihood(model, space.unwhiten(z), data) - 0.5 * squares + measure + frame.constant
 
@@ -162,11 +157,8 @@ def make_program(log_density: LogDensity, model: LowRankModel, space: ParameterS
 
 def to_slice(space: ParameterSpace, frame: Frame, displacement: Array) -> tuple[Array, Array]:
     """Whitened parameters (coordinate,) on the slice, and Omega (rank, rank); affine in the displacement."""
-    left, right = space.factors(frame.mode)
-    change_left, change_right = space.factors(displacement)
-    generator = frame.inverse_left @ change_left
-    change = [change_left - left @ generator, change_right + right @ generator.T, displacement[space.right_stop :]]
-    return frame.mode + jnp.concatenate([jnp.ravel(part) for part in change]), generator
+    generator = frame.inverse_left @ space.coordinates(displacement, "M")
+    return frame.mode + displacement - gauge_direction(space, frame.mode, generator), generator
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -189,26 +181,3 @@ def _scale(problem: Problem, mode: Mode, shape: str, stretches: np.ndarray) -> t
         scale = np.asarray(scipy.linalg.block_diag(dynamics, np.diag(noise)))
         diagonal = np.diag(scale)
     return scale, float(np.sum(np.log(diagonal)))
-
-
-def _gauge_directions(space: ParameterSpace, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gauge directions (coordinate, direction) (L Omega, -Q Omega^T): symmetric Omega, and E_ij - E_ji for i > j."""
-    rank = left.shape[1]
-    row, column = np.tril_indices(rank)
-    unit = np.zeros((row.size, rank, rank))
-    unit[np.arange(row.size), row, column] = 1.0
-    mirrored = np.swapaxes(unit, 1, 2)
-
-    def directions(generators: np.ndarray) -> np.ndarray:
-        moved = np.zeros((len(generators), space.size))
-        moved[:, : left.size] = (left @ generators).reshape(-1, left.size)
-        moved[:, left.size : space.right_stop] = -(right @ np.swapaxes(generators, 1, 2)).reshape(-1, right.size)
-        return moved.T
-
-    return directions(unit + mirrored), directions((unit - mirrored)[row != column])
-
-
-def _log_volume_of_rotations(rank: int) -> float:
-    """Logarithm of the volume of O(rank) in the coordinates Omega_ij, i > j: 2, 4 pi, 16 pi², ..."""
-    sizes = np.arange(1, rank + 1)
-    return float(np.sum(np.log(2.0) + 0.5 * sizes * np.log(np.pi) - gammaln(0.5 * sizes)))

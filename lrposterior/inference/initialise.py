@@ -106,6 +106,8 @@ def initialise(problem: Problem) -> np.ndarray:
         "b": loadings[:, -1],
         "log_noise_scale": 0.5 * np.log(noise),
     }
+    for name in space.regressions:
+        del parameters[name]
     if free:
         parameters["initial_kappa"] = initial_kappa
     return _best_start(problem, [parameters | {"K": shrinkage * K} for shrinkage in SHRINKAGES])
@@ -121,7 +123,7 @@ def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np
             "initialisation: no finite start was found, even without recurrence; "
             "check the scale of the inputs and the stimulation, which alone make the network diverge"
         )
-    return problem.canonical_gauge(starts[min(finite)[1]])
+    return problem.prior_gauge(starts[min(finite)[1]])
 
 
 def _filter(drive: np.ndarray, a: float) -> np.ndarray:

@@ -5,14 +5,20 @@ Both are taken at the mode of W (`lrposterior.inference.balance`), not at the mo
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from jax import Array
 
-from lrposterior.distribution import NormalDistribution
-from lrposterior.gauge import log_gauge_volume, product_svd, vertical_basis
-from lrposterior.inference.balance import unknown_moments
+from scipy.stats.qmc import MultivariateNormalQMC
+
+from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
+from lrposterior.gauge import log_gauge_volume, product_svd
+from lrposterior.inference.balance import BLOCK_OF_SCALE, unknown_moments
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, Problem
+from lrposterior.orbit import gauge_basis, stretches_and_rotations, vertical_basis
 
 # The Normal posterior of W is linear in what is unknown of M and K: where the variance of the product of two unknown
 # parts reaches this share of the linear part's, it is not even roughly right.
@@ -20,27 +26,62 @@ LARGEST_PRODUCT_SHARE = 0.5
 # Below this many posterior standard deviations the smallest singular value of W is near zero, where the volume that the
 # evidence needs changes too fast.
 EVIDENCE_RATIO = 3.0
+NUM_SCALE_NODES = 8
 
 
-def laplace(problem: Problem, mode: Mode) -> NormalDistribution:
+def laplace(problem: Problem, mode: Mode, scale_precision: np.ndarray | None = None) -> ParameterDistribution:
     """Normal posterior with the Gauss-Newton curvature, without variance along the gauge.
 
     In whitened coordinates the precision is F + I. F is exactly zero on the vertical space, so that this space is an
     eigenspace of the precision with eigenvalue 1, and (F + I)^-1 loses its vertical part by a projection. The noise
     scales are independent of the dynamics, with expected information 2 for every observation.
 
+    Where prior scales are inferred, their logarithms are Normal with the given precision, and the posterior is a
+    mixture over `NUM_SCALE_NODES` values of them. At each the prior precision is another diagonal matrix D, and the
+    maximum moves from z to z - (F + D)^-1 (D - I) z.
+
+    Args:
+        problem: what is fitted, at the most probable scales.
+        mode: its mode of W.
+        scale_precision: (scale, scale) precision of the logarithms of the inferred scales, or None to hold them fixed.
+
     Raises:
         FitError: if the data do not support the rank.
     """
     require_support(problem, mode)
-    space = problem.space
-    num_dynamics = space.num_dynamics
-    root = np.linalg.cholesky(mode.information + np.eye(num_dynamics))
-    scale = scipy.linalg.solve_triangular(root, np.eye(num_dynamics), lower=True, trans=1, check_finite=False)
-    vertical = vertical_basis(*space.factors(mode.z))
-    scale[: space.right_stop] -= vertical @ (vertical.T @ scale[: space.right_stop])
     noise = 1.0 / np.sqrt(noise_information(problem) + 1.0)
-    return NormalDistribution(mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(noise))))
+    vertical = vertical_basis(problem.space, mode.z, problem.subspace)
+    gauge = gauge_basis(problem.space, mode.z)
+    prior = np.ones(problem.space.num_dynamics)
+
+    def component(prior_precision: np.ndarray) -> NormalDistribution:
+        root = np.linalg.cholesky(mode.information + np.diag(prior_precision))
+        scale = scipy.linalg.solve_triangular(root, np.eye(prior.size), lower=True, trans=1, check_finite=False)
+        excess = (prior_precision - prior) * mode.z[: prior.size]
+        shift = scipy.linalg.cho_solve((root, True), excess - gauge @ (gauge.T @ excess))
+        location = mode.z.copy()
+        location[: prior.size] -= shift - vertical @ (vertical.T @ shift)
+        scale -= vertical @ (vertical.T @ scale)
+        return NormalDistribution(location, np.asarray(scipy.linalg.block_diag(scale, np.diag(noise))))
+
+    if scale_precision is None or not scale_precision.size:
+        return component(prior)
+    components = []
+    for change in scale_nodes(scale_precision):
+        prior_precision = prior.copy()
+        for name, log_factor in zip(problem.scale_priors, change, strict=True):
+            prior_precision[problem.space.slices[BLOCK_OF_SCALE.get(name, name)]] = np.exp(-2.0 * log_factor)
+        components.append(component(prior_precision))
+    return MixtureDistribution(np.full(len(components), 1.0 / len(components)), tuple(components))
+
+
+def scale_nodes(precision: np.ndarray) -> np.ndarray:
+    """(node, scale) changes of the log scales, spread evenly over their Normal posterior, whose moments they have."""
+    points = MultivariateNormalQMC(np.zeros(len(precision)), seed=0).random(NUM_SCALE_NODES)
+    points = points - points.mean(axis=0)
+    root = np.linalg.cholesky(np.atleast_2d(np.cov(points, rowvar=False, bias=True)))
+    standard = scipy.linalg.solve_triangular(root, points.T, lower=True)
+    return scipy.linalg.solve_triangular(np.linalg.cholesky(precision), standard, lower=True, trans=1).T
 
 
 def require_support(problem: Problem, mode: Mode) -> None:
@@ -66,25 +107,23 @@ def noise_information(problem: Problem) -> np.ndarray:
     return 2.0 * problem.num_observations() * problem.space["log_noise_scale"].standard_deviation ** 2
 
 
-def log_evidence(problem: Problem, mode: Mode) -> tuple[float | None, str]:
+def log_evidence(problem: Problem, mode: Mode, scale_precision: np.ndarray | None = None) -> tuple[float | None, str]:
     """log p(activity | model) in nats by Laplace's method, and a note on it.
 
         log Z = -V + log Vol + (d - k)/2 log 2 pi - 1/2 sum log h,      k = R (R - 1) / 2
 
     V = -log p(activity, z) at the mode of W, d the number of coordinates, Vol the volume of the orbit of the mode under
     rotations of the factors, along which the curvature is zero (k directions). h are the other curvatures: those of F
-    + I
-    on the horizontal space, 2 on the R (R + 1) / 2 directions that stretch M against K (there the prior alone acts,
-    twice:
-    through its own curvature and through the bending of the orbit), and those of the noise scales.
+    + I across the gauge, 2 on the R (R + 1) / 2 directions that stretch M against K (there the prior alone acts, twice:
+    through its own curvature and through the bending of the orbit), and those of the noise scales. Inferred prior
+    scales are integrated out in the same way, over their logarithms.
 
     Returns:
         (log evidence, note). None in place of the evidence where the rank-th singular value of W is not clearly
         above its posterior standard deviation: there the model is singular and Laplace's method does not hold.
     """
     space = problem.space
-    left, right = space.factors(mode.z)
-    rank = left.shape[1]
+    rank = problem.model.rank
     ratio = smallest_singular_ratio(problem, mode)
     if ratio < EVIDENCE_RATIO:
         return None, (
@@ -97,9 +136,16 @@ def log_evidence(problem: Problem, mode: Mode) -> tuple[float | None, str]:
     log_determinant += 0.5 * rank * (rank + 1) * np.log(2.0)
     log_determinant += np.sum(np.log(noise_information(problem) + 1.0))
     num_flat = rank * (rank - 1) // 2
+    of_scales = 0.0
+    if scale_precision is not None and scale_precision.size:
+        for name, prior in problem.scale_priors.items():
+            of_scales -= 0.5 * (np.log(problem.model.scale(name) / prior.median) / prior.spread) ** 2
+            of_scales -= np.log(prior.spread)
+        of_scales -= 0.5 * np.linalg.slogdet(scale_precision)[1]
     return (
         -mode.objective
-        + log_gauge_volume(left, right)
+        + of_scales
+        + log_gauge_volume(*stretches_and_rotations(space, mode.z))
         + 0.5 * (space.size - num_flat) * np.log(2.0 * np.pi)
         - 0.5 * log_determinant
     ), "Laplace's method with the Gauss-Newton curvature"
@@ -112,7 +158,10 @@ def product_share(problem: Problem, mode: Mode) -> float:
     entries, it is U_L U_Q / (U_L G_Q + U_Q G_L).
     """
     left, right = problem.space.factors(mode.z)
-    moments = [left.T @ left, right.T @ right, *unknown_moments(problem, mode.z, mode.information)]
+    precision = mode.information + np.eye(problem.space.num_dynamics)
+    vertical = vertical_basis(problem.space, mode.z, problem.subspace)
+    covariance = np.linalg.inv(precision) - vertical @ vertical.T
+    moments = [left.T @ left, right.T @ right, *unknown_moments(problem, covariance)]
     axes = np.linalg.eigh(moments[0] + moments[1])[1]
     G_L, G_Q, U_L, U_Q = (np.einsum("ri,rs,si->i", axes, moment, axes) for moment in moments)
     return float(np.max(U_L * U_Q / (U_L * G_Q + U_Q * G_L)))
@@ -121,12 +170,13 @@ def product_share(problem: Problem, mode: Mode) -> float:
 def smallest_singular_ratio(problem: Problem, mode: Mode) -> float:
     """Smallest singular value of the factors' product over its linearised posterior standard deviation."""
     space = problem.space
-    left, right = space.factors(mode.z)
-    U, values, V = product_svd(left, right)
-    slope = np.zeros(space.num_dynamics)
-    slope[: space.right_stop] = np.concatenate(
-        [np.outer(U[:, -1], right.T @ V[:, -1]).ravel(), np.outer(V[:, -1], left.T @ U[:, -1]).ravel()]
-    )
+    U, values, V = product_svd(*space.factors(mode.z))
+
+    def singular_value(z: Array) -> Array:
+        left, right = space.factors(z)
+        return (U[:, -1] @ left) @ (V[:, -1] @ right)
+
+    slope = np.asarray(jax.grad(singular_value)(jnp.asarray(mode.z)))[: space.num_dynamics]
     curvature = mode.information + np.eye(space.num_dynamics)
     variance = slope @ scipy.linalg.cho_solve(scipy.linalg.cho_factor(curvature, lower=True), slope)
     return float(values[-1] / np.sqrt(variance)) if values[-1] > 0.0 else 0.0

@@ -63,7 +63,7 @@ def find_mode(
     """
     if not np.isfinite(problem.negative_log_density(start)):
         raise FitError(_where_not_finite(problem, start))
-    z = problem.canonical_gauge(problem.best_noise(start))
+    z = problem.prior_gauge(problem.best_noise(start))
     objective = problem.negative_log_density(z)
     damping, decrement, iteration = 1e-3, np.inf, 0
     num_dynamics = problem.space.num_dynamics
@@ -139,7 +139,7 @@ def _after(problem: Problem, z: np.ndarray, step: np.ndarray) -> tuple[np.ndarra
     candidate = np.concatenate([z[: step.size] - step, z[step.size :]])
     if not np.isfinite(problem.negative_log_density(candidate)):
         return z, np.inf
-    candidate = problem.canonical_gauge(problem.best_noise(candidate))
+    candidate = problem.prior_gauge(problem.best_noise(candidate))
     return candidate, problem.negative_log_density(candidate)
 
 

@@ -16,6 +16,7 @@ from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from lrposterior.checks import argument_error, require_choice, require_integer, require_probability
 from lrposterior.distribution import SampleDistribution
 from lrposterior.inference.approximation import CONVERGED, Approximation
+from lrposterior.inference.balance import Balanced
 from lrposterior.inference.gauge_fixed import (
     SITE,
     gauge_fixed_log_density,
@@ -87,8 +88,9 @@ class NUTS:
                 "use method='laplace' or 'svi', or fit fewer neurons with recording.select(neurons=...)",
             )
 
-    def approximate(self, problem: Problem, mode: Mode, *, seed: int, progress: bool) -> Approximation:
+    def approximate(self, balanced: Balanced, *, seed: int, progress: bool) -> Approximation:
         """Run the chains."""
+        problem, mode = balanced.problem, balanced.mode
         model, space = problem.model.structure, problem.space
         # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is simpler.
         is_fixed = product_share(problem, mode) < LARGEST_PRODUCT_SHARE

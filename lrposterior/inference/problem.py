@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -12,9 +14,11 @@ from jax import Array
 
 from lrposterior.curvature import information
 from lrposterior.gauge import canonical
+from lrposterior.orbit import balancing_gauge, move, prior_moments
 from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
+from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
 
 # Noise scales below this part of the unit count as zero.
@@ -27,17 +31,42 @@ class FitError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A settled model, its recording and its parameter space. Build it within double precision."""
+    """A settled model, its recording and its parameter space. Build it within double precision.
+
+    Attributes:
+        model: the model, with a number for every scale.
+        recording: what is fitted.
+        space: the parameters.
+        data: the recording as arrays for compiled functions.
+        scale_priors: the priors of the scales that are inferred, by name.
+    """
 
     model: LowRankModel
     recording: Recording
     space: ParameterSpace
     data: Data
+    scale_priors: Mapping[str, ScalePrior]
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> Problem:
         settled = model.for_recording(recording)
-        return cls(settled, recording, settled.space_for(recording), settled.data(recording))
+        priors = settled.scale_priors
+        settled = settled.with_scales({name: prior.median for name, prior in priors.items()})
+        return cls(settled, recording, settled.space_for(recording), settled.data(recording), priors)
+
+    def with_scales(self, scales: Mapping[str, float]) -> Problem:
+        """The same problem with other prior scales."""
+        model = self.model.with_scales(scales)
+        return dataclasses.replace(self, model=model, space=model.space_for(self.recording))
+
+    def scales(self) -> dict[str, float]:
+        """The inferred scales at their present values."""
+        return {name: self.model.scale(name) for name in self.scale_priors}
+
+    @property
+    def subspace(self) -> np.ndarray | None:
+        """(neuron, dimension) the patterns through which a random bulk is seen."""
+        return None if self.data.subspace is None else np.asarray(self.data.subspace)
 
     def negative_log_density(self, z: np.ndarray) -> float:
         """-log p(activity, z) in nats; not finite where the network diverges."""
@@ -80,12 +109,21 @@ class Problem:
         noise = (log_scale - block.mean) / block.standard_deviation
         return np.concatenate([z[: self.space.num_dynamics], noise])
 
-    def canonical_gauge(self, z: np.ndarray) -> np.ndarray:
-        """The point with the largest prior density among those with the same W."""
-        return self.space.with_factors(z, *canonical(*self.space.factors(z)))
+    def prior_gauge(self, z: np.ndarray) -> np.ndarray:
+        """The same W in the gauge with the largest prior density.
+
+        Where no coefficients move with it, this is the gauge of the singular vectors.
+        """
+        if self.space.regressions:
+            moments = prior_moments(self.space, z)
+            A = balancing_gauge(moments, np.zeros_like(moments[0]))
+        else:
+            left, right = self.space.factors(z)
+            A = np.linalg.lstsq(left, canonical(left, right)[0], rcond=None)[0]
+        return move(self.space, z, A, np.linalg.inv(A))
 
 
-compiled = functools.partial(jax.jit, static_argnums=(0, 1))
+compiled = functools.partial(jax.jit, static_argnums=0)
 
 
 @compiled

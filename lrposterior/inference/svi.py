@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from lrposterior.checks import argument_error, require_choice, require_integer, require_positive
 from lrposterior.distribution import NormalDistribution
 from lrposterior.inference.approximation import CONVERGED, Approximation
+from lrposterior.inference.balance import Balanced
 from lrposterior.inference.gauge_fixed import (
     SITE,
     Frame,
@@ -108,12 +109,13 @@ class SVI:
                 "use method='laplace', which holds all correlations too, or SVI(guide='low_rank')",
             )
 
-    def approximate(self, problem: Problem, mode: Mode, *, seed: int, progress: bool) -> Approximation:
+    def approximate(self, balanced: Balanced, *, seed: int, progress: bool) -> Approximation:
         """Fit the guide.
 
         Raises:
             FitError: if the data do not support the rank, or the ELBO is not finite.
         """
+        problem, mode = balanced.problem, balanced.mode
         frame = make_frame(problem, mode, "full" if self.guide == "full" else "diagonal")
         climb = _climb(problem.model.structure, problem.space, self)
         key, final_key = jax.random.split(jax.random.key(seed))

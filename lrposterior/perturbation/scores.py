@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from lrposterior.gauge import horizontal_coordinates
 from lrposterior.perturbation.experiment import Experiment
 from lrposterior.perturbation.responses import Networks, Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
+from lrposterior.spectrum import displacements
 from lrposterior.precision import double_precision
 
 DEGENERATE_DRAWS = 100
@@ -166,9 +166,7 @@ def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
     except ValueError:
         return None
     free = spectrum.directions[:, spectrum.information < 1.0]
-    X, Y = horizontal_coordinates(*space.factors(mode), *space.factors(z))
-    others = slice(space.right_stop, space.num_dynamics)
-    moved = np.concatenate([X.reshape(len(z), -1), Y.reshape(len(z), -1), z[:, others] - mode[others]], axis=1)
+    moved = displacements(space, mode, z)
     held = np.tile(mode, (len(z), 1))
     held[:, : space.num_dynamics] += (moved @ free) @ free.T
     return held

@@ -1,0 +1,195 @@
+"""How changes of the coordinates that leave W, B and b unchanged act on the whitened coordinates z.
+
+Two kinds:
+
+- the gauge, a group: M -> M A, K -> K A^-T. The whitened residuals of K and the initial latents move with K, and the
+  coefficients of the regression of K by K_on_M -> A^-1 K_on_M A^-T, K_on_B -> A^-1 K_on_B, K_on_b -> A^-1 K_on_b.
+- trades between blocks, straight lines: K + N Q Z against A - M Z^T, where the bulk is seen through A Q^T, and the
+  coefficients of the regression against the residuals of K.
+
+Together their tangents are the kernel of the derivative of (W, B, b), the vertical space.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from lrposterior.parameters import REGRESSIONS, AnyArray, ParameterSpace
+
+SMALLEST_MOMENT = 1e-6
+LARGEST_STRETCH = 0.5
+GAUGE_TOLERANCE = 1e-9
+
+
+def move(space: ParameterSpace, z: AnyArray, A: AnyArray, inverse: AnyArray) -> AnyArray:
+    """z in another gauge.
+
+    Args:
+        space: the parameters.
+        z: (..., coordinate).
+        A, inverse: (..., rank, rank) and its inverse.
+    """
+    concatenate = np.concatenate if isinstance(z, np.ndarray) else jnp.concatenate
+
+    def moved(name: str) -> AnyArray:
+        block = space.coordinates(z, name)
+        if name == "M":
+            return block @ A
+        if name in ("K", "initial_kappa"):
+            return block @ inverse.swapaxes(-1, -2)
+        if name == "K_on_M":
+            return inverse @ block @ inverse.swapaxes(-1, -2)
+        return inverse @ block if name in REGRESSIONS else block
+
+    return concatenate([moved(block.name).reshape(*z.shape[:-1], -1) for block in space.blocks], axis=-1)
+
+
+def gauge_direction(space: ParameterSpace, z: AnyArray, generator: AnyArray) -> AnyArray:
+    """(coordinate,) derivative of z (coordinate,) along the gauge A = 1 + Omega, for a generator Omega (rank, rank)."""
+    concatenate = np.concatenate if isinstance(z, np.ndarray) else jnp.concatenate
+
+    def direction(name: str) -> AnyArray:
+        block = space.coordinates(z, name)
+        if name == "M":
+            return block @ generator
+        if name in ("K", "initial_kappa"):
+            return -block @ generator.T
+        if name == "K_on_M":
+            return -generator @ block - block @ generator.T
+        return -generator @ block if name in REGRESSIONS else 0.0 * block
+
+    return concatenate([direction(block.name).reshape(-1) for block in space.blocks])
+
+
+def gauge_directions(space: ParameterSpace, z: np.ndarray, generators: np.ndarray) -> np.ndarray:
+    """(coordinate, generator) the directions of several generators."""
+    directions = [gauge_direction(space, z, generator) for generator in generators]
+    return np.stack(directions, axis=1) if directions else np.zeros((space.size, 0))
+
+
+def stretches_and_rotations(space: ParameterSpace, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gauge directions (coordinate, direction) of E_ij + E_ji, i >= j, and of E_ij - E_ji, i > j."""
+    rank = space["M"].shape[1]
+    row, column = np.tril_indices(rank)
+    unit = np.zeros((row.size, rank, rank))
+    unit[np.arange(row.size), row, column] = 1.0
+    mirrored = np.swapaxes(unit, 1, 2)
+    stretches = gauge_directions(space, z, unit + mirrored)
+    return stretches, gauge_directions(space, z, (unit - mirrored)[row != column])
+
+
+def trade_directions(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:
+    """(dynamics coordinate, direction) the trades between blocks.
+
+    Args:
+        space: the parameters.
+        z: (coordinate,) whitened.
+        subspace: (neuron, dimension) Q of the bulk, or None.
+    """
+    parameters, (num_neurons, rank) = space.unwhiten(z), space["M"].shape
+    found = []
+    if subspace is not None:
+        dimension = subspace.shape[1]
+        direction = np.zeros((dimension * rank, space.num_dynamics))
+        unit = np.eye(dimension * rank).reshape(-1, dimension, rank)
+        direction[:, space.slices["K"]] = (num_neurons * subspace @ unit).reshape(len(unit), -1)
+        direction[:, space.slices["A"]] = -(parameters["M"] @ np.swapaxes(unit, 1, 2)).reshape(len(unit), -1)
+        direction[:, space.slices["K"]] /= space["K"].standard_deviation
+        direction[:, space.slices["A"]] /= space["A"].standard_deviation
+        found.append(direction.T)
+    for name in space.regressions:
+        loadings = parameters[REGRESSIONS[name]].reshape(num_neurons, -1)
+        unit = np.eye(loadings.shape[1] * rank).reshape(-1, rank, loadings.shape[1])
+        direction = np.zeros((len(unit), space.num_dynamics))
+        direction[:, space.slices[name]] = np.eye(len(unit))
+        ratio = space[name].standard_deviation / space["K"].standard_deviation
+        direction[:, space.slices["K"]] = -ratio * (loadings @ np.swapaxes(unit, 1, 2)).reshape(len(unit), -1)
+        found.append(direction.T)
+    return np.concatenate([np.zeros((space.num_dynamics, 0)), *found], axis=1)
+
+
+def gauge_basis(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
+    """(dynamics coordinate, rank²) orthonormal basis of the tangent of the gauge."""
+    rank = space["M"].shape[1]
+    directions = gauge_directions(space, z, np.eye(rank * rank).reshape(-1, rank, rank))
+    return scipy.linalg.orth(directions[: space.num_dynamics])
+
+
+def vertical_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:
+    """(dynamics coordinate, direction) orthonormal basis of the vertical space: the gauge and all trades."""
+    trades = trade_directions(space, z, subspace)
+    norms = np.linalg.norm(trades, axis=0)
+    return scipy.linalg.orth(np.concatenate([gauge_basis(space, z), trades / np.maximum(norms, 1e-300)], axis=1))
+
+
+def gauge_exponent(space: ParameterSpace) -> int:
+    """The power of |det A| in the volume element of `move`."""
+    num_neurons, rank = space["M"].shape
+    rows = space.right_stop // rank - num_neurons
+    coefficients = sum(space[name].shape[1] for name in space.regressions if name != "K_on_M")
+    return num_neurons - rows - coefficients - (2 * rank if "K_on_M" in space else 0)
+
+
+def aligning_gauge(space: ParameterSpace, z: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The gauge A (..., rank, rank) that brings the left factors of z nearest to those of a reference, and its inverse.
+
+    Args:
+        space: the parameters.
+        z: (..., coordinate).
+        reference: (coordinate,).
+    """
+    A = np.linalg.pinv(space.coordinates(z, "M")) @ space.coordinates(reference, "M")
+    return A, np.linalg.inv(A)
+
+
+def prior_moments(space: ParameterSpace, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the prior density of z depends on along the gauge.
+
+    Returns:
+        Three (rank, rank) matrices: L^T L of the left factors; the sum Q of c c^T over all vectors c that move to
+        A^-1 c, the rows of K and initial_kappa and the columns of K_on_B and K_on_b; and H, the coefficients K_on_M.
+    """
+    rank = space["M"].shape[1]
+    left = space.coordinates(z, "M")
+    right = z[space.slices["M"].stop : space.right_stop].reshape(-1, rank)
+    moment, H = right.T @ right, np.zeros((rank, rank))
+    for name in space.regressions:
+        coefficients = space.coordinates(z, name)
+        if name == "K_on_M":
+            H = coefficients
+        else:
+            moment = moment + coefficients @ coefficients.T
+    return left.T @ left, moment, H
+
+
+def balancing_gauge(
+    moments: tuple[np.ndarray, np.ndarray, np.ndarray], surplus: np.ndarray, num_steps: int = 200
+) -> np.ndarray:
+    """The symmetric part of the gauge A in which the moments of the factors balance.
+
+    With the moments (P, Q, H) of `prior_moments` and H_A = A^-1 H A^-T it solves
+
+        A^T P A - A^-1 Q A^-T - H_A H_A^T - H_A^T H_A + surplus = 0,
+
+    by Newton's method for A = exp(S), S symmetric.
+
+    Raises:
+        ValueError: if P + Q is singular, or the iteration does not converge.
+    """
+    left, right, H = moments
+    A = np.eye(len(left))
+    for _ in range(num_steps):
+        inverse = np.linalg.inv(A)
+        moved_left, moved_right, moved_H = A.T @ left @ A, inverse @ right @ inverse.T, inverse @ H @ inverse.T
+        of_H = moved_H @ moved_H.T + moved_H.T @ moved_H
+        total = moved_left + moved_right + 2.0 * of_H
+        if np.linalg.eigvalsh(total)[0] < SMALLEST_MOMENT:
+            raise ValueError("a part of W is zero")
+        stretch = scipy.linalg.solve_continuous_lyapunov(total, moved_right + of_H - moved_left - surplus)
+        size = np.linalg.norm(stretch, 2)
+        A = A @ scipy.linalg.expm(stretch * min(1.0, LARGEST_STRETCH / size) if size > 0.0 else stretch)
+        if size < GAUGE_TOLERANCE:
+            return A
+    raise ValueError("the gauge does not balance")
