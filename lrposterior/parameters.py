@@ -163,6 +163,6 @@ class ParameterSpace:
 def _regressed(parameters: Mapping[str, AnyArray], name: str) -> AnyArray:
     """(..., neuron, rank) the part of K that one block of coefficients explains."""
     loadings, coefficients = parameters[REGRESSIONS[name]], parameters[name]
-    if loadings.ndim == coefficients.ndim - 1:
+    if REGRESSIONS[name] == "b":
         loadings = loadings[..., None]
     return loadings @ coefficients.swapaxes(-1, -2)

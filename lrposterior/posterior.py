@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrposterior.background import FixedBackground, RandomBulk
+from lrposterior.background import RandomBulk
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, require_memory
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution

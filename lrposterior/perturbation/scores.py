@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 from lrposterior.perturbation.experiment import Experiment
 from lrposterior.perturbation.responses import Networks, Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
-from lrposterior.spectrum import displacements
 from lrposterior.precision import double_precision
+from lrposterior.spectrum import displacements
 
 DEGENERATE_DRAWS = 100
 
