@@ -37,9 +37,10 @@ import dataclasses
 import numpy as np
 import scipy.linalg
 
+from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, Problem
-from lrposterior.orbit import balancing_gauge, gauge_basis, gauge_exponent, move, prior_moments
+from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades
 
 MAX_STEPS = 100
 # In units of log A and log scale.
@@ -86,12 +87,11 @@ def balance(problem: Problem, mode: Mode) -> Balanced:
     for _ in range(MAX_STEPS):
         num_dynamics = problem.space.num_dynamics
         information, objective = problem.information(z), problem.negative_log_density(z)
-        covariance, gauge, log_determinant = _covariance(problem, z, information)
-        gradient = problem.gradient(z)[:num_dynamics]
-        slope = gradient - gauge @ (gauge.T @ gradient)
-        step = covariance @ slope
+        covariance = problem.covariance(z, information)
+        slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
+        step = covariance.times(slope)
         decrement = 0.5 * float(slope @ step)
-        scales = _scale_step(problem, z, covariance, log_determinant)
+        scales = _scale_step(problem, z, covariance)
         reached = Balanced(
             problem,
             dataclasses.replace(
@@ -116,6 +116,7 @@ def balance(problem: Problem, mode: Mode) -> Balanced:
         before = moves
         problem, z = _rescale(problem, z, length * scales.change)
         z = move(problem.space, z, scipy.linalg.expm(length * log_A), scipy.linalg.expm(-length * log_A))
+        z = settle_trades(problem.space, z, problem.subspace)
     if decrement < ACCEPTED_DECREMENT and np.max(np.abs(moves)) < np.sqrt(BALANCE_TOLERANCE):
         return reached
     raise FitError(
@@ -136,33 +137,14 @@ def _relaxation(length: float, before: np.ndarray | None, moves: np.ndarray) -> 
     return float(np.clip(estimate, SHORTEST_MOVE, 1.0))
 
 
-def _covariance(
-    problem: Problem, z: np.ndarray, information: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Posterior covariance across the gauge (dynamics, dynamics), the basis of the gauge, and log det(F + I)."""
-    precision = information + np.eye(len(information))
-    (invert,) = scipy.linalg.get_lapack_funcs(("potri",), (precision,))
-    root = np.linalg.cholesky(precision)
-    lower, _ = invert(root, lower=1)
-    covariance = np.tril(lower) + np.tril(lower, -1).T
-    gauge = gauge_basis(problem.space, z)
-    return covariance - gauge @ gauge.T, gauge, 2.0 * float(np.sum(np.log(np.diag(root))))
-
-
-def _log_determinant(matrix: np.ndarray) -> float:
-    return 2.0 * float(np.sum(np.log(np.diag(np.linalg.cholesky(matrix)))))
-
-
-def _gauge_step(problem: Problem, z: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def _gauge_step(problem: Problem, z: np.ndarray, covariance: Covariance) -> np.ndarray:
     """(rank, rank) A that balances the factors, given what is unknown of them."""
     space, rank = problem.space, problem.model.rank
     unknown_left, unknown_right = unknown_moments(problem, covariance)
     for name in space.regressions:
-        rows = space.slices[name]
-        unknown = covariance[rows, rows].reshape(rank, -1, rank, space[name].shape[1])
-        unknown_right = unknown_right + np.einsum("rcsc->rs", unknown)
+        unknown_right = unknown_right + covariance.column_moment(name)
         if name == "K_on_M":
-            unknown_right = unknown_right + np.einsum("crcs->rs", unknown)
+            unknown_right = unknown_right + covariance.row_moment(name)
     surplus = unknown_left - unknown_right - gauge_exponent(space) * np.eye(rank)
     try:
         return balancing_gauge(prior_moments(space, z), surplus)
@@ -173,34 +155,45 @@ def _gauge_step(problem: Problem, z: np.ndarray, covariance: np.ndarray) -> np.n
         ) from failure
 
 
+def unknown_moments(problem: Problem, covariance: Covariance) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over rows of the covariance (rank, rank) of the whitened rows of M, and of K and initial_kappa."""
+    right = covariance.row_moment("K")
+    if "initial_kappa" in problem.space:
+        right = right + covariance.row_moment("initial_kappa")
+    return covariance.row_moment("M"), right
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ScaleStep:
     change: np.ndarray
     precision: np.ndarray
 
 
-def _scale_step(problem: Problem, z: np.ndarray, covariance: np.ndarray, log_determinant: float) -> _ScaleStep:
+def _scale_step(problem: Problem, z: np.ndarray, covariance: Covariance) -> _ScaleStep:
     """Fisher scoring for the logarithms of the scales (scale,), with their priors."""
-    names, space = list(problem.scale_priors), problem.space
-    rows = [space.slices[BLOCK_OF_SCALE.get(name, name)] for name in names]
-    precision, slope = np.zeros((len(names), len(names))), np.zeros(len(names))
+    blocks = [BLOCK_OF_SCALE.get(name, name) for name in problem.scale_priors]
+    precision, slope = np.zeros((len(blocks), len(blocks))), np.zeros(len(blocks))
     for i, (name, prior) in enumerate(problem.scale_priors.items()):
-        block = covariance[rows[i], rows[i]]
-        slope[i] = np.sum(z[rows[i]] ** 2) + np.trace(block) - len(block)
-        followed = z.copy()
-        followed[: len(covariance)] += 2.0 * FOLLOWED_STEP * covariance[:, rows[i]] @ z[rows[i]]
-        moved = problem.information(followed) + np.eye(len(covariance))
-        slope[i] -= 0.5 * (_log_determinant(moved) - log_determinant) / FOLLOWED_STEP
+        rows = problem.space.slices[blocks[i]]
+        slope[i] = np.sum(z[rows] ** 2) + covariance.trace(blocks[i]) - (rows.stop - rows.start)
+        slope[i] -= 0.5 * _followed_log_determinant(problem, z, rows, covariance)
         slope[i] -= np.log(problem.model.scale(name) / prior.median) / prior.spread**2
-        for j in range(len(names)):
-            removed = -covariance[rows[i], rows[j]]
-            if i == j:
-                removed = removed + np.eye(len(block))
-            precision[i, j] = 2.0 * np.sum(removed**2) + (prior.spread**-2 if i == j else 0.0)
-    if not names:
+        precision[i] = [2.0 * covariance.learned(blocks[i], other) for other in blocks]
+        precision[i, i] += prior.spread**-2
+    if not blocks:
         return _ScaleStep(slope, precision)
     change = np.linalg.solve(precision, slope)
     return _ScaleStep(np.clip(change, -LARGEST_SCALE_STEP, LARGEST_SCALE_STEP), precision)
+
+
+def _followed_log_determinant(problem: Problem, z: np.ndarray, rows: slice, covariance: Covariance) -> float:
+    """d log det(F + I) / d log scale, as the mode follows the scale of a block and the prior is held."""
+    block = np.zeros(problem.space.num_dynamics)
+    block[rows] = z[rows]
+    followed = z.copy()
+    followed[: block.size] += 2.0 * FOLLOWED_STEP * covariance.times(block)
+    moved = problem.covariance(followed, problem.information(followed))
+    return (moved.log_determinant - covariance.log_determinant) / FOLLOWED_STEP
 
 
 def _rescale(problem: Problem, z: np.ndarray, change: np.ndarray) -> tuple[Problem, np.ndarray]:
@@ -229,15 +222,3 @@ def _step(problem: Problem, z: np.ndarray, step: np.ndarray, objective: float) -
             if reached < objective:
                 lowest, objective = candidate, reached
     return lowest
-
-
-def unknown_moments(problem: Problem, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over rows of the covariance (rank, rank) of the whitened rows of M, and of K and initial_kappa."""
-    rank = problem.model.rank
-    stop, split = problem.space.right_stop, problem.space.slices["M"].stop
-
-    def moment(rows: slice) -> np.ndarray:
-        columns = np.arange(rows.start, rows.stop).reshape(-1, rank)
-        return covariance[columns[:, :, None], columns[:, None, :]].sum(axis=0)
-
-    return moment(slice(0, split)), moment(slice(split, stop))

@@ -14,15 +14,18 @@ from jax import Array
 
 from lrposterior.curvature import information
 from lrposterior.gauge import canonical
+from lrposterior.inference.covariance import Covariance, DenseCovariance
 from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
-from lrposterior.orbit import balancing_gauge, move, prior_moments
+from lrposterior.orbit import balancing_gauge, move, prior_moments, settle_trades
 from lrposterior.parameters import ParameterSpace
 from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
 
 # Noise scales below this part of the unit count as zero.
 SMALLEST_NOISE = 1e-6
+# Gauge and trades are settled in turns, until the gauge moves by less than this.
+MAX_SETTLING, SETTLED = 100, 1e-7
 
 
 class FitError(RuntimeError):
@@ -79,6 +82,10 @@ class Problem:
         """Gauss-Newton information about the dynamics coordinates, without the prior."""
         return np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
 
+    def covariance(self, z: np.ndarray, information: np.ndarray) -> Covariance:
+        """Posterior covariance at z, where the information is this."""
+        return DenseCovariance.at(self.space, z, self.subspace, information)
+
     def currents(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(_currents(self.model.structure, self.space, jnp.asarray(z), self.data))
 
@@ -110,17 +117,20 @@ class Problem:
         return np.concatenate([z[: self.space.num_dynamics], noise])
 
     def prior_gauge(self, z: np.ndarray) -> np.ndarray:
-        """The same W in the gauge with the largest prior density.
+        """The same network at the point with the largest prior density.
 
-        Where no coefficients move with it, this is the gauge of the singular vectors.
+        Where there are no trades between blocks, it is that of the gauge of the singular vectors.
         """
-        if self.space.regressions:
-            moments = prior_moments(self.space, z)
-            A = balancing_gauge(moments, np.zeros_like(moments[0]))
-        else:
+        if not self.space.regressions and self.subspace is None:
             left, right = self.space.factors(z)
             A = np.linalg.lstsq(left, canonical(left, right)[0], rcond=None)[0]
-        return move(self.space, z, A, np.linalg.inv(A))
+            return move(self.space, z, A, np.linalg.inv(A))
+        for _ in range(MAX_SETTLING):
+            A = balancing_gauge(prior_moments(self.space, z))
+            z = settle_trades(self.space, move(self.space, z, A, np.linalg.inv(A)), self.subspace)
+            if np.linalg.norm(A - np.eye(len(A)), 2) < SETTLED:
+                break
+        return z
 
 
 compiled = functools.partial(jax.jit, static_argnums=0)
