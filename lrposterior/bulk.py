@@ -15,6 +15,8 @@ import numpy as np
 BLOCK_ROWS = 256
 # Draws of parameters by name hold these two where they are of a network with the unseen part of its bulk.
 UNSEEN = ("gain", "bulk_seed")
+# The unseen part has a stream of random numbers beside that of the parameters, default_rng(seed).
+STREAM = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,10 @@ class BulkDraws:
             W0[rows] += G - (G @ self.Q) @ self.Q.T
         return W0
 
+    def to_dense(self) -> np.ndarray:
+        """All draws of W0, (draw, post, pre)."""
+        return np.stack([self.dense(draw) for draw in range(self.num_draws)])
+
     def _unseen(self, draw: int) -> Iterator[tuple[slice, np.ndarray]]:
         """The blocks of rows of G."""
         starts = range(0, self.num_neurons if self.seeds is not None else 0, BLOCK_ROWS)
@@ -109,9 +115,12 @@ def bulk_draws(draws: Mapping[str, np.ndarray], Q: np.ndarray) -> BulkDraws:
     return BulkDraws(np.asarray(draws["A"]), Q, draws.get("gain"), draws.get("bulk_seed"))
 
 
-def draw_unseen(
-    num_draws: int, gain: tuple[float, float], random: np.random.Generator
-) -> dict[str, np.ndarray]:
+def unseen_stream(seed: int) -> np.random.Generator:
+    """The random numbers of the unseen part of the bulk in the draws of a posterior with this seed."""
+    return np.random.default_rng([seed, STREAM])
+
+
+def draw_unseen(num_draws: int, gain: tuple[float, float], random: np.random.Generator) -> dict[str, np.ndarray]:
     """What makes the unseen part of a bulk, by name: gain (draw,) and bulk_seed (draw,).
 
     Args:

@@ -109,6 +109,11 @@ class ParameterSpace:
             parameters["K"] = parameters["K"] + _regressed(parameters, name)
         return parameters
 
+    def mean_of_right(self, parameters: Mapping[str, Array]) -> Array:
+        """(neuron, rank) the prior mean of K given all other parameters: its regression on them, or 0."""
+        mean = jnp.zeros(self["K"].shape)
+        return mean + sum(_regressed(dict(parameters), name) for name in self.regressions)
+
     def differential(self, z: np.ndarray, change: np.ndarray) -> dict[str, np.ndarray]:
         """First-order change of the parameters by name, from changes (..., coordinate) of z (coordinate,)."""
         changes = {block.name: block.standard_deviation * self.coordinates(change, block.name) for block in self.blocks}
@@ -163,6 +168,6 @@ class ParameterSpace:
 def _regressed(parameters: Mapping[str, AnyArray], name: str) -> AnyArray:
     """(..., neuron, rank) the part of K that one block of coefficients explains."""
     loadings, coefficients = parameters[REGRESSIONS[name]], parameters[name]
-    if loadings.ndim == coefficients.ndim - 1:
+    if REGRESSIONS[name] == "b":
         loadings = loadings[..., None]
     return loadings @ coefficients.swapaxes(-1, -2)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrposterior.background import FixedBackground, RandomBulk
-from lrposterior.bulk import draw_unseen
+from lrposterior.bulk import draw_unseen, unseen_stream
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws, require_memory
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
 from lrposterior.gauge import canonical
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
+from lrposterior.parts import ExplainedParts, explained_by_parts
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
 from lrposterior.spectrum import Spectrum, horizontal_spectrum
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 MAX_GIGABYTES = 4.0
-# The unseen part of a bulk has a stream of random numbers beside that of the parameters, default_rng(seed).
-UNSEEN_STREAM = 2
+# Half the central interval of a standard Normal that has probability 0.9.
+NORMAL_90 = 1.645
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +131,13 @@ class Posterior:
     def _mode(self) -> dict[str, np.ndarray]:
         return {name: read_only(value) for name, value in self.named(self.mode_coordinates).items()}
 
+    @cached_property
+    def explained_parts(self) -> ExplainedParts | None:
+        """How much of the activity the low-rank part and the random bulk explain at the mode; None without a bulk."""
+        if self.subspace is None:
+            return None
+        return explained_by_parts(self.model, self.mode, self.recording)
+
     def sample_parameters(self, num_draws: int, *, seed: int) -> dict[str, np.ndarray]:
         """Draws of all parameters, as `mode` with a leading draw axis.
 
@@ -139,7 +147,7 @@ class Posterior:
             ValueError: if num_draws is not a positive integer, or exceeds the draws of a sampled posterior.
         """
         z = self.distribution.sample(num_draws, seed=seed)
-        return self.named_draws(z, np.random.default_rng([seed, UNSEEN_STREAM]))
+        return self.named_draws(z, unseen_stream(seed))
 
     def named_draws(self, z: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
         """Draws z (draw, coordinate) by name, each with an unseen part of the bulk of its own where there is one."""
@@ -214,9 +222,13 @@ class Posterior:
         """(neuron,) variance of G (I - Q Q^T), the unseen part of a random bulk, in every row of a column of W."""
         if self.subspace is None:
             return np.zeros(self.recording.num_neurons)
+        return self.unseen_scale**2 * np.maximum(1.0 - np.sum(self.subspace**2, axis=1), 0.0)
+
+    @property
+    def unseen_scale(self) -> float:
+        """Root mean square of the entries of G of a random bulk, over all values that its gain may have."""
         gain, spread = self._gain
-        unseen = np.maximum(1.0 - np.sum(self.subspace**2, axis=1), 0.0)
-        return gain**2 * np.exp(2.0 * spread**2) / self.recording.num_neurons * unseen
+        return float(gain * np.exp(spread**2) / np.sqrt(self.recording.num_neurons))
 
     def _sample_moments(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the seen part of W over draws (draw, coordinate)."""
@@ -365,3 +377,19 @@ class Posterior:
             f"Posterior({self.method}, {self.status}: rank {self.model.rank}, {recording.num_neurons} neurons, "
             f"{recording.num_trials} trials x {recording.num_bins} bins, log evidence {evidence})"
         )
+
+    def __str__(self) -> str:
+        lines = [repr(self)]
+        if self.statistics.scales:
+            lines.append("inferred prior scales: " + ", ".join(map(describe_scale, self.statistics.scales.items())))
+        if self.explained_parts is not None:
+            lines.append(str(self.explained_parts))
+            lines += [f"beware: {self.explained_parts.warning}"] if self.explained_parts.warning else []
+        return "\n".join(lines)
+
+
+def describe_scale(scale: tuple[str, tuple[float, float]]) -> str:
+    """A name with (value, standard deviation of its logarithm) as text: the value and its 90% interval."""
+    name, (value, spread) = scale
+    factor = np.exp(NORMAL_90 * spread)
+    return f"{name} {value:.3g} ({value / factor:.3g} to {value * factor:.3g})"

@@ -23,6 +23,7 @@ STATISTICS = lrp.FitStatistics(
     num_failed_starts=2,
     elbo=np.linspace(-100.0, -1.0 / 3.0, 7),
     diagnostics={"rhat of W": 1.01, "smallest ess of W": np.inf},
+    scales={"K": (1.0 / 3.0, 0.25), "gain": (0.4, 1e-3)},
 )
 
 
@@ -60,7 +61,7 @@ def make_posterior(model=None, recording=None, *, chains=False, statistics=STATI
 
 
 def with_factors(space, z, left, right):
-    """z (..., coordinate) with other whitened factors, as `space.factors` gives them; for a model without regressions."""
+    """z (..., coordinate) with other whitened factors, those of `space.factors`; no regressions."""
     factors = (np.reshape(factor, (*z.shape[:-1], -1)) for factor in (left, right))
     return np.concatenate([*factors, z[..., space.right_stop :]], axis=-1)
 

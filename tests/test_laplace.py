@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from handmade import STATISTICS, with_factors
 import scipy.stats
+from handmade import STATISTICS, with_factors
 
 import lrposterior as lrp
 from lrposterior.inference.balance import balance

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from handmade import with_factors
 import scipy.sparse
 import scipy.stats
+from handmade import with_factors
 from matplotlib.figure import Figure
 
 import lrposterior as lrp

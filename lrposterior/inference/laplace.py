@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax import Array
-
 from scipy.stats.qmc import MultivariateNormalQMC
 
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution

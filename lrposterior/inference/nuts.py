@@ -27,7 +27,6 @@ from lrposterior.inference.gauge_fixed import (
     slice_points,
 )
 from lrposterior.inference.laplace import LARGEST_PRODUCT_SHARE, product_share
-from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace

@@ -14,9 +14,9 @@ from jax import Array
 
 from lrposterior.curvature import information
 from lrposterior.gauge import canonical
-from lrposterior.orbit import balancing_gauge, move, prior_moments
 from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
+from lrposterior.orbit import balancing_gauge, move, prior_moments
 from lrposterior.parameters import ParameterSpace
 from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
