@@ -1,7 +1,7 @@
 # The public names, in one place. They are imported when they are first used, so that `import lrposterior` and the help
 # of
 # the command line need no JAX. The library that reads this file wants relative imports.
-from .background import FixedBackground
+from .background import FixedBackground, RandomBulk
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
 from .inference import NUTS, SVI, FitError, Laplace, fit
@@ -20,7 +20,7 @@ from .perturbation.candidates import (
 from .perturbation.prediction import predict_responses, rank_perturbations
 from .perturbation.ranking import PerturbationRanking
 from .posterior import FitStatistics, Posterior
-from .priors import Priors, TimeConstantPrior
+from .priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
 from .recording import Recording, load_recording
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
@@ -31,6 +31,7 @@ __all__ = [
     "NUTS",
     "SVI",
     "Candidates",
+    "CorrelatedLoadings",
     "Degeneracy",
     "FitError",
     "FitStatistics",
@@ -42,7 +43,9 @@ __all__ = [
     "PerturbationRanking",
     "Posterior",
     "Priors",
+    "RandomBulk",
     "Recording",
+    "ScalePrior",
     "Simulation",
     "TimeConstantPrior",
     "analyze_degeneracy",

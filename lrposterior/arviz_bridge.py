@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jax import Array
 
+from lrposterior.bulk import unseen_stream
 from lrposterior.checks import argument_error, require_integer
-from lrposterior.connectivity import LowRankConnectivity, require_memory
-from lrposterior.distribution import NormalDistribution
+from lrposterior.connectivity import connectivity_draws, require_memory
+from lrposterior.distribution import MixtureDistribution, NormalDistribution
 from lrposterior.likelihood import log_likelihood_by_trial
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
@@ -53,8 +54,10 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
 
     - posterior: W (post, pre), eigenvalue_real and eigenvalue_imag of W (eigenvalue), by decreasing magnitude,
       effective_rank, B (neuron, input), b and noise_scale (neuron), time_constant in seconds where it is inferred,
-      initial_current (trial, neuron) where the initial state is free. M and K are not there: they depend on the gauge.
-    - log_likelihood: activity (trial), in nats, so that `loo` leaves out whole trials.
+      initial_current (trial, neuron) where the initial state is free, the gain of a random bulk, whose unseen part is
+      in W. M and K are not there: they depend on the gauge.
+    - log_likelihood: activity (trial), in nats, so that `loo` leaves out whole trials. A random bulk counts as far as
+      the recording sees it, as in the fit.
     - observed_data: activity (trial, time, neuron), NaN where masked.
     - constant_data: inputs, stimulation, dt in seconds, cell_types, trial_labels.
 
@@ -81,7 +84,7 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
     recording = posterior.recording
     num_chains, num_kept = _num_draws(posterior.distribution, num_draws)
     _require_room(num_chains * num_kept, recording, posterior.model, connectivity)
-    draws = posterior.named(_draws(posterior.distribution, num_kept, seed))
+    draws = posterior.named_draws(_draws(posterior.distribution, num_kept, seed), unseen_stream(seed))
 
     variables = _invariants(posterior.model, draws, connectivity)
     likelihood = {"activity": _log_likelihood(posterior.model, draws, recording)}
@@ -117,7 +120,7 @@ def _num_draws(distribution: ParameterDistribution, num_draws: int | None) -> tu
     """Number of chains, and of draws of each."""
     if num_draws is not None:
         require_integer(num_draws, "num_draws", minimum=1)
-    if isinstance(distribution, NormalDistribution):
+    if isinstance(distribution, NormalDistribution | MixtureDistribution):
         return 1, DEFAULT_DRAWS if num_draws is None else num_draws
     num_chains, num_stored, _ = distribution.draws.shape
     if num_draws is None:
@@ -134,7 +137,7 @@ def _num_draws(distribution: ParameterDistribution, num_draws: int | None) -> tu
 
 def _draws(distribution: ParameterDistribution, num_draws: int, seed: int) -> np.ndarray:
     """(draw, coordinate) whitened draws, those of one chain after those of the other."""
-    if isinstance(distribution, NormalDistribution):
+    if isinstance(distribution, NormalDistribution | MixtureDistribution):
         return distribution.sample(num_draws, seed=seed)
     spaced = np.linspace(0, distribution.draws.shape[1] - 1, num_draws).round().astype(int)
     return distribution.draws[:, spaced].reshape(-1, distribution.draws.shape[2])
@@ -153,7 +156,7 @@ def _require_room(num_draws: int, recording: Recording, model: LowRankModel, con
 
 def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity: bool) -> dict[str, np.ndarray]:
     """What does not depend on the gauge, by name, with a leading draw axis."""
-    W = LowRankConnectivity(draws["M"], draws["K"], model.background)
+    W = connectivity_draws(draws, model.background)
     variables = {}
     if connectivity:
         variables["W"] = W.to_dense(MAX_GIGABYTES)
@@ -164,7 +167,7 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
             "eigenvalue_imag": np.imag(eigenvalues),
             "effective_rank": W.effective_rank(),
         }
-    variables |= {name: draws[name] for name in ("B", "b", "noise_scale") if draws[name].size}
+    variables |= {name: draws[name] for name in ("B", "b", "noise_scale", "gain") if np.size(draws.get(name, ()))}
     if isinstance(model.time_constant, TimeConstantPrior):
         variables["time_constant"] = draws["time_constant"]
     if model.initial_state == "free":
@@ -175,7 +178,7 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
 
 @double_precision
 def _log_likelihood(model: LowRankModel, draws: dict[str, np.ndarray], recording: Recording) -> np.ndarray:
-    """(draw, trial) log likelihoods in nats."""
+    """(draw, trial) log likelihoods in nats, of what the recording sees."""
     return _by_trial(model.structure, to_coordinates(model, draws, recording), model.data(recording))
 
 

@@ -113,6 +113,17 @@ class RandomBulk:
         """Number of neurons of the settled subspace."""
         return None if self.subspace is None else self.subspace.shape[0]
 
+    @property
+    def visited(self) -> np.ndarray:
+        """(neuron, dimension) the settled subspace Q.
+
+        Raises:
+            ValueError: if it is not settled.
+        """
+        if self.subspace is None:
+            raise ValueError("background: expected a subspace; settle the model with for_recording(recording)")
+        return self.subspace
+
 
 def visited_subspace(rates: np.ndarray, dimension: int | None) -> np.ndarray:
     """Principal directions Q (neuron, dimension) of rates (sample, neuron), not centred: W0 acts on rates.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lrposterior.background import FixedBackground
+from lrposterior.background import FixedBackground, RandomBulk
+from lrposterior.bulk import BulkDraws, bulk_draws
 from lrposterior.checks import argument_error, as_array, require_shape
 
 BYTES_PER_GIGABYTE = 1e9
@@ -32,11 +34,13 @@ class LowRankConnectivity:
         M: (draw, neuron, rank) left factors.
         K: (draw, neuron, rank) right factors.
         background: a known W0, common to all draws, or None.
+        bulk: a random W0, another one in every draw, or None.
     """
 
     M: np.ndarray
     K: np.ndarray
     background: FixedBackground | None = None
+    bulk: BulkDraws | None = None
 
     @property
     def num_draws(self) -> int:
@@ -50,8 +54,13 @@ class LowRankConnectivity:
     def rank(self) -> int:
         return int(self.M.shape[2])
 
+    @property
+    def is_low_rank(self) -> bool:
+        """Whether W is M K^T / N alone."""
+        return self.background is None and self.bulk is None
+
     def __repr__(self) -> str:
-        background = "" if self.background is None else " + W0"
+        background = "" if self.is_low_rank else " + W0"
         size = f"{self.num_neurons} neurons, rank {self.rank}"
         return f"LowRankConnectivity({self.num_draws} draws of W{background}, {size})"
 
@@ -71,6 +80,8 @@ class LowRankConnectivity:
         require_shape(array, "vector", {axis: sizes[axis] for axis in axes})
         array = np.broadcast_to(array, (self.num_draws, self.num_neurons))
         product = np.einsum("dnr,dr->dn", left, np.einsum("dnr,dn->dr", right, array)) / self.num_neurons
+        if self.bulk is not None:
+            product += self.bulk.transposed_product(array) if transposed else self.bulk.product(array)
         if self.background is None:
             return product
         W0 = self.background.to_sparse() if self.background.is_sparse else self.background.to_dense()
@@ -84,6 +95,9 @@ class LowRankConnectivity:
                 "pre", f"as many neurons as post, {post.size}", str(pre.size), "give one pair of neurons an entry"
             )
         values = np.einsum("der,der->de", self.M[:, post], self.K[:, pre]) / self.num_neurons
+        if self.bulk is not None:
+            rows, row = np.unique(post, return_inverse=True)
+            values += self.bulk.rows(rows)[:, row, pre]
         if self.background is None:
             return values
         W0 = self.background.to_sparse() if self.background.is_sparse else self.background.to_dense()
@@ -93,6 +107,8 @@ class LowRankConnectivity:
         """W restricted to rows `post` and columns `pre`; gives (draw, post, pre)."""
         post, pre = self._neurons(post, "post"), self._neurons(pre, "pre")
         values = self.M[:, post] @ np.swapaxes(self.K[:, pre], 1, 2) / self.num_neurons
+        if self.bulk is not None:
+            values += self.bulk.rows(post)[:, :, pre]
         if self.background is None:
             return values
         if self.background.is_sparse:
@@ -112,36 +128,39 @@ class LowRankConnectivity:
                 f"{array.min()} to {array.max()}",
                 f"the network has {self.num_neurons} neurons, counted from 0",
             )
-        return array
+        return array % self.num_neurons
 
     def eigenvalues(self) -> np.ndarray:
         """Eigenvalues of W that are not zero, by decreasing magnitude.
 
-        Without a background they are those of the (rank, rank) overlap K^T M / N, (draw, rank) complex; with one they
+        Without a W0 they are those of the (rank, rank) overlap K^T M / N, (draw, rank) complex; with one they
         are all those of the N x N matrix, (draw, neuron).
         """
-        if self.background is None:
+        if self.is_low_rank:
             overlap = np.swapaxes(self.K, 1, 2) @ self.M / self.num_neurons
             values = np.linalg.eigvals(overlap)
         else:
-            values = np.stack([np.linalg.eigvals(self._dense_draw(draw)) for draw in range(self.num_draws)])
+            values = np.stack([np.linalg.eigvals(self.dense(draw)) for draw in range(self.num_draws)])
         values = values.astype(np.complex128)
         return np.take_along_axis(values, np.argsort(-np.abs(values), axis=1, kind="stable"), axis=1)
 
     def singular_values(self) -> np.ndarray:
-        """Singular values of W, decreasing: (draw, rank) without a background, else (draw, neuron)."""
-        if self.background is None:
+        """Singular values of W, decreasing: (draw, rank) without a W0, else (draw, neuron)."""
+        if self.is_low_rank:
             left, right = np.linalg.qr(self.M, mode="r"), np.linalg.qr(self.K, mode="r")
             return np.linalg.svd(left @ np.swapaxes(right, 1, 2), compute_uv=False) / self.num_neurons
-        return np.stack([np.linalg.svd(self._dense_draw(draw), compute_uv=False) for draw in range(self.num_draws)])
+        return np.stack([np.linalg.svd(self.dense(draw), compute_uv=False) for draw in range(self.num_draws)])
 
     def effective_rank(self) -> np.ndarray:
         """Participation ratio (sum s²)² / sum s⁴ of the singular values s of W, (draw,)."""
         squares = self.singular_values() ** 2
         return squares.sum(axis=1) ** 2 / (squares**2).sum(axis=1)
 
-    def _dense_draw(self, draw: int) -> np.ndarray:
+    def dense(self, draw: int) -> np.ndarray:
+        """W of one draw, (post, pre)."""
         W = self.M[draw] @ self.K[draw].T / self.num_neurons
+        if self.bulk is not None:
+            W = W + self.bulk.dense(draw)
         return W if self.background is None else W + self.background.to_dense()
 
     def to_dense(self, max_gigabytes: float = 2.0) -> np.ndarray:
@@ -156,4 +175,13 @@ class LowRankConnectivity:
             max_gigabytes,
             "use matvec, entries or block, take fewer draws, or raise max_gigabytes",
         )
-        return np.stack([self._dense_draw(draw) for draw in range(self.num_draws)])
+        return np.stack([self.dense(draw) for draw in range(self.num_draws)])
+
+
+def connectivity_draws(
+    draws: Mapping[str, np.ndarray], background: FixedBackground | RandomBulk | None
+) -> LowRankConnectivity:
+    """W of named draws of the parameters, as `Posterior.sample_parameters` gives them, under a settled background."""
+    if isinstance(background, RandomBulk):
+        return LowRankConnectivity(draws["M"], draws["K"], bulk=bulk_draws(draws, background.visited))
+    return LowRankConnectivity(draws["M"], draws["K"], background)

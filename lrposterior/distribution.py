@@ -53,7 +53,7 @@ class MixtureDistribution:
     @property
     def location(self) -> np.ndarray:
         """(coordinate,) mean."""
-        return sum(weight * each.location for weight, each in zip(self.weights, self.components, strict=True))
+        return self.weights @ np.stack([each.location for each in self.components])
 
     def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
         """(draw, coordinate) independent draws."""

@@ -228,7 +228,7 @@ class LowRankModel:
     def named(self, coordinates: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """Parameters as users see them, from those in the coordinates of `space_for`; leading axes are kept.
 
-        noise_scale takes the place of its logarithm, time_constant (s) is always there, and K stands for its regression.
+        noise_scale takes the place of its logarithm, time_constant (s) is always there, K stands for its regression.
         """
         named = {name: np.asarray(value) for name, value in coordinates.items() if name not in REGRESSIONS}
         named["noise_scale"] = np.exp(named.pop("log_noise_scale"))
@@ -253,13 +253,20 @@ class LowRankModel:
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
                 (neuron,), initial_kappa (trial, rank) where the initial state is free, time_constant () in seconds
-                where it has a prior.
+                where it has a prior. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A
+                (neuron, dimension), the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the observation noise.
 
         Raises:
             ValueError: if a parameter is missing or does not fit, or the network diverges.
         """
+        if isinstance(self.background, RandomBulk) and (self.background.subspace is None or "W0" in parameters):
+            if "W0" not in parameters:
+                raise argument_error("parameters", "the key 'W0'", f"{sorted(parameters)}", "add the bulk's matrix")
+            known = dataclasses.replace(self, background=FixedBackground(parameters["W0"]))
+            kept = {name: value for name, value in parameters.items() if name not in ("W0", "A")}
+            return known.simulate(kept, like, seed=seed)
         settled = self.for_recording(like)
         public = {"log_noise_scale": "noise_scale", "log_time_constant_excess": "time_constant"}
         blocks = settled.space_for(like).blocks

@@ -29,9 +29,13 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
         M, K (neuron, rank),
         initial_kappa (trial, rank), where the initial state is free,
         B (neuron, input), b (neuron,),
+        A (neuron, dimension), where there is a random bulk: of what the recording sees of it,
         log_time_constant_excess (), where the time constant is inferred,
+        K_on_M (rank, rank), K_on_B (rank, input), K_on_b (rank, 1), where the loadings are correlated: the regression
+            of K, which gives the mean of its prior,
         log_noise_scale (neuron,),
 
+    with scales that have priors of their own at the medians of these,
     adds the log likelihood of the recording by `numpyro.factor`, and returns the parameters by name. Its log density is
     that of `lrposterior.log_density`. Inside a larger program, pass what that program has sampled or computed itself;
     only the rest is then sampled::
@@ -67,22 +71,24 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
     def program(**given: Any) -> Parameters:
         require_double_precision("numpyro_model")
         known = {name: _given(space, name, value) for name, value in given.items()}
-        parameters = {
-            block.name: known[block.name]
-            if block.name in known
-            else _sample(block.name, block.mean, block.standard_deviation, block.shape)
-            for block in space.blocks
-        }
+        parameters = {}
+        # K comes last: the mean of its prior is its regression on the others.
+        for block in sorted(space.blocks, key=lambda block: block.name == "K"):
+            mean = jnp.asarray(block.mean) if block.name != "K" else space.mean_of_right(parameters)
+            if block.name in known:
+                parameters[block.name] = known[block.name]
+            else:
+                parameters[block.name] = _sample(block.name, mean, block.standard_deviation, block.shape)
         numpyro.factor("log_likelihood", log_likelihood(settled, parameters, settled.data(recording)))
         return parameters
 
     return program
 
 
-def _sample(name: str, mean: float, standard_deviation: float, shape: tuple[int, ...]) -> Array:
+def _sample(name: str, mean: Array, standard_deviation: float, shape: tuple[int, ...]) -> Array:
     if 0 in shape:
         return jnp.zeros(shape)
-    prior = distributions.Normal(jnp.asarray(mean), jnp.asarray(standard_deviation))
+    prior = distributions.Normal(mean, jnp.asarray(standard_deviation))
     return numpyro.sample(name, prior.expand(shape).to_event(len(shape)))
 
 

@@ -109,6 +109,11 @@ class ParameterSpace:
             parameters["K"] = parameters["K"] + _regressed(parameters, name)
         return parameters
 
+    def mean_of_right(self, parameters: Mapping[str, Array]) -> Array:
+        """(neuron, rank) the prior mean of K given all other parameters: its regression on them, or 0."""
+        mean = jnp.zeros(self["K"].shape)
+        return mean + sum(_regressed(dict(parameters), name) for name in self.regressions)
+
     def differential(self, z: np.ndarray, change: np.ndarray) -> dict[str, np.ndarray]:
         """First-order change of the parameters by name, from changes (..., coordinate) of z (coordinate,)."""
         changes = {block.name: block.standard_deviation * self.coordinates(change, block.name) for block in self.blocks}

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrposterior.background import RandomBulk
+from lrposterior.background import FixedBackground, RandomBulk
+from lrposterior.bulk import draw_unseen, unseen_stream
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
-from lrposterior.connectivity import LowRankConnectivity, require_memory
+from lrposterior.connectivity import LowRankConnectivity, connectivity_draws, require_memory
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
 from lrposterior.gauge import canonical
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
+from lrposterior.parts import ExplainedParts, explained_by_parts
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
 from lrposterior.spectrum import Spectrum, horizontal_spectrum
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 MAX_GIGABYTES = 4.0
+# Half the central interval of a standard Normal that has probability 0.9.
+NORMAL_90 = 1.645
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +47,11 @@ class FitStatistics:
         mode_log_evidences: log evidence of each of them (NaN where refused).
         mode_counts: number of starts that ended in each of them.
         num_failed_starts: number of restarts that ended without a mode, for example because the network drawn from the
-        prior
-            diverges.
+            prior diverges.
         elbo: (step,) evidence lower bound along a variational fit, in nats, else empty.
         diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.
+        scales: prior scales that were inferred, by name: the value, and the posterior standard deviation of its
+            natural logarithm.
     """
 
     objective: float
@@ -62,6 +67,7 @@ class FitStatistics:
     num_failed_starts: int = 0
     elbo: np.ndarray = field(default_factory=lambda: np.empty(0))
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +85,7 @@ class Posterior:
         status: "converged", or what to beware of.
         statistics: how the fit went.
         mode_coordinates: (coordinate,) whitened mode of W: the posterior mode with the gauge integrated out, in the
-        gauge in
-            which the prior compares best with it (`lrposterior.inference.balance`).
+            gauge in which the prior compares best with it (`lrposterior.inference.balance`).
         distribution: the posterior in whitened coordinates.
     """
 
@@ -116,8 +121,9 @@ class Posterior:
     def mode(self) -> dict[str, np.ndarray]:
         """The most probable parameters by name, read-only.
 
-        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), time_constant () in seconds, and
-        initial_kappa (trial, rank) where the initial state is free.
+        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), time_constant () in seconds,
+        initial_kappa (trial, rank) where the initial state is free, and A (neuron, dimension) of a random bulk, whose
+        unseen part is 0 here.
         """
         return dict(self._mode)
 
@@ -125,13 +131,35 @@ class Posterior:
     def _mode(self) -> dict[str, np.ndarray]:
         return {name: read_only(value) for name, value in self.named(self.mode_coordinates).items()}
 
+    @cached_property
+    def explained_parts(self) -> ExplainedParts | None:
+        """How much of the activity the low-rank part and the random bulk explain at the mode; None without a bulk."""
+        if self.subspace is None:
+            return None
+        return explained_by_parts(self.model, self.mode, self.recording)
+
     def sample_parameters(self, num_draws: int, *, seed: int) -> dict[str, np.ndarray]:
         """Draws of all parameters, as `mode` with a leading draw axis.
+
+        With a random bulk also gain (draw,) and bulk_seed (draw,), from which its unseen part is made.
 
         Raises:
             ValueError: if num_draws is not a positive integer, or exceeds the draws of a sampled posterior.
         """
-        return self.named(self.distribution.sample(num_draws, seed=seed))
+        z = self.distribution.sample(num_draws, seed=seed)
+        return self.named_draws(z, unseen_stream(seed))
+
+    def named_draws(self, z: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draws z (draw, coordinate) by name, each with an unseen part of the bulk of its own where there is one."""
+        named = self.named(z)
+        if isinstance(self.model.background, RandomBulk):
+            named |= draw_unseen(len(z), self._gain, random)
+        return named
+
+    @property
+    def _gain(self) -> tuple[float, float]:
+        """The gain of the bulk, and the standard deviation of its logarithm."""
+        return self.statistics.scales.get("gain", (self.model.scale("gain"), 0.0))
 
     def named(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters by name, in the canonical gauge, from whitened coordinates (..., coordinate) in any gauge."""
@@ -146,18 +174,17 @@ class Posterior:
         return self.model.named(parameters, self.recording.dt)
 
     def sample_connectivity(self, num_draws: int, *, seed: int) -> LowRankConnectivity:
-        """Draws of W as low-rank operators; the draws of `sample_parameters` with the same seed.
+        """Draws of W as operators; the draws of `sample_parameters` with the same seed.
 
         Raises:
             ValueError: as `sample_parameters`.
         """
-        draws = self.sample_parameters(num_draws, seed=seed)
-        return LowRankConnectivity(draws["M"], draws["K"], self.model.background)
+        return connectivity_draws(self.sample_parameters(num_draws, seed=seed), self.model.background)
 
     @property
     def mode_connectivity(self) -> LowRankConnectivity:
-        """W at the mode, as a batch of one draw."""
-        return LowRankConnectivity(self.mode["M"][None], self.mode["K"][None], self.model.background)
+        """W at the mode, as a batch of one draw. What is not seen of a random bulk is at its mean, 0."""
+        return connectivity_draws({name: value[None] for name, value in self.mode.items()}, self.model.background)
 
     def connectivity_mean(self) -> np.ndarray:
         """Posterior mean of every synapse, (post, pre), without drawing from a Normal posterior."""
@@ -169,9 +196,10 @@ class Posterior:
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        num_neurons = self.recording.num_neurons
+        num_neurons, rank = self.recording.num_neurons, self.model.rank
+        num_left = rank + (0 if self.subspace is None else self.subspace.shape[1])
         require_memory(
-            3 * num_neurons**2 * (1 + self.model.rank**2),
+            3 * num_neurons**2 * (1 + rank * num_left),
             "connectivity",
             MAX_GIGABYTES,
             "use sample_connectivity and look at entries or blocks",
@@ -184,44 +212,64 @@ class Posterior:
             mean = np.sum(weights * [each[0] for each in moments], axis=0)
             variance = np.sum(weights * [each[1] + (each[0] - mean) ** 2 for each in moments], axis=0)
         else:
-            draws = self.space.unwhiten(self.distribution.draws.reshape(-1, self.space.size))
-            products = (M @ K.T / num_neurons for M, K in zip(draws["M"], draws["K"], strict=True))
-            mean, square = np.zeros((num_neurons, num_neurons)), np.zeros((num_neurons, num_neurons))
-            for count, W in enumerate(products, start=1):
-                change = W - mean
-                mean += change / count
-                square += change * (W - mean)
-            variance = square / (len(draws["M"]) - 1)
-        if self.model.background is not None:
+            mean, variance = self._sample_moments(self.distribution.draws.reshape(-1, self.space.size))
+        if isinstance(self.model.background, FixedBackground):
             mean = mean + self.model.background.to_dense()
-        return read_only(mean), read_only(np.sqrt(variance))
+        return read_only(mean), read_only(np.sqrt(variance + self.unseen_variance))
+
+    @property
+    def unseen_variance(self) -> np.ndarray:
+        """(neuron,) variance of G (I - Q Q^T), the unseen part of a random bulk, in every row of a column of W."""
+        if self.subspace is None:
+            return np.zeros(self.recording.num_neurons)
+        return self.unseen_scale**2 * np.maximum(1.0 - np.sum(self.subspace**2, axis=1), 0.0)
+
+    @property
+    def unseen_scale(self) -> float:
+        """Root mean square of the entries of G of a random bulk, over all values that its gain may have."""
+        gain, spread = self._gain
+        return float(gain * np.exp(spread**2) / np.sqrt(self.recording.num_neurons))
+
+    def _sample_moments(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of the seen part of W over draws (draw, coordinate)."""
+        bulk = self.model.background if isinstance(self.model.background, RandomBulk) else None
+        W = connectivity_draws(self.named(z), bulk)
+        mean, square = np.zeros((W.num_neurons, W.num_neurons)), np.zeros((W.num_neurons, W.num_neurons))
+        for draw in range(W.num_draws):
+            each = W.dense(draw)
+            change = each - mean
+            mean += change / (draw + 1)
+            square += change * (each - mean)
+        return mean, square / (W.num_draws - 1)
 
     def _normal_moments(self, normal: NormalDistribution) -> tuple[np.ndarray, np.ndarray]:
-        """Exact mean and variance of M_i . K_j / N for jointly Normal factors (Isserlis' theorem).
+        """Exact mean and variance of L_i . R_j / N for jointly Normal factors (Isserlis' theorem).
 
-        With covariances S between the rank entries of M_i and K_j,
-        mean = M_i . K_j + tr S_MK,
-        variance = K_j' S_MM K_j + M_i' S_KK M_i + 2 K_j' S_MK M_i + tr(S_MM S_KK) + tr(S_MK S_MK).
+        L = (M, A) and R = (K, N Q), of which N Q is fixed. With covariances S between the entries of L_i and K_j,
+        mean = L_i . R_j + tr S_MK,
+        variance = R_j' S_LL R_j + M_i' S_KK M_i + 2 R_j' S_LK M_i + tr(S_MM S_KK) + tr(S_MK S_MK).
+        A regression of K enters to first order.
         """
-        num_neurons = self.recording.num_neurons
+        num_neurons, rank = self.recording.num_neurons, self.model.rank
         location = self.space.unwhiten(normal.location)
         changes = self.space.differential(normal.location, normal.scale.T)
-        M, K = self._with_bulk(location["M"], location.get("A")), self._right(location["K"])
-        root_M = np.moveaxis(self._with_bulk(changes["M"], changes.get("A")), 0, -1)
-        root_K = np.moveaxis(changes["K"], 0, -1)
+        M, left, right = location["M"], location["M"], location["K"]
+        root_left, root_K = np.moveaxis(changes["M"], 0, -1), np.moveaxis(changes["K"], 0, -1)
         if self.subspace is not None:
-            root_K = np.concatenate([root_K, np.zeros((num_neurons, self.subspace.shape[1], root_K.shape[2]))], axis=1)
-        rank = M.shape[1]
-        S_MM = np.einsum("nrq,nsq->nrs", root_M, root_M, optimize=True)
+            left = np.concatenate([left, location["A"]], axis=1)
+            right = np.concatenate([right, num_neurons * self.subspace], axis=1)
+            root_left = np.concatenate([root_left, np.moveaxis(changes["A"], 0, -1)], axis=1)
+        S_LL = np.einsum("nrq,nsq->nrs", root_left, root_left, optimize=True)
         S_KK = np.einsum("nrq,nsq->nrs", root_K, root_K, optimize=True)
-        S_MK = (root_M.reshape(num_neurons * rank, -1) @ root_K.reshape(num_neurons * rank, -1).T).reshape(
-            num_neurons, rank, num_neurons, rank
+        S_LK = np.reshape(
+            root_left.reshape(left.size, -1) @ root_K.reshape(M.size, -1).T, (num_neurons, -1, num_neurons, rank)
         )
-        mean = M @ K.T + np.einsum("irjr->ij", S_MK)
+        S_MM, S_MK = S_LL[:, :rank, :rank], S_LK[:, :rank]
+        mean = left @ right.T + np.einsum("irjr->ij", S_MK)
         variance = (
-            np.einsum("irs,jr,js->ij", S_MM, K, K, optimize=True)
+            np.einsum("irs,jr,js->ij", S_LL, right, right, optimize=True)
             + np.einsum("jrs,ir,is->ij", S_KK, M, M, optimize=True)
-            + 2.0 * np.einsum("jr,irjs,is->ij", K, S_MK, M, optimize=True)
+            + 2.0 * np.einsum("jr,irjs,is->ij", right, S_LK, M, optimize=True)
             + np.einsum("irs,jrs->ij", S_MM, S_KK, optimize=True)
             + np.einsum("irjs,isjr->ij", S_MK, S_MK, optimize=True)
         )
@@ -329,3 +377,19 @@ class Posterior:
             f"Posterior({self.method}, {self.status}: rank {self.model.rank}, {recording.num_neurons} neurons, "
             f"{recording.num_trials} trials x {recording.num_bins} bins, log evidence {evidence})"
         )
+
+    def __str__(self) -> str:
+        lines = [repr(self)]
+        if self.statistics.scales:
+            lines.append("inferred prior scales: " + ", ".join(map(describe_scale, self.statistics.scales.items())))
+        if self.explained_parts is not None:
+            lines.append(str(self.explained_parts))
+            lines += [f"beware: {self.explained_parts.warning}"] if self.explained_parts.warning else []
+        return "\n".join(lines)
+
+
+def describe_scale(scale: tuple[str, tuple[float, float]]) -> str:
+    """A name with (value, standard deviation of its logarithm) as text: the value and its 90% interval."""
+    name, (value, spread) = scale
+    factor = np.exp(NORMAL_90 * spread)
+    return f"{name} {value:.3g} ({value / factor:.3g} to {value * factor:.3g})"

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
+from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.checks import argument_error, require_instance
 from lrposterior.degeneracy import Degeneracy
 from lrposterior.files import replacing, require_file_name
@@ -30,14 +31,13 @@ from lrposterior.plots import (
     to_png,
 )
 from lrposterior.plots.style import RECORDED_UNITS
-from lrposterior.posterior import Posterior
-from lrposterior.priors import Priors, TimeConstantPrior
+from lrposterior.posterior import Posterior, describe_scale
+from lrposterior.priors import TimeConstantPrior
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
 
 NUM_BEST = 10
 INTERVAL_90 = 1.645
-PRIOR_FIELDS = dataclasses.fields(Priors)
 
 
 def write_report(
@@ -119,7 +119,11 @@ def render_report(
         best=ranking.order[:NUM_BEST].tolist(),
         window_end=float(ranking.times[-1]) + posterior.recording.dt,
         time_constant=_time_constant(posterior),
-        priors={field.name: getattr(posterior.model.priors, field.name) for field in PRIOR_FIELDS},
+        priors={
+            field.name: getattr(posterior.model.priors, field.name)
+            for field in dataclasses.fields(posterior.model.priors)
+        },
+        background=_background(posterior),
         figures=_figures(posterior, fitted, validation, degeneracy, ranking, activity_unit, seed),
     )
 
@@ -163,6 +167,10 @@ def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple
         ("noise, median over neurons", f"sd {_number(float(np.median(fitted.noise_scale)))} {unit}"),
         *((name, _number(value)) for name, value in statistics.diagnostics.items()),
     ]
+    if statistics.scales:
+        rows.append(("inferred prior scales (90% interval)", ", ".join(map(describe_scale, statistics.scales.items()))))
+    if posterior.explained_parts is not None:
+        rows.append(("parts of the connectivity at the mode", str(posterior.explained_parts)))
     if sum(statistics.mode_counts) > 1:
         found = zip(statistics.mode_objectives, statistics.mode_counts, strict=True)
         modes = ", ".join(f"{objective:.1f} nats ({count})" for objective, count in found)
@@ -191,6 +199,14 @@ def _time_constant(posterior: Posterior) -> str:
     if isinstance(prior, TimeConstantPrior):
         return f"{float(posterior.mode['time_constant']):.4g} s, inferred (prior median {prior.median:g} s)"
     return f"{prior:g} s, fixed"
+
+
+def _background(posterior: Posterior) -> str:
+    background = posterior.model.background
+    if isinstance(background, RandomBulk):
+        dimension = background.visited.shape[1]
+        return f"random, gain {posterior.model.scale('gain'):.3g}, seen through {dimension} patterns of activity"
+    return "known" if isinstance(background, FixedBackground) else "none"
 
 
 def _embedded(figure: Figure) -> str:

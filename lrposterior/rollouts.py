@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import jax
@@ -10,18 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lrposterior.background import RandomBulk
+from lrposterior.bulk import UNSEEN, BulkDraws, bulk_draws
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 
 DRAWS_AT_ONCE = 8
+# Matrices W0 that are held at once have this many entries together, 128 MB.
+DENSE_ENTRIES = 2**24
+
+Simulator = Callable[[LowRankModel, Parameters, Data], Array]
 
 
 @double_precision
 def simulate_draws(
     model: LowRankModel,
-    draws: dict[str, np.ndarray],
+    draws: Mapping[str, np.ndarray],
     trials: Recording,
     *,
     quantity: Literal["rate", "current"],
@@ -30,23 +38,42 @@ def simulate_draws(
 
     Args:
         model: a settled model.
-        draws: parameters by name with a leading draw axis, as `Posterior.sample_parameters` gives them.
+        draws: parameters by name with a leading draw axis, as `Posterior.sample_parameters` gives them. Where they do
+            not hold the unseen part of a random bulk, it is 0.
         trials: inputs, stimulation, bin width and length of the trials.
         quantity: "rate" or "current".
 
     Returns:
         (draw, trial, time, neuron).
     """
-    parameters = to_coordinates(model, draws, trials)
-    return _simulate(model.structure, quantity, parameters, model.data(trials))
+    simulator = LowRankModel.rates if quantity == "rate" else LowRankModel.currents
+    return np.asarray(simulate_each(simulator, model, draws, trials))
 
 
-def to_coordinates(model: LowRankModel, draws: dict[str, np.ndarray], trials: Recording) -> Parameters:
+def simulate_each(
+    simulator: Simulator, model: LowRankModel, draws: Mapping[str, np.ndarray], trials: Recording
+) -> Array | np.ndarray:
+    """What a function of (model, parameters, data) gives for every draw, (draw, ...). Call it in double precision."""
+    parameters, data = to_coordinates(model, draws, trials), model.data(trials)
+    bulk = unseen_bulk(model, draws)
+    if bulk is None:
+        return _simulate(simulator, model.structure, parameters, data)
+    data = dataclasses.replace(data, subspace=None)
+    results = []
+    for chunk, num_new in draws_in_chunks(bulk):
+        chosen = {name: value[chunk] for name, value in parameters.items()}
+        W0 = jnp.asarray(bulk.take(chunk).to_dense())
+        results.append(np.asarray(_simulate_with(simulator, model.structure, chosen, W0, data))[:num_new])
+    return np.concatenate(results)
+
+
+def to_coordinates(model: LowRankModel, draws: Mapping[str, np.ndarray], trials: Recording) -> Parameters:
     """Named draws in the coordinates of the model, with initial latents for these trials.
 
     Where there are not as many initial latents as trials, every trial starts from their mean.
     """
-    parameters = {name: jnp.asarray(value) for name, value in model.coordinates(draws, trials.dt).items()}
+    seen = {name: value for name, value in draws.items() if name not in UNSEEN}
+    parameters = {name: jnp.asarray(value) for name, value in model.coordinates(seen, trials.dt).items()}
     initial = parameters.get("initial_kappa")
     if initial is not None and initial.shape[1] != trials.num_trials:
         mean = jnp.mean(initial, axis=1, keepdims=True)
@@ -54,7 +81,34 @@ def to_coordinates(model: LowRankModel, draws: dict[str, np.ndarray], trials: Re
     return parameters
 
 
+def unseen_bulk(model: LowRankModel, draws: Mapping[str, np.ndarray]) -> BulkDraws | None:
+    """The random bulk of every draw, or None where there is none or its unseen part is 0."""
+    if not isinstance(model.background, RandomBulk) or "bulk_seed" not in draws:
+        return None
+    return bulk_draws(draws, model.background.visited)
+
+
+def draws_in_chunks(bulk: BulkDraws) -> Iterator[tuple[np.ndarray, int]]:
+    """Indices of draws whose W0 fit into memory together, and how many of them are new.
+
+    All chunks have one length, so that a function compiles once; the last is filled up with its last draw.
+    """
+    size = int(np.clip(DENSE_ENTRIES // bulk.num_neurons**2, 1, bulk.num_draws))
+    for start in range(0, bulk.num_draws, size):
+        num_new = min(size, bulk.num_draws - start)
+        yield np.minimum(start + np.arange(size), bulk.num_draws - 1), num_new
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _simulate(model: LowRankModel, quantity: str, parameters: Parameters, data: Data) -> Array:
-    simulate = model.rates if quantity == "rate" else model.currents
-    return jax.lax.map(lambda draw: simulate(draw, data), parameters, batch_size=DRAWS_AT_ONCE)
+def _simulate(simulator: Simulator, model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    return jax.lax.map(lambda draw: simulator(model, draw, data), parameters, batch_size=DRAWS_AT_ONCE)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _simulate_with(simulator: Simulator, model: LowRankModel, parameters: Parameters, W0: Array, data: Data) -> Array:
+    """One draw after the other, each with a background of its own, W0 (draw, neuron, neuron)."""
+
+    def simulate(draw: tuple[Parameters, Array]) -> Array:
+        return simulator(model, draw[0], dataclasses.replace(data, background=draw[1]))
+
+    return jax.lax.map(simulate, (parameters, W0))

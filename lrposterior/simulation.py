@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.checks import (
     argument_error,
     as_array,
@@ -29,7 +30,8 @@ class Simulation:
 
     Attributes:
         recording: what an experimenter would see.
-        parameters: the true parameters by name, as in `Posterior.mode`.
+        parameters: the true parameters by name, as in `Posterior.mode`; with a random bulk W0 (post, pre) in the place
+            of A.
         rates: (trial, time, neuron) rates without observation noise.
     """
 
@@ -39,8 +41,12 @@ class Simulation:
 
     @property
     def connectivity(self) -> np.ndarray:
-        """The low-rank part of the true connectivity, M K^T / N, (post, pre)."""
-        return self.parameters["M"] @ self.parameters["K"].T / len(self.parameters["M"])
+        """The true connectivity (post, pre): M K^T / N, and a random bulk W0 where there is one.
+
+        A known background is not in it.
+        """
+        W = self.parameters["M"] @ self.parameters["K"].T / len(self.parameters["M"])
+        return W + self.parameters["W0"] if "W0" in self.parameters else W
 
 
 def simulate_recording(
@@ -60,7 +66,8 @@ def simulate_recording(
     """Draw a network from the prior (or take its M and K), run it and record it.
 
     Args:
-        model: the model; its priors give everything that is not passed.
+        model: the model; its priors give everything that is not passed. Prior scales that are inferred are at the
+            medians of their own priors, such as the gain of a random bulk.
         num_neurons: number of neurons; needed where neither M nor K is given.
         num_trials, num_bins: size of the recording, where `inputs` does not give it.
         dt: bin width in seconds.
@@ -102,14 +109,23 @@ def simulate_recording(
     inputs = as_array(inputs, "inputs", ("trial", "time", "input"), may_be_empty=("input",))
     trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs)
     unit = 1.0 if model.priors.unit is None else model.priors.unit
-    settled = dataclasses.replace(model, priors=dataclasses.replace(model.priors, unit=unit)).for_recording(trials)
+    truth, bulk = dataclasses.replace(model, priors=dataclasses.replace(model.priors, unit=unit)), {}
+    if isinstance(model.background, RandomBulk):
+        # A stream of its own: the other parameters are those of the model without a bulk.
+        entries = np.random.default_rng([seed, 1]).standard_normal((size, size))
+        bulk = {"W0": model.scale("gain") / np.sqrt(size) * entries}
+        truth = dataclasses.replace(truth, background=FixedBackground(bulk["W0"]))
+    settled = truth.for_recording(trials)
     space = settled.space_for(trials)
-    parameters = settled.named(space.unwhiten(random.standard_normal(space.size)), dt) | given
+    z = random.standard_normal(space.size)
+    if "M" in given:  # K may depend on it
+        z[space.slices["M"]] = given["M"].ravel() / space["M"].standard_deviation
+    parameters = settled.named(space.unwhiten(z), dt) | given
     if noise_scale is not None:
         parameters["noise_scale"] = np.full(size, require_positive(noise_scale, "noise_scale"))
     recording = settled.simulate(parameters, trials, seed=int(random.integers(2**32)))
     rates = simulate_draws(settled, {name: value[None] for name, value in parameters.items()}, trials, quantity="rate")
-    return Simulation(recording, parameters, rates[0])
+    return Simulation(recording, parameters | bulk, rates[0])
 
 
 def _factor(value: Any, name: str, rank: int) -> np.ndarray:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 
 from lrposterior.distribution import MixtureDistribution, ParameterDistribution, SampleDistribution
-from lrposterior.gauge import vertical_basis as factor_vertical_basis
 from lrposterior.orbit import aligning_gauge, move, vertical_basis
 from lrposterior.parameters import ParameterSpace
 
@@ -27,7 +27,8 @@ class Spectrum:
         information: (direction,) lambda, decreasing: prior over posterior variance, minus 1. From sampled draws it can
             be slightly negative.
         directions: (dynamics coordinate, direction) orthonormal horizontal directions v in whitened coordinates.
-        vertical: (dynamics coordinate, rank²) orthonormal gauge directions.
+        vertical: (dynamics coordinate, direction) orthonormal directions that change nothing: the gauge and all trades
+            between blocks (`lrposterior.orbit`).
     """
 
     information: np.ndarray
@@ -89,17 +90,70 @@ def displacements(space: ParameterSpace, mode: np.ndarray, draws: np.ndarray) ->
     return (moved - mode)[:, : space.num_dynamics]
 
 
-def connectivity_spectrum(space: ParameterSpace, mode: np.ndarray, spectrum: Spectrum) -> Spectrum:
-    """The same for W alone: prior against posterior variance of the coordinates of M and K, all others integrated out.
+def connectivity_spectrum(
+    space: ParameterSpace, mode: np.ndarray, spectrum: Spectrum, subspace: np.ndarray | None = None
+) -> Spectrum:
+    """The same for W alone: prior against posterior covariance of its factors, all other parameters integrated out.
+
+    Two changes of the factors that make the same change of W, to first order, count as one.
 
     Returns:
-        A spectrum over the coordinates of M and K, which are the first of z.
+        A spectrum over the coordinates of `factor_changes`. Its directions are orthonormal in the metric of the prior:
+        directions @ directions^T is the prior covariance, up to changes that leave W as it is.
+    """
+    vertical = connectivity_kernel(space, mode, subspace)
+    basis = _complement(vertical)
+    prior_root = factor_changes(space, mode, np.eye(space.num_dynamics)) @ basis
+    posterior_root = (spectrum.directions * np.sqrt(spectrum.posterior_variance)).T @ prior_root
+    prior_scale = np.linalg.cholesky(prior_root.T @ prior_root)
+    whitened = scipy.linalg.solve_triangular(prior_scale, posterior_root.T, lower=True)
+    return _spectrum(whitened @ whitened.T, basis @ prior_scale, vertical)
+
+
+def factor_changes(space: ParameterSpace, mode: np.ndarray, changes: np.ndarray) -> np.ndarray:
+    """What changes of the parameters do to the factors of W, to first order and over the prior scales.
+
+    Args:
+        space: the parameters.
+        mode: (coordinate,) whitened.
+        changes: (change, dynamics coordinate) whitened.
+
+    Returns:
+        (change, coordinate): the rows of M, with those of A of a random bulk beside them, then the rows of K.
+    """
+    noise = np.zeros((len(changes), space.size - space.num_dynamics))
+    of_blocks = space.differential(mode, np.concatenate([changes, noise], axis=1))
+    left = [of_blocks[name] / space[name].standard_deviation for name in ("M", "A") if name in space]
+    right = of_blocks["K"] / space["K"].standard_deviation
+    return np.concatenate(
+        [np.concatenate(left, axis=2).reshape(len(changes), -1), right.reshape(len(changes), -1)], axis=1
+    )
+
+
+def bulk_patterns(space: ParameterSpace, subspace: np.ndarray) -> np.ndarray:
+    """(neuron, dimension) Q, scaled to be right factors beside K over its prior scale."""
+    scales = space["M"].standard_deviation * space["K"].standard_deviation
+    return len(subspace) * space["A"].standard_deviation / scales * subspace
+
+
+def connectivity_kernel(space: ParameterSpace, mode: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:
+    """(coordinate, direction) orthonormal changes of the factors, as in `factor_changes`, that leave W as it is.
+
+    They are the gauge and, with a bulk, the trades of K within Q against A.
     """
     left, right = space.factors(mode)
-    vertical = factor_vertical_basis(left, right[: len(left)])
-    basis = _complement(vertical)
-    root = basis.T @ (spectrum.directions[: len(basis)] * np.sqrt(spectrum.posterior_variance))
-    return _spectrum(root @ root.T, basis, vertical)
+    (num_neurons, rank), right = left.shape, right[: len(left)]
+    patterns = np.zeros((num_neurons, 0)) if subspace is None else bulk_patterns(space, subspace)
+    dimension = patterns.shape[1]
+    generators = np.eye(rank * rank).reshape(-1, rank, rank)
+    trades = np.eye(dimension * rank).reshape(-1, dimension, rank)
+    of_left = np.zeros((len(generators) + len(trades), num_neurons, rank + dimension))
+    of_left[: len(generators), :, :rank] = left @ generators
+    of_left[len(generators) :, :, rank:] = -left @ np.swapaxes(trades, 1, 2)
+    of_right = np.concatenate([-right @ np.swapaxes(generators, 1, 2), patterns @ trades])
+    kernel = np.concatenate([of_left.reshape(len(of_left), -1), of_right.reshape(len(of_left), -1)], axis=1)
+    norms = np.linalg.norm(kernel, axis=1)
+    return scipy.linalg.orth((kernel / np.maximum(norms, 1e-300)[:, None]).T)
 
 
 def _complement(vertical: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
     /              mode_coordinates; as attributes: format, format_version, package_version, configuration (JSON)
     /recording     the arguments of `Recording`
     /statistics    the fields of `FitStatistics`
-    /distribution  the fields of the posterior's distribution
-    /background    W0 where the model has one: dense as W0 (post, pre), sparse as value, post, pre (entry,)
+    /distribution  the fields of the posterior's distribution; of a mixture those of all components in one array
+    /background    where the model has one. Known W0: dense as W0 (post, pre), sparse as value, post, pre (entry,).
+                   Random bulk: subspace (neuron, dimension)
 
 Classes are named through the registries below, never by an import path. What is None or empty is left out.
 
@@ -27,13 +28,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import scipy.sparse
 
-from lrposterior.background import FixedBackground
+from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.checks import argument_error
-from lrposterior.distribution import NormalDistribution, SampleDistribution
+from lrposterior.distribution import (
+    MixtureDistribution,
+    NormalDistribution,
+    ParameterDistribution,
+    SampleDistribution,
+)
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
 from lrposterior.posterior import FitStatistics, Posterior
-from lrposterior.priors import Priors, TimeConstantPrior
+from lrposterior.priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.recording import Recording
 
 if TYPE_CHECKING:
@@ -52,15 +58,26 @@ CONFIGURATIONS: dict[str, type] = {
     "LowRankModel": LowRankModel,
     "GaussianObservation": GaussianObservation,
     "Priors": Priors,
+    "CorrelatedLoadings": CorrelatedLoadings,
+    "ScalePrior": ScalePrior,
     "TimeConstantPrior": TimeConstantPrior,
 }
 
-# Classes that hold arrays: every field of a distribution; W0 of a background.
-DISTRIBUTIONS: dict[str, type] = {"NormalDistribution": NormalDistribution, "SampleDistribution": SampleDistribution}
-BACKGROUNDS: dict[str, type] = {"FixedBackground": FixedBackground}
+# Classes that hold arrays: every field of a distribution; W0 or the subspace of a background.
+DISTRIBUTIONS: dict[str, type] = {
+    "NormalDistribution": NormalDistribution,
+    "MixtureDistribution": MixtureDistribution,
+    "SampleDistribution": SampleDistribution,
+}
+BACKGROUNDS: dict[str, type] = {"FixedBackground": FixedBackground, "RandomBulk": RandomBulk}
 
 DISTRIBUTION_AXES: dict[str, Axes] = {
     "NormalDistribution": {"location": ("coordinate",), "scale": ("coordinate", "column")},
+    "MixtureDistribution": {
+        "weights": ("component",),
+        "location": ("component", "coordinate"),
+        "scale": ("component", "coordinate", "column"),
+    },
     "SampleDistribution": {"draws": ("chain", "draw", "coordinate")},
 }
 
@@ -89,9 +106,17 @@ STATISTICS_AXES: Axes = {
     "elbo": ("step",),
     "diagnostic_names": ("diagnostic",),
     "diagnostic_values": ("diagnostic",),
+    "scale_names": ("scale",),
+    "scale_values": ("scale", "moment"),
 }
 
-BACKGROUND_AXES: Axes = {"W0": ("post", "pre"), "value": ("entry",), "post": ("entry",), "pre": ("entry",)}
+BACKGROUND_AXES: Axes = {
+    "W0": ("post", "pre"),
+    "value": ("entry",),
+    "post": ("entry",),
+    "pre": ("entry",),
+    "subspace": ("neuron", "dimension"),
+}
 
 UNITS = {"dt": "s", "wall_time": "s"}
 
@@ -210,8 +235,7 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
         "distribution": kind,
     }
     if model.background is not None:
-        storage = "sparse" if model.background.is_sparse else "dense"
-        configuration["background"] = {"class": _name(model.background, BACKGROUNDS), "storage": storage}
+        configuration["background"] = {"class": _name(model.background, BACKGROUNDS)} | _background_options(model)
     root = _dataset({"mode_coordinates": posterior.mode_coordinates}, {"mode_coordinates": ("coordinate",)})
     root.attrs = {
         "format": FORMAT,
@@ -222,12 +246,14 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
     numbers = _fields(statistics) | {
         "diagnostic_names": tuple(statistics.diagnostics),
         "diagnostic_values": tuple(statistics.diagnostics.values()),
+        "scale_names": tuple(statistics.scales),
+        "scale_values": tuple(statistics.scales.values()),
     }
     groups = {
         "/": root,
         "recording": _dataset(_fields(posterior.recording), RECORDING_AXES),
         "statistics": _dataset(numbers, STATISTICS_AXES),
-        "distribution": _dataset(_fields(distribution), DISTRIBUTION_AXES[kind]),
+        "distribution": _dataset(_distribution_arrays(distribution), DISTRIBUTION_AXES[kind]),
     }
     groups["statistics"].attrs = {"evidence_note": statistics.evidence_note}
     if model.background is not None:
@@ -258,7 +284,28 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
     return {"dtype": "S1"} if variable.dtype.kind == "U" else {"_FillValue": None}
 
 
-def _background_dataset(background: FixedBackground) -> xr.Dataset:
+def _distribution_arrays(distribution: ParameterDistribution) -> dict[str, Any]:
+    if not isinstance(distribution, MixtureDistribution):
+        return _fields(distribution)
+    return {
+        "weights": distribution.weights,
+        "location": np.stack([each.location for each in distribution.components]),
+        "scale": np.stack([each.scale for each in distribution.components]),
+    }
+
+
+def _background_options(model: LowRankModel) -> dict[str, Any]:
+    """What stands beside the class of the background in the configuration."""
+    if isinstance(model.background, FixedBackground):
+        return {"storage": "sparse" if model.background.is_sparse else "dense"}
+    if isinstance(model.background, RandomBulk):
+        return {"gain": _encode(model.background.gain)}
+    return {}
+
+
+def _background_dataset(background: FixedBackground | RandomBulk) -> xr.Dataset:
+    if isinstance(background, RandomBulk):
+        return _dataset({"subspace": background.visited}, BACKGROUND_AXES)
     if not background.is_sparse:
         return _dataset({"W0": background.W0}, BACKGROUND_AXES)
     post, pre = background.W0.coords
@@ -323,7 +370,6 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
     if configuration["background"] is not None:
         background = _background(configuration["background"], _read(path, "background"), recording.num_neurons)
         model = dataclasses.replace(model, background=background)
-    kind = DISTRIBUTIONS[configuration["distribution"]]
     distribution = _read(path, "distribution")
     size = model.for_recording(recording).space_for(recording).size
     if {root.sizes["coordinate"], distribution.sizes["coordinate"]} != {size}:
@@ -336,7 +382,7 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
         status=configuration["status"],
         statistics=_statistics(_read(path, "statistics")),
         mode_coordinates=_values(root)["mode_coordinates"],
-        distribution=kind(**_values(distribution)),
+        distribution=_distribution(configuration["distribution"], _values(distribution)),
     )
 
 
@@ -369,6 +415,7 @@ def _decode(value: Any) -> Any:
 def _statistics(dataset: xr.Dataset) -> FitStatistics:
     values = _values(dataset)
     names, numbers = values.pop("diagnostic_names", ()), values.pop("diagnostic_values", np.empty(0))
+    scale_names, scales = values.pop("scale_names", ()), values.pop("scale_values", np.empty((0, 2)))
     for name in ("mode_objectives", "mode_log_evidences", "mode_counts"):
         if name in values:
             values[name] = tuple(values[name].tolist())
@@ -377,11 +424,23 @@ def _statistics(dataset: xr.Dataset) -> FitStatistics:
         **values,
         evidence_note=dataset.attrs["evidence_note"],
         diagnostics=dict(zip(names, numbers.tolist(), strict=True)),
+        scales={name: (value, spread) for name, (value, spread) in zip(scale_names, scales.tolist(), strict=True)},
     )
 
 
-def _background(configuration: dict[str, str], dataset: xr.Dataset, num_neurons: int) -> FixedBackground:
+def _distribution(name: str, values: dict[str, Any]) -> ParameterDistribution:
+    if name != "MixtureDistribution":
+        return DISTRIBUTIONS[name](**values)
+    components = zip(values["location"], values["scale"], strict=True)
+    return MixtureDistribution(
+        values["weights"], tuple(NormalDistribution(location, scale) for location, scale in components)
+    )
+
+
+def _background(configuration: dict[str, Any], dataset: xr.Dataset, num_neurons: int) -> FixedBackground | RandomBulk:
     kind, values = BACKGROUNDS[configuration["class"]], _values(dataset)
+    if kind is RandomBulk:
+        return RandomBulk(gain=_decode(configuration["gain"]), subspace=values["subspace"])
     if configuration["storage"] == "dense":
         return kind(values["W0"])
     nothing = np.empty(0, dtype=np.int64)

@@ -23,6 +23,7 @@ STATISTICS = lrp.FitStatistics(
     num_failed_starts=2,
     elbo=np.linspace(-100.0, -1.0 / 3.0, 7),
     diagnostics={"rhat of W": 1.01, "smallest ess of W": np.inf},
+    scales={"K": (1.0 / 3.0, 0.25), "gain": (0.4, 1e-3)},
 )
 
 
@@ -59,6 +60,12 @@ def make_posterior(model=None, recording=None, *, chains=False, statistics=STATI
     return lrp.Posterior(model, recording, method, 11, "converged", statistics, center, distribution)
 
 
+def with_factors(space, z, left, right):
+    """z (..., coordinate) with other whitened factors, those of `space.factors`; no regressions."""
+    factors = (np.reshape(factor, (*z.shape[:-1], -1)) for factor in (left, right))
+    return np.concatenate([*factors, z[..., space.right_stop :]], axis=-1)
+
+
 def in_another_gauge(posterior, seed=0):
     """The same posterior with every stored draw and the mode moved along its gauge orbit by a random matrix."""
     random = np.random.default_rng(seed)
@@ -67,7 +74,7 @@ def in_another_gauge(posterior, seed=0):
     def moved(z):
         left, right = space.factors(z)
         A = np.eye(left.shape[-1]) + 0.4 * random.standard_normal(z.shape[:-1] + 2 * left.shape[-1:])
-        return space.with_factors(z, left @ A, right @ np.linalg.inv(np.swapaxes(A, -1, -2)))
+        return with_factors(space, z, left @ A, right @ np.linalg.inv(np.swapaxes(A, -1, -2)))
 
     return lrp.Posterior(
         posterior.model,

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 import pytest
-from handmade import STATISTICS
+from handmade import STATISTICS, with_factors
 
 import lrposterior as lrp
 from lrposterior.degeneracy import Degeneracy, analyze_degeneracy
@@ -27,7 +27,7 @@ def laplace_posterior(model, recording, parameters):
     coordinates["log_noise_scale"] = np.log(parameters["noise_scale"])
     if "log_time_constant_excess" in problem.space:
         coordinates["log_time_constant_excess"] = np.log(parameters["time_constant"] - recording.dt)
-    z = problem.canonical_gauge(np.asarray(problem.space.whiten(coordinates)))
+    z = problem.prior_gauge(np.asarray(problem.space.whiten(coordinates)))
     mode = Mode(z, 0.0, 0.0, 0.0, problem.information(z), 1)
     posterior = Posterior(problem.model, recording, "laplace", 0, "by hand", STATISTICS, z, laplace(problem, mode))
     return posterior, mode.information
@@ -219,7 +219,7 @@ def test_the_recording_is_blind_to_the_null_space():
     Z = unvisited.T @ np.random.default_rng(0).standard_normal((len(unvisited), 2))
     space, z = posterior.space, posterior.mode_coordinates
     left, right = space.factors(z)
-    moved = dataclasses.replace(posterior, mode_coordinates=space.with_factors(z, left, right + 3.0 * Z))
+    moved = dataclasses.replace(posterior, mode_coordinates=with_factors(space, z, left, right + 3.0 * Z))
     assert np.linalg.norm(moved.mode_connectivity.to_dense() - posterior.mode_connectivity.to_dense()) > 1.0
     np.testing.assert_allclose(moved.mode_rates(), posterior.mode_rates(), atol=1e-9)
 
@@ -403,7 +403,7 @@ def random_gauge(space, z, *, one_for_all, seed):
     left, right = space.factors(z)
     shape = () if one_for_all else z.shape[:-1]
     A = np.eye(left.shape[-1]) + 0.5 * random.standard_normal(shape + 2 * left.shape[-1:])
-    return space.with_factors(z, left @ A, right @ np.linalg.inv(np.swapaxes(A, -1, -2)))
+    return with_factors(space, z, left @ A, right @ np.linalg.inv(np.swapaxes(A, -1, -2)))
 
 
 def outputs(degeneracy):
@@ -556,7 +556,7 @@ def test_a_rank_that_the_data_do_not_support_is_refused(plain):
     space, z = plain.posterior.space, plain.posterior.mode_coordinates.copy()
     left, right = space.factors(z)
     left[:, 1] *= 1e-9
-    flat = dataclasses.replace(plain.posterior, mode_coordinates=space.with_factors(z, left, right))
+    flat = dataclasses.replace(plain.posterior, mode_coordinates=with_factors(space, z, left, right))
     with pytest.raises(ValueError, match=r"^posterior: expected W of rank 2 at the mode, .*fit again with a lower one"):
         analyze_degeneracy(flat)
 

@@ -111,7 +111,7 @@ def test_log_evidence_agrees_with_importance_sampling(num_neurons, rank, num_tri
         seed=rank,
     )
     problem = Problem.of(model, truth.recording)
-    mode = balance(problem, find_mode(problem, initialise(problem)))
+    mode = balance(problem, find_mode(problem, initialise(problem))).mode
     laplace, note = log_evidence(problem, mode)
     assert laplace is not None, note
     exact, effective = importance_sampling(problem, mode, num_samples=20_000, seed=0)

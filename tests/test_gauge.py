@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.linalg
-from handmade import make_posterior, make_recording
+from handmade import make_posterior, make_recording, with_factors
 
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution, SampleDistribution
@@ -18,6 +18,7 @@ from lrposterior.gauge import (
     product_svd,
     vertical_basis,
 )
+from lrposterior.orbit import stretches_and_rotations
 from lrposterior.spectrum import connectivity_spectrum, horizontal_spectrum
 
 SIZES = [(1, 4, 4), (2, 5, 5), (3, 6, 9)]
@@ -222,7 +223,7 @@ def posterior(request):
     """A Normal posterior of any covariance around a mode in the canonical gauge."""
     made = make_posterior(MODELS[request.param], make_recording())
     space, z = made.space, made.mode_coordinates
-    mode = space.with_factors(z, *canonical(*space.factors(z)))
+    mode = with_factors(space, z, *canonical(*space.factors(z)))
     normal = NormalDistribution(mode, made.distribution.scale)
     return dataclasses.replace(made, mode_coordinates=mode, distribution=normal)
 
@@ -235,7 +236,7 @@ def move_gauge(space, normal, seed):
 
     def move(z):
         left, right = space.factors(z)
-        return space.with_factors(z, left @ A, right @ np.linalg.inv(A).T)
+        return with_factors(space, z, left @ A, right @ np.linalg.inv(A).T)
 
     return NormalDistribution(move(normal.location), move(normal.scale.T).T)
 
@@ -316,7 +317,7 @@ def test_spectrum_of_narrow_draws_is_that_of_their_distribution(posterior):
     sample_scale = narrow @ np.linalg.cholesky(np.cov(noise, rowvar=False))
     expected = horizontal_spectrum(space, mode, NormalDistribution(mode, sample_scale)).information
     left, right = random_gauge(*space.factors(draws), random)
-    chain = SampleDistribution(space.with_factors(draws, left, right).reshape(3, space.size, space.size))
+    chain = SampleDistribution(with_factors(space, draws, left, right).reshape(3, space.size, space.size))
     found = horizontal_spectrum(space, mode, chain).information
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
@@ -330,11 +331,20 @@ def test_too_few_draws_are_refused():
     assert enough.spectrum.information.shape == (31,)
 
 
+def gauge_directions_of(left, right):
+    """Stretches and rotations of a model of which M and K are given; the other coordinates do not move."""
+    model = lrp.LowRankModel(left.shape[1], initial_state="free")
+    num_trials = len(right) - len(left)
+    space = model.parameter_space(num_trials=num_trials, num_neurons=len(left), num_inputs=1, dt=0.02)
+    return stretches_and_rotations(space, with_factors(space, np.zeros(space.size), left, right))
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_gauge_volume_is_the_orbit_volume_where_the_factors_balance(rank):
     random = np.random.default_rng(rank)
     left, right = canonical(random.standard_normal((7, rank)), random.standard_normal((9, rank)))
-    assert log_gauge_volume(left, right) == pytest.approx(log_orbit_volume(left, right), abs=1e-10)
+    gauge = gauge_directions_of(left, right)
+    assert log_gauge_volume(*gauge) == pytest.approx(log_orbit_volume(left, right), abs=1e-10)
 
 
 def test_gauge_volume_counts_the_part_of_the_rotation_that_no_stretch_makes():
@@ -346,4 +356,5 @@ def test_gauge_volume_counts_the_part_of_the_rotation_that_no_stretch_makes():
     moved = [np.concatenate([(left @ E).ravel(), -(right @ E.T).ravel()]) for E in [*stretches, turn]]
     design = np.stack(moved[:3], axis=1)
     rest = moved[3] - design @ np.linalg.lstsq(design, moved[3], rcond=None)[0]
-    assert log_gauge_volume(left, right) == pytest.approx(np.log(4.0 * np.pi * np.linalg.norm(rest)), abs=1e-10)
+    gauge = gauge_directions_of(left, right)
+    assert log_gauge_volume(*gauge) == pytest.approx(np.log(4.0 * np.pi * np.linalg.norm(rest)), abs=1e-10)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.stats
+from handmade import STATISTICS, with_factors
 
 import lrposterior as lrp
 from lrposterior.inference.balance import balance
@@ -12,6 +13,7 @@ from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace
 from lrposterior.inference.mode import find_mode
 from lrposterior.inference.problem import Problem
+from lrposterior.orbit import vertical_basis
 
 
 def filtered(drive, a):
@@ -40,7 +42,8 @@ def test_input_weights_of_a_linear_network_have_the_ridge_posterior():
     found = problem.space.unwhiten(mode.z)
     np.testing.assert_allclose(found["B"], ridge[:2].T, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found["b"], ridge[2], rtol=1e-5, atol=1e-6)
-    scale = problem.space.standard_deviations[: problem.space.num_dynamics]
+    scale = np.concatenate([np.full(block.size, block.standard_deviation) for block in problem.space.blocks])
+    scale = scale[: problem.space.num_dynamics]
     covariance = np.linalg.inv(mode.information + np.eye(len(scale))) * scale[:, None] * scale[None, :]
     for neuron in range(num_neurons):
         rows = [problem.space.slices["B"].start + 2 * neuron + np.arange(2), [problem.space.slices["b"].start + neuron]]
@@ -140,7 +143,7 @@ def balanced_problem(**options):
     model = lrp.LowRankModel(2, **options)
     truth = lrp.simulate_recording(model, num_neurons=15, num_trials=5, num_bins=25, noise_scale=0.1, seed=0)
     problem = Problem.of(model, truth.recording)
-    return problem, balance(problem, find_mode(problem, initialise(problem)))
+    return problem, balance(problem, find_mode(problem, initialise(problem))).mode
 
 
 @pytest.mark.parametrize("initial_state", ["zero", "free"])
@@ -163,11 +166,12 @@ def test_balanced_mode_is_stationary_on_the_horizontal_space(initial_state):
         mode.information, problem.information(mode.z), rtol=0, atol=1e-9 * mode.information.max()
     )
     assert mode.decrement < 1e-5
-    canonical = in_canonical_gauge(problem, mode)
-    np.testing.assert_allclose(problem.currents(canonical.z), problem.currents(mode.z), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(
-        canonical.information, problem.information(canonical.z), rtol=0, atol=1e-9 * canonical.information.max()
-    )
+    canonical = problem.prior_gauge(mode.z)
+    np.testing.assert_allclose(problem.currents(canonical), problem.currents(mode.z), rtol=1e-9, atol=1e-12)
+    gradient, vertical = problem.gradient(mode.z)[: len(mode.information)], vertical_basis(problem.space, mode.z, None)
+    across = gradient - vertical @ (vertical.T @ gradient)
+    step = np.linalg.solve(mode.information + np.eye(len(across)), across)
+    assert 0.5 * across @ step == pytest.approx(mode.decrement, rel=1e-4, abs=1e-9)
 
 
 def test_balance_does_not_depend_on_the_gauge_it_starts_from():
@@ -175,14 +179,16 @@ def test_balance_does_not_depend_on_the_gauge_it_starts_from():
     random = np.random.default_rng(1)
     turned = np.linalg.qr(random.standard_normal((2, 2)))[0]
     left, right = problem.space.factors(mode.z)
-    z = problem.space.with_factors(mode.z, left @ turned, right @ turned)
-    again = balance(problem, dataclasses.replace(mode, z=z, information=problem.information(z)))
+    z = with_factors(problem.space, mode.z, left @ turned, right @ turned)
+    again = balance(problem, dataclasses.replace(mode, z=z, information=problem.information(z))).mode
     W, other = (np.matmul(one[0], one[1].T) for one in (problem.space.factors(mode.z), problem.space.factors(again.z)))
     np.testing.assert_allclose(other, W, rtol=1e-3, atol=1e-4)
     for name in ("connectivity_mean", "connectivity_sd"):
         first, second = (
             getattr(
-                lrp.Posterior(problem.model, problem.recording, "laplace", 0, "", None, one.z, laplace(problem, one)),
+                lrp.Posterior(
+                    problem.model, problem.recording, "laplace", 0, "", STATISTICS, one.z, laplace(problem, one)
+                ),
                 name,
             )()
             for one in (mode, again)

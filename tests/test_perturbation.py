@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.stats
+from handmade import with_factors
 from matplotlib.figure import Figure
 
 import lrposterior as lrp
@@ -41,7 +42,7 @@ def make_posterior(spread=0.2, seed=0, num_inputs=2, **changes):
     space = model.space_for(recording)
     random = np.random.default_rng(seed)
     mode = random.standard_normal(space.size)
-    mode = space.with_factors(mode, *canonical(*space.factors(mode)))
+    mode = with_factors(space, mode, *canonical(*space.factors(mode)))
     precision = np.diag(random.exponential(size=space.size)) / spread**2
     precision = precision[: space.num_dynamics, : space.num_dynamics]
     scale = np.zeros((space.size, space.num_dynamics))
@@ -302,7 +303,7 @@ def test_every_score_is_invariant_under_the_gauge(changes):
     def moved(z):
         left, right = space.factors(z)
         A = random.standard_normal((*z.shape[:-1], 2, 2)) + 2 * np.eye(2)
-        return space.with_factors(z, left @ A, right @ np.swapaxes(np.linalg.inv(A), -1, -2))
+        return with_factors(space, z, left @ A, right @ np.swapaxes(np.linalg.inv(A), -1, -2))
 
     one, other = (
         dataclasses.replace(posterior, distribution=SampleDistribution(each[None])) for each in (draws, moved(draws))

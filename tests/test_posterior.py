@@ -140,8 +140,9 @@ def brute_force_moments(posterior):
     space, normal, rank = posterior.space, posterior.distribution, posterior.model.rank
     num_neurons = posterior.recording.num_neurons
     mean = np.concatenate([np.full(block.size, block.mean) for block in space.blocks])
-    mean = mean + space.standard_deviations * normal.location
-    C = normal.scale @ normal.scale.T * np.outer(space.standard_deviations, space.standard_deviations)
+    sds = np.concatenate([np.full(block.size, block.standard_deviation) for block in space.blocks])
+    mean = mean + sds * normal.location
+    C = normal.scale @ normal.scale.T * np.outer(sds, sds)
     fixed = np.zeros((num_neurons, num_neurons))
     if posterior.model.background is not None:
         fixed = posterior.model.background.to_dense()

@@ -17,7 +17,7 @@ from handmade import NEURONS, STATISTICS, fit_small_recording, make_posterior, m
 
 import lrposterior as lrp
 from lrposterior import storage
-from lrposterior.distribution import ParameterDistribution
+from lrposterior.distribution import NormalDistribution, ParameterDistribution
 
 
 def random_matrix(density=1.0):
@@ -170,11 +170,16 @@ def test_every_field_has_its_place_in_the_file():
         return {field.name for field in dataclasses.fields(kind)}
 
     assert set(storage.RECORDING_AXES) == names(lrp.Recording)
-    beside = {"diagnostic_names", "diagnostic_values"}
-    assert set(storage.STATISTICS_AXES) - beside == names(lrp.FitStatistics) - {"evidence_note", "diagnostics"}
+    beside = {"diagnostic_names", "diagnostic_values", "scale_names", "scale_values"}
+    assert set(storage.STATISTICS_AXES) - beside == names(lrp.FitStatistics) - {
+        "evidence_note",
+        "diagnostics",
+        "scales",
+    }
     assert set(storage.DISTRIBUTIONS.values()) == set(typing.get_args(ParameterDistribution))
     for name, kind in storage.DISTRIBUTIONS.items():
-        assert set(storage.DISTRIBUTION_AXES[name]) == names(kind)
+        fields = names(kind) if name != "MixtureDistribution" else {"weights"} | names(NormalDistribution)
+        assert set(storage.DISTRIBUTION_AXES[name]) == fields
     for field in dataclasses.fields(lrp.FitStatistics):
         value = getattr(STATISTICS, field.name)
         assert value is not field.default, f"{field.name} is not tried by these tests"

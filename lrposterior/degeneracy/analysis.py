@@ -2,7 +2,9 @@
 
 Everything rests on `lrposterior.spectrum`: along a direction with information lambda the posterior variance is
 1 / (1 + lambda) of the prior variance. A direction is constrained where lambda >= threshold, degenerate where it is
-less. The gauge directions (M, K) -> (M A, K A^-T) change nothing at all and are counted apart.
+less. The gauge directions (M, K) -> (M A, K A^-T) change nothing at all and are counted apart, as are trades between
+blocks of parameters that change nothing either: K within the span of Q against A of a random bulk, and coefficients of
+the regression of K against its residuals. What no recording sees of a random bulk is degenerate.
 """
 
 from __future__ import annotations
@@ -50,14 +52,16 @@ class Directions:
     Attributes:
         spectrum: (direction,) information lambda, decreasing.
         threshold: lambda from which a direction counts as constrained.
+        num_unseen: directions of a random bulk that are not in the spectrum, as the data say nothing about them.
     """
 
     spectrum: np.ndarray
     threshold: float
+    num_unseen: int = 0
 
     @property
     def num_directions(self) -> int:
-        return len(self.spectrum)
+        return len(self.spectrum) + self.num_unseen
 
     @property
     def num_constrained(self) -> int:
@@ -66,7 +70,7 @@ class Directions:
 
     @property
     def num_degenerate(self) -> int:
-        """Number of directions with lambda < threshold."""
+        """Number of directions with lambda < threshold, with the unseen ones of a bulk."""
         return self.num_directions - self.num_constrained
 
     @property
@@ -87,7 +91,8 @@ class ConnectivitySplit:
     Attributes:
         constrained: what the data determine.
         degenerate: what the data leave to the prior.
-        outside: what no small change of M and K at the mode can make; the model excludes it.
+        outside: what no small change of M and K at the mode can make; the model excludes it. With a random bulk
+            nothing is excluded: this part is then degenerate, and zero here.
     """
 
     constrained: np.ndarray
@@ -105,8 +110,8 @@ class Degeneracy:
         posterior: what was analysed.
         threshold: lambda from which a direction counts as constrained.
         rate_tolerance: singular values of the visited rates below this share of the largest count as zero.
-        parameters: the directions of all parameters of the dynamics together (M, K, B, b and, where they are inferred,
-            initial latents and the time constant).
+        parameters: the directions of all parameters of the dynamics together (M, K, B, b and, where the model has
+            them, initial latents, the time constant, a random bulk and the regression of K).
         connectivity: the directions of W alone, all other parameters unknown.
     """
 
@@ -127,7 +132,17 @@ class Degeneracy:
     @property
     def num_gauge(self) -> int:
         """Number of directions of (M, K) that change nothing: rank²."""
-        return int(self.posterior.spectrum.vertical.shape[1])
+        return self.posterior.model.rank**2
+
+    @property
+    def num_trades(self) -> int:
+        """Number of directions in which blocks of parameters are traded for each other, and nothing else changes."""
+        return int(self.posterior.spectrum.vertical.shape[1]) - self.num_gauge
+
+    @property
+    def num_unseen(self) -> int:
+        """N (N - d), the directions of a random bulk outside the d visited patterns: no recording sees them."""
+        return self.connectivity.num_unseen
 
     @property
     def num_constrained(self) -> int:
@@ -172,14 +187,20 @@ class Degeneracy:
 
     @property
     def null_dimension(self) -> int:
-        """R (N - rank Phi), the dimension of the exact null space K -> K + Z with Phi Z = 0."""
+        """R (N - rank Phi), the dimension of the exact null space K -> K + Z with Phi Z = 0.
+
+        A regression of K on loadings that the data see says something even about these. The unseen directions of a
+        random bulk are counted apart, by `num_unseen`.
+        """
         return self.posterior.model.rank * len(self.unvisited_patterns)
 
     @property
     def max_constrained_connectivity(self) -> int:
-        """R (N + rank Phi) - R², the directions of W outside the exact null space: the data constrain no more."""
-        rank, num_neurons = self.posterior.model.rank, self.posterior.recording.num_neurons
-        return rank * (num_neurons + self.rate_rank) - self.num_gauge
+        """R (N + rank Phi) - R², the directions of W outside the exact null space: the data constrain no more.
+
+        With a random bulk there are (N - R) d more, those of A that no change of M K^T makes.
+        """
+        return len(self.connectivity.spectrum) - self.null_dimension
 
     @cached_property
     def null_deviation(self) -> float:
@@ -191,21 +212,29 @@ class Degeneracy:
         if not len(unvisited):
             return 0.0
         right = np.kron(unvisited.T, np.eye(self.posterior.model.rank))
-        null, _ = np.linalg.qr(self._connectivity_spectrum.directions.T @ np.concatenate([np.zeros_like(right), right]))
+        null, _ = np.linalg.qr(self._to_directions[:, -len(right) :] @ right)
         removed = self._connectivity_spectrum.removed_variance
         return float(np.abs(np.linalg.eigvalsh(null.T @ (removed[:, None] * null))).max())
 
     @cached_property
     def _tangent(self) -> ConnectivityTangent:
-        return ConnectivityTangent.at(self.posterior.space, self.posterior.mode_coordinates)
+        return ConnectivityTangent.at(self.posterior)
 
     @cached_property
     def _connectivity_spectrum(self) -> Spectrum:
-        return connectivity_spectrum(self.posterior.space, self.posterior.mode_coordinates, self.posterior.spectrum)
+        posterior = self.posterior
+        return connectivity_spectrum(
+            posterior.space, posterior.mode_coordinates, posterior.spectrum, posterior.subspace
+        )
+
+    @cached_property
+    def _to_directions(self) -> np.ndarray:
+        """(direction, coordinate) components of a change of the factors along the directions of W."""
+        return np.linalg.pinv(self._connectivity_spectrum.directions)
 
     @cached_property
     def _removed_covariance(self) -> np.ndarray:
-        """(coordinate, coordinate) prior minus posterior covariance of M and K."""
+        """(coordinate, coordinate) prior minus posterior covariance of the factors of W."""
         directions = self._connectivity_spectrum.directions
         return (directions * self._connectivity_spectrum.removed_variance) @ directions.T
 
@@ -250,10 +279,13 @@ class Degeneracy:
         require_shape(matrix, "dW", {"post": num_neurons, "pre": num_neurons})
         require_finite(matrix, "dW", "give a change for every synapse, 0 where there is none")
         coordinates = self._tangent.coordinates(matrix)
-        directions = self._connectivity_spectrum.directions[:, : self.connectivity.num_constrained]
-        known = directions @ (directions.T @ coordinates)
+        kept = self.connectivity.num_constrained
+        known = self._connectivity_spectrum.directions[:, :kept] @ (self._to_directions[:kept] @ coordinates)
         constrained, degenerate = self._tangent.change(known), self._tangent.change(coordinates - known)
-        return ConnectivitySplit(constrained, degenerate, matrix - constrained - degenerate)
+        outside = matrix - constrained - degenerate
+        if self.num_unseen:
+            return ConnectivitySplit(constrained, degenerate + outside, np.zeros_like(outside))
+        return ConnectivitySplit(constrained, degenerate, outside)
 
     def latent_connectivity(
         self, num_latents: int | None = None, *, probability: float = 0.9, num_draws: int = 400, seed: int
@@ -308,6 +340,7 @@ class Degeneracy:
             ("directions", [str(one.num_directions) for one in columns]),
             (f"  constrained (lambda >= {self.threshold:g})", [str(one.num_constrained) for one in columns]),
             (f"  degenerate (lambda < {self.threshold:g})", [str(one.num_degenerate) for one in columns]),
+            *([("    of them never seen, of the bulk", [str(self.num_unseen)] * 2)] if self.num_unseen else []),
             ("effective parameters", [f"{one.effective_parameters:.1f}" for one in columns]),
             ("information (nats)", [f"{one.information:.1f}" for one in columns]),
         ]
@@ -317,11 +350,13 @@ class Degeneracy:
             f"{recording.num_trials} trials x {recording.num_bins} bins",
             f"{'':34}{'all parameters':>16}{'W alone':>12}",
             *(f"{name:34}{everything:>16}{alone:>12}" for name, (everything, alone) in rows),
-            f"gauge directions, counted apart: {self.num_gauge}",
+            f"gauge directions, counted apart: {self.num_gauge}"
+            + (f", and {self.num_trades} trades between parameters that change nothing" if self.num_trades else ""),
             f"visited rates: rank {self.rate_rank} of {recording.num_neurons} (tolerance {self.rate_tolerance:g}), "
             f"so at most {self.max_constrained_connectivity} directions of W can be constrained",
-            f"exact null space of W: {self.null_dimension} directions, where posterior and prior variance differ by "
-            f"{100 * self.null_deviation:.2g}% at most",
+            f"exact null space of {'M K^T' if self.num_unseen else 'W'}: {self.null_dimension} directions, where "
+            f"posterior and prior variance differ by {100 * self.null_deviation:.2g}% at most"
+            + (", through the regression of K alone" if posterior.space.regressions else ""),
             f"variance removed per synapse: median {middle:.2f}, 5% to 95% of synapses {low:.2f} to {high:.2f}",
             f"share of the removed variance on {rank} pattern(s): {self.read.shares[:rank].sum():.2f} presynaptic, "
             f"{self.written.shares[:rank].sum():.2f} postsynaptic",
@@ -357,11 +392,13 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
         singular = f"singular values of W from {values[0]:.1g} to {values[-1]:.1g}"
         mend = "the recording does not support this rank, fit again with a lower one"
         raise argument_error("posterior", f"W of rank {len(values)} at the mode", singular, mend)
-    connectivity = connectivity_spectrum(space, mode, posterior.spectrum)
+    connectivity = connectivity_spectrum(space, mode, posterior.spectrum, posterior.subspace)
+    Q = posterior.subspace
+    num_unseen = 0 if Q is None else len(Q) * (len(Q) - Q.shape[1])
     return Degeneracy(
         posterior,
         threshold,
         rate_tolerance,
-        Directions(read_only(posterior.spectrum.information), threshold),
-        Directions(read_only(connectivity.information), threshold),
+        Directions(read_only(posterior.spectrum.information), threshold, num_unseen),
+        Directions(read_only(connectivity.information), threshold, num_unseen),
     )

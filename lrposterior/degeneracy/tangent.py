@@ -1,12 +1,12 @@
 """First-order changes of the connectivity at the mode, and second moments of random ones.
 
-In whitened factors L (neuron, rank) of M and Q (neuron, rank) of K,
+In whitened factors L (neuron, rank) of M, X_A of A, and with K over its prior scale,
 
-    W = L Q^T,      dW = X Q^T + L Y^T      in units of scale_M scale_K / N.
+    W = L K^T + A Q^T,      dW = (X, X_A) (K, Q)^T + L Y^T      in units of scale_M scale_K / N.
 
-The unit cancels in all that is made of this. Coordinates of a change are (X, Y) raveled, 2 N R of them. A random change
-is given by the covariance of its coordinates; under the prior it is the identity, where the vertical part changes
-nothing.
+The unit cancels in all that is made of this. Coordinates of a change are (X, X_A) and Y, raveled in this order; X_A and
+the scaled Q are there where a random bulk is. A random change is given by the covariance of its coordinates. Under the
+prior it is the identity, unless K depends on the other loadings. The unseen part of the bulk is independent of them.
 """
 
 from __future__ import annotations
@@ -15,82 +15,105 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrposterior.gauge import horizontal_direction
-from lrposterior.parameters import ParameterSpace
+from lrposterior.posterior import Posterior
+from lrposterior.spectrum import bulk_patterns, connectivity_kernel, factor_changes
 
 
 @dataclass(frozen=True, eq=False)
 class ConnectivityTangent:
-    """The changes of W that a change of M and K can make, to first order.
+    """The changes of W that a change of M, K and A can make, to first order.
 
     Attributes:
-        left, right: (neuron, rank) whitened M and K at the mode.
+        left: (neuron, rank) whitened M at the mode.
+        right: (neuron, rank + dimension) K over its prior scale at the mode, and the scaled Q of a bulk.
+        kernel: (coordinate, direction) orthonormal changes of the factors that leave W as it is.
+        prior: (coordinate, coordinate) prior covariance of the coordinates.
+        unseen: (neuron, neuron) prior covariance of the entries of every row of the unseen part of a bulk, or None.
     """
 
     left: np.ndarray
     right: np.ndarray
+    kernel: np.ndarray
+    prior: np.ndarray
+    unseen: np.ndarray | None
 
     @classmethod
-    def at(cls, space: ParameterSpace, z: np.ndarray) -> ConnectivityTangent:
-        """The tangent at whitened coordinates z."""
+    def at(cls, posterior: Posterior) -> ConnectivityTangent:
+        """The tangent at the mode of a posterior."""
+        space, z, Q = posterior.space, posterior.mode_coordinates, posterior.subspace
         left, right = space.factors(z)
-        return cls(left, right[: len(left)])
+        right, unseen = right[: len(left)], None
+        if Q is not None:
+            right = np.concatenate([right, bulk_patterns(space, Q)], axis=1)
+            unit = space["M"].standard_deviation * space["K"].standard_deviation / len(left)
+            unseen = posterior.unseen_scale**2 / unit**2 * (np.eye(len(Q)) - Q @ Q.T)
+        root = factor_changes(space, z, np.eye(space.num_dynamics))
+        return cls(left, right, connectivity_kernel(space, z, Q), root.T @ root, unseen)
 
     def change(self, coordinates: np.ndarray) -> np.ndarray:
         """dW (post, pre) of coordinates (coordinate,)."""
-        X, Y = coordinates.reshape(2, *self.left.shape)
-        return X @ self.right.T + self.left @ Y.T
+        X, Y = np.split(coordinates, [self.right.size])
+        return X.reshape(self.right.shape) @ self.right.T + self.left @ Y.reshape(self.left.shape).T
 
     def coordinates(self, dW: np.ndarray) -> np.ndarray:
-        """Horizontal coordinates (coordinate,) of the change that is nearest to dW (post, pre)."""
-        return horizontal_direction(self.left, self.right, dW, np.eye(len(dW)))
+        """Coordinates (coordinate,) of the change that is nearest to dW (post, pre), without any part in the kernel."""
+        X = np.linalg.lstsq(self.right, dW.T, rcond=None)[0].T
+        Y = np.linalg.lstsq(self.left, dW - X @ self.right.T, rcond=None)[0].T
+        coordinates = np.concatenate([X.ravel(), Y.ravel()])
+        return coordinates - self.kernel @ (self.kernel.T @ coordinates)
 
     def entry_variance(self, covariance: np.ndarray) -> np.ndarray:
         """Variance (post, pre) of every entry of dW."""
-        MM, MK, KK = self._blocks(covariance)
-        own_left, own_right = (np.einsum("iris->irs", block) for block in (MM, KK))
+        XX, XY, YY = self._blocks(covariance)
+        own_left, own_right = (np.einsum("iris->irs", block) for block in (XX, YY))
         return (
             np.einsum("irs,jr,js->ij", own_left, self.right, self.right, optimize=True)
             + np.einsum("jrs,ir,is->ij", own_right, self.left, self.left, optimize=True)
-            + 2.0 * np.einsum("irjs,jr,is->ij", MK, self.right, self.left, optimize=True)
+            + 2.0 * np.einsum("irjs,jr,is->ij", XY, self.right, self.left, optimize=True)
         )
 
     def read_moment(self, covariance: np.ndarray) -> np.ndarray:
-        """E dW^T dW, (pre, pre)."""
-        MM, MK, KK = self._blocks(covariance)
-        return _moment(self.left, self.right, MM, MK, KK)
+        """E dW^T dW, (pre, pre): R E[X^T X] R^T + R E[X^T L Y^T] + (R E[X^T L Y^T])^T + E[Y L^T L Y^T]."""
+        XX, XY, YY = self._blocks(covariance)
+        mixed = self.right @ np.einsum("irjs,is->rj", XY, self.left, optimize=True)
+        return (
+            self.right @ np.einsum("iris->rs", XX) @ self.right.T
+            + mixed
+            + mixed.T
+            + np.einsum("irjs,rs->ij", YY, self.left.T @ self.left, optimize=True)
+        )
 
     def written_moment(self, covariance: np.ndarray) -> np.ndarray:
-        """E dW dW^T, (post, post): the same for the transpose of W."""
-        MM, MK, KK = self._blocks(covariance)
-        return _moment(self.right, self.left, KK, MK.transpose(2, 3, 0, 1), MM)
+        """E dW dW^T, (post, post): L E[Y^T Y] L^T + L E[Y^T R X^T] + (L E[Y^T R X^T])^T + E[X R^T R X^T]."""
+        XX, XY, YY = self._blocks(covariance)
+        mixed = self.left @ np.einsum("isjr,js->ri", XY, self.right, optimize=True)
+        return (
+            self.left @ np.einsum("iris->rs", YY) @ self.left.T
+            + mixed
+            + mixed.T
+            + np.einsum("irjs,rs->ij", XX, self.right.T @ self.right, optimize=True)
+        )
 
     def prior_entry_variance(self) -> np.ndarray:
-        """Variance (post, pre) of every entry under the prior: `entry_variance` of the identity."""
-        return np.sum(self.left**2, axis=1)[:, None] + np.sum(self.right**2, axis=1)[None, :]
+        """Variance (post, pre) of every entry under the prior."""
+        seen = self.entry_variance(self.prior)
+        return seen if self.unseen is None else seen + np.diag(self.unseen)
 
     def prior_read_moment(self) -> np.ndarray:
         """E dW^T dW (pre, pre) under the prior."""
-        num_neurons = len(self.left)
-        return num_neurons * self.right @ self.right.T + np.sum(self.left**2) * np.eye(num_neurons)
+        seen = self.read_moment(self.prior)
+        return seen if self.unseen is None else seen + len(self.left) * self.unseen
 
     def prior_written_moment(self) -> np.ndarray:
         """E dW dW^T (post, post) under the prior."""
-        return ConnectivityTangent(self.right, self.left).prior_read_moment()
+        seen = self.written_moment(self.prior)
+        return seen if self.unseen is None else seen + np.trace(self.unseen) * np.eye(len(self.left))
 
     def _blocks(self, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Covariances (neuron, rank, neuron, rank) of X with X, of X with Y and of Y with Y."""
-        num_neurons, rank = self.left.shape
-        blocks = covariance.reshape(2, num_neurons, rank, 2, num_neurons, rank)
-        return blocks[0, :, :, 0], blocks[0, :, :, 1], blocks[1, :, :, 1]
-
-
-def _moment(left: np.ndarray, right: np.ndarray, MM: np.ndarray, MK: np.ndarray, KK: np.ndarray) -> np.ndarray:
-    """E (X Q^T + L Y^T)^T (X Q^T + L Y^T) = Q E[X^T X] Q^T + Q E[X^T L Y^T] + (Q E[X^T L Y^T])^T + E[Y L^T L Y^T]."""
-    mixed = right @ np.einsum("irjs,is->rj", MK, left, optimize=True)
-    return (
-        right @ np.einsum("iris->rs", MM) @ right.T
-        + mixed
-        + mixed.T
-        + np.einsum("irjs,rs->ij", KK, left.T @ left, optimize=True)
-    )
+        """Covariances (neuron, column, neuron, column) of X with X, of X with Y and of Y with Y."""
+        split, right, left = self.right.size, self.right.shape, self.left.shape
+        return (
+            covariance[:split, :split].reshape(*right, *right),
+            covariance[:split, split:].reshape(*right, *left),
+            covariance[split:, split:].reshape(*left, *left),
+        )

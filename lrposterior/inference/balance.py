@@ -1,4 +1,4 @@
-"""From the mode in (M, K) to the mode of W and of the prior scales: the gauge integrated out before the maximum is taken.
+"""From the mode in (M, K) to the mode of W and of the prior scales: the gauge integrated out before the maximum.
 
 The likelihood does not depend on the gauge A of (L A, Q A^-T), but the prior does, and so does what the prior says
 about the part of W that the data leave open. At the mode in (M, K) the directions that nobody has seen are all zero,

@@ -134,6 +134,7 @@ def _fit(
         num_failed_starts=1 + num_restarts - len(modes),
         elbo=approximation.elbo,
         diagnostics=approximation.diagnostics,
+        scales=_scales(balanced),
     )
     name = next(name for name, options in METHODS.items() if isinstance(method, options))
     return Posterior(
@@ -146,6 +147,20 @@ def _fit(
         mode.z,
         approximation.distribution,
     )
+
+
+def _scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
+    """Value of every inferred prior scale, and the marginal standard deviation of its logarithm.
+
+    Where they could not be inferred, they stand where their priors put them.
+    """
+    problem = balanced.problem
+    if not balanced.scale_precision.size:
+        return {name: (problem.model.scale(name), prior.spread) for name, prior in problem.scale_priors.items()}
+    spreads = np.sqrt(np.diag(np.linalg.inv(balanced.scale_precision)))
+    return {
+        name: (value, float(spread)) for (name, value), spread in zip(problem.scales().items(), spreads, strict=True)
+    }
 
 
 def _balance(problem: Problem, mode: Mode, method: Method) -> Balanced:

@@ -7,8 +7,8 @@ h[t] p, where h is c filtered with the neurons' time constant, whatever the conn
     rate:     q = phi(x_perturbed) - phi(x_unperturbed + h p)
 
 With W = M K^T / N the response of the currents is q = M d with a state d of R numbers (per draw, candidate and
-condition). With a background the state is q itself. Everything below is written for a state and its left factor, which
-is M in the first case and absent in the second, and for rates.
+condition). With a background the state is q itself; with a random bulk every draw has a W0 of its own. Everything below
+is written for a state and its left factor, which is M in the first case and absent in the second, and for rates.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from jax import Array
 from tqdm.auto import tqdm
 
 from lrposterior.background import Background, recurrent_drive
+from lrposterior.bulk import BulkDraws
 from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
 from lrposterior.perturbation.experiment import Experiment
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
-from lrposterior.rollouts import to_coordinates
+from lrposterior.rollouts import draws_in_chunks, simulate_each, to_coordinates, unseen_bulk
 
 Quantity = Literal["current", "rate"]
 
 # What is kept of a block of candidates stays below this many bytes, and the arrays of one step near the cache.
 BLOCK_BYTES = 6e8
 STEP_ENTRIES = 2**16
-DRAWS_AT_ONCE = 8
 
 
 @jax.tree_util.register_dataclass
@@ -55,7 +55,9 @@ class Networks:
         inputs: (condition, time, input) from that bin to the end of the window.
         time_course: (time,) of the stimulation in the same bins.
         dt: bin width in seconds.
-        background: W0 or None.
+        background: a known W0 or None.
+        own_background: (draw, neuron, neuron) W0 of every draw, or None.
+        bulk: the same, not yet as arrays, or None.
     """
 
     model: LowRankModel = field(metadata={"static": True})
@@ -66,10 +68,32 @@ class Networks:
     time_course: Array
     dt: Array
     background: Background | None
+    own_background: Array | None = None
+    bulk: BulkDraws | None = None
 
     @property
     def num_draws(self) -> int:
         return self.current.shape[0]
+
+    @property
+    def is_low_rank(self) -> bool:
+        """Whether there is no W0 beside M K^T / N."""
+        return self.background is None and self.own_background is None and self.bulk is None
+
+    def chunks(self) -> Iterator[tuple[Networks, slice, int]]:
+        """Some draws at a time, with the arrays of their W0; which they are, and how many of them are no repeats."""
+        if self.bulk is None:
+            yield self, slice(0, self.num_draws), self.num_draws
+            return
+        for draws, num_new in draws_in_chunks(self.bulk):
+            chosen = dataclasses.replace(
+                self,
+                parameters={name: value[draws] for name, value in self.parameters.items()},
+                current=self.current[draws],
+                own_background=jnp.asarray(self.bulk.take(draws).to_dense()),
+                bulk=None,
+            )
+            yield chosen, slice(draws[0], draws[0] + num_new), num_new
 
     def at(self, conditions: slice) -> Networks:
         """The same networks in some of the conditions."""
@@ -78,7 +102,7 @@ class Networks:
     def state_size(self, quantity: Quantity) -> int:
         """How many numbers describe the response in one bin; see `Responses`."""
         left_factor = self.parameters["M"]
-        return left_factor.shape[2 if quantity == "current" and self.background is None else 1]
+        return left_factor.shape[2 if quantity == "current" and self.is_low_rank else 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +191,8 @@ def _over_draws(values: np.ndarray) -> np.ndarray:
 def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experiment: Experiment) -> Networks:
     """Run draws of the parameters without perturbation up to the bin in which the perturbations start.
 
-    A free initial state is the mean of the fitted initial latents, in every condition. Call it in double precision.
+    A free initial state is the mean of the fitted initial latents, in every condition. Where the draws do not hold the
+    unseen part of a random bulk, it is 0, and W is of low rank. Call it in double precision.
 
     Args:
         model: a settled model.
@@ -180,23 +205,26 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
     begin, stop, num_neurons = experiment.begin, experiment.stop, experiment.patterns.shape[1]
     silent = np.zeros((experiment.num_conditions, begin + 1, num_neurons))
     before = Recording(silent, experiment.dt, inputs=experiment.inputs[:, : begin + 1])
-    parameters, data = to_coordinates(model, draws, before), model.data(before)
+    parameters, data, bulk = to_coordinates(model, draws, before), model.data(before), unseen_bulk(model, draws)
+    current = jnp.asarray(simulate_each(_last_current, model, draws, before))
+    if bulk is None:
+        parameters["M"], parameters["K"] = jax.vmap(lambda draw: model.factors(draw, data))(parameters)
 
     return Networks(
         model=model.structure,
         num_bins=experiment.num_bins,
         parameters=parameters,
-        current=_last_current(model.structure, parameters, data),
+        current=current,
         inputs=jnp.asarray(experiment.inputs[:, begin:stop]),
         time_course=jnp.asarray(experiment.time_course[begin:stop]),
         dt=data.dt,
         background=data.background,
+        bulk=bulk,
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _last_current(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
-    return jax.lax.map(lambda draw: model.currents(draw, data)[:, -1], parameters, batch_size=DRAWS_AT_ONCE)
+    return model.currents(parameters, data)[:, -1]
 
 
 @double_precision
@@ -245,21 +273,36 @@ def simulate_blocks(
     per_candidate = per_condition * num_conditions + (8.0 * num_draws**2 if with_gram else 0.0)
     largest = min(BLOCK_BYTES // per_candidate, STEP_ENTRIES // (num_conditions * num_neurons))
     size = int(np.clip(largest, 1, experiment.num_candidates))
-    factor = np.asarray(networks.parameters["M"]) if networks.background is None else None
+    factor = np.asarray(networks.parameters["M"]) if networks.is_low_rank else None
     for start in range(0, experiment.num_candidates, size):
         chosen = experiment.patterns[start : start + size]
         patterns = np.zeros((size, num_neurons))
         patterns[: len(chosen)] = chosen
         for first in range(0, experiment.num_conditions, num_conditions):
             conditions = slice(first, min(first + num_conditions, experiment.num_conditions))
-            simulated = _simulate(tuple(sorted(set(quantities))), networks.at(conditions), patterns)
+            simulated = _simulate_draws(tuple(sorted(set(quantities))), networks.at(conditions), patterns)
             responses: dict[Quantity, list[Responses]] = {}
-            for quantity, states in simulated.items():
-                array = np.asarray(states)
+            for quantity, array in simulated.items():
                 shape = (num_draws, -1, array.shape[-1])
                 left = factor if quantity == "current" else None
                 responses[quantity] = [Responses(array[:, row].reshape(shape), left) for row in range(len(chosen))]
             yield range(start, start + len(chosen)), conditions, responses
+
+
+def _simulate_draws(
+    quantities: tuple[Quantity, ...], networks: Networks, patterns: np.ndarray
+) -> dict[Quantity, np.ndarray]:
+    """States (draw, candidate, condition, time, state) by quantity."""
+    states: dict[Quantity, np.ndarray] = {}
+    for some, draws, num_new in networks.chunks():
+        for quantity, array in _simulate(quantities, some, jnp.asarray(patterns)).items():
+            if draws == slice(0, networks.num_draws):
+                states[quantity] = np.asarray(array)
+                continue
+            if quantity not in states:
+                states[quantity] = np.empty((networks.num_draws, *array.shape[1:]))
+            states[quantity][draws] = array[:num_new]
+    return states
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -269,12 +312,18 @@ def _simulate(quantities: tuple[Quantity, ...], networks: Networks, patterns: Ar
     One draw at a time: several at once were slower at every size that was tried.
     """
     return jax.lax.map(
-        lambda draw: _respond(quantities, networks, patterns, *draw), (networks.parameters, networks.current)
+        lambda draw: _respond(quantities, networks, patterns, *draw),
+        (networks.parameters, networks.current, networks.own_background),
     )
 
 
 def _respond(
-    quantities: tuple[Quantity, ...], networks: Networks, patterns: Array, parameters: Parameters, current: Array
+    quantities: tuple[Quantity, ...],
+    networks: Networks,
+    patterns: Array,
+    parameters: Parameters,
+    current: Array,
+    own_background: Array | None,
 ) -> dict[Quantity, Array]:
     """States (candidate, condition, time, state) of one draw by quantity."""
     model = networks.model
@@ -282,7 +331,7 @@ def _respond(
     num_neurons, rank = M.shape
     a = networks.dt / model.time_constant_of(parameters, networks.dt)
     phi = NONLINEARITIES[model.nonlinearity].rate
-    low_rank = networks.background is None
+    low_rank, W0 = networks.is_low_rank, networks.background if own_background is None else own_background
     drive = jnp.einsum("cti,ni->tcn", networks.inputs, parameters["B"]) + parameters["b"][None, None, :]
 
     def read(rates: Array) -> Array:
@@ -291,7 +340,7 @@ def _respond(
     def recurrent(rates: Array) -> Array:
         if low_rank:
             return read(rates) @ M.T
-        background = jax.vmap(lambda each: jnp.asarray(recurrent_drive(networks.background, each)))
+        background = jax.vmap(lambda each: jnp.asarray(recurrent_drive(W0, each)))
         return read(rates) @ M.T + background(rates.reshape(-1, num_neurons)).reshape(rates.shape)
 
     def step(carry: tuple[Array, Array, Array], driven: tuple[Array, Array]) -> tuple:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from lrposterior.bulk import UNSEEN, unseen_stream
 from lrposterior.perturbation.experiment import Experiment
-from lrposterior.perturbation.responses import Networks, Quantity, Responses, halted_networks, simulate_blocks
+from lrposterior.perturbation.responses import Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
 from lrposterior.spectrum import displacements
@@ -54,7 +56,9 @@ def score_candidates(
     """Score all candidates by draws of the posterior and of the prior."""
     z = posterior.distribution.sample(num_draws, seed=seed)
     # A stream of its own: the draws of the posterior come from default_rng(seed).
-    z_prior = np.random.default_rng([seed, 1]).standard_normal((num_draws, posterior.space.size))
+    of_prior = np.random.default_rng([seed, 1])
+    prior_draws = posterior.named_draws(of_prior.standard_normal((num_draws, posterior.space.size)), of_prior)
+    draws = posterior.named_draws(z, unseen_stream(seed))
     stride = max(1, num_draws // DEGENERATE_DRAWS)
     z_degenerate = _hold_constrained(posterior, z[::stride])
     scores = _empty_scores(experiment, num_draws)
@@ -64,15 +68,17 @@ def score_candidates(
         tqdm(total=3 * experiment.num_candidates, unit="candidate", disable=not progress) as bar,
     ):
         bar.set_description("posterior")
-        _score_posterior(scores, posterior, experiment, quantity, z, readout, stride, bar)
+        _score_posterior(scores, posterior, experiment, quantity, draws, readout, stride, bar)
         bar.set_description("prior")
-        _add_spreads(scores.prior_spread, posterior, experiment, quantity, z_prior, bar)
+        _add_spreads(scores.prior_spread, posterior, experiment, quantity, prior_draws, bar)
         bar.set_description("degenerate directions")
         if z_degenerate is None:
             scores.degenerate_spread[:] = np.nan
             bar.update(experiment.num_candidates)
         else:
-            _add_spreads(scores.degenerate_spread, posterior, experiment, quantity, z_degenerate, bar)
+            unseen = {name: draws[name][::stride] for name in UNSEEN if name in draws}
+            degenerate_draws = posterior.named(z_degenerate) | unseen
+            _add_spreads(scores.degenerate_spread, posterior, experiment, quantity, degenerate_draws, bar)
     return scores
 
 
@@ -81,13 +87,13 @@ def _score_posterior(
     posterior: Posterior,
     experiment: Experiment,
     quantity: Quantity,
-    z: np.ndarray,
+    draws: Mapping[str, np.ndarray],
     readout: np.ndarray,
     stride: int,
     bar: tqdm,
 ) -> None:
     observed: Quantity = posterior.model.observation.of
-    networks, noise_scale = _networks(posterior, z, experiment), posterior.mode["noise_scale"]
+    networks, noise_scale = halted_networks(posterior.model, draws, experiment), posterior.mode["noise_scale"]
     gram: dict[int, np.ndarray] = {}
     blocks = simulate_blocks(networks, experiment, (quantity, observed), with_gram=True)
     for candidates, conditions, simulated in blocks:
@@ -102,10 +108,15 @@ def _score_posterior(
 
 
 def _add_spreads(
-    spreads: np.ndarray, posterior: Posterior, experiment: Experiment, quantity: Quantity, z: np.ndarray, bar: tqdm
+    spreads: np.ndarray,
+    posterior: Posterior,
+    experiment: Experiment,
+    quantity: Quantity,
+    draws: Mapping[str, np.ndarray],
+    bar: tqdm,
 ) -> None:
-    """Add tr Cov q of draws z to spreads (candidate,)."""
-    networks = _networks(posterior, z, experiment)
+    """Add tr Cov q of the draws to spreads (candidate,)."""
+    networks = halted_networks(posterior.model, draws, experiment)
     for candidates, conditions, simulated in simulate_blocks(networks, experiment, (quantity,)):
         spreads[candidates] += [responses.spread() for responses in simulated[quantity]]
         if conditions.stop == experiment.num_conditions:
@@ -170,7 +181,3 @@ def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
     held = np.tile(mode, (len(z), 1))
     held[:, : space.num_dynamics] += (moved @ free) @ free.T
     return held
-
-
-def _networks(posterior: Posterior, z: np.ndarray, experiment: Experiment) -> Networks:
-    return halted_networks(posterior.model, posterior.named(z), experiment)

@@ -1,0 +1,135 @@
+"""Draws of a random bulk, W0 = A Q^T + G (I - Q Q^T), without N x N arrays until one is asked for.
+
+G is what no data see. Its rows are made in blocks, each from a seed of its own, whenever they are needed: so all
+products, entries and blocks are those of one matrix that is never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+# Rows of G that share a seed.
+BLOCK_ROWS = 256
+# Draws of parameters by name hold these two where they are of a network with the unseen part of its bulk.
+UNSEEN = ("gain", "bulk_seed")
+# The unseen part has a stream of random numbers beside that of the parameters, default_rng(seed).
+STREAM = 2
+
+
+@dataclass(frozen=True, eq=False)
+class BulkDraws:
+    """A batch of draws of W0 [post, pre].
+
+    Attributes:
+        A: (draw, neuron, dimension) connectivity from the visited patterns.
+        Q: (neuron, dimension) the visited patterns, orthonormal.
+        gain: (draw,) g: the entries of G are Normal(0, g² / N). None with `seeds`.
+        seeds: (draw,) of G, or None for G = 0, its mean.
+    """
+
+    A: np.ndarray
+    Q: np.ndarray
+    gain: np.ndarray | None = None
+    seeds: np.ndarray | None = None
+
+    @property
+    def num_draws(self) -> int:
+        return int(self.A.shape[0])
+
+    @property
+    def num_neurons(self) -> int:
+        return int(self.A.shape[1])
+
+    def take(self, draws: np.ndarray) -> BulkDraws:
+        """Some of the draws."""
+        gain = None if self.gain is None else self.gain[draws]
+        return BulkDraws(self.A[draws], self.Q, gain, None if self.seeds is None else self.seeds[draws])
+
+    def product(self, vectors: np.ndarray) -> np.ndarray:
+        """W0 v (draw, neuron) of one vector a draw, (draw, neuron)."""
+        seen = vectors @ self.Q
+        products = np.einsum("dnk,dk->dn", self.A, seen)
+        rest = vectors - seen @ self.Q.T
+        for draw in range(self.num_draws):
+            for rows, G in self._unseen(draw):
+                products[draw, rows] += G @ rest[draw]
+        return products
+
+    def transposed_product(self, vectors: np.ndarray) -> np.ndarray:
+        """W0^T v (draw, neuron) of one vector a draw, (draw, neuron)."""
+        rest = np.zeros(vectors.shape)
+        for draw in range(self.num_draws):
+            for rows, G in self._unseen(draw):
+                rest[draw] += vectors[draw, rows] @ G
+        seen = np.einsum("dnk,dn->dk", self.A, vectors) - rest @ self.Q
+        return rest + seen @ self.Q.T
+
+    def rows(self, post: np.ndarray) -> np.ndarray:
+        """Rows of W0, (draw, post, neuron), for neurons counted from 0."""
+        values = self.A[:, post] @ self.Q.T
+        for draw in range(self.num_draws if self.seeds is not None else 0):
+            for block in np.unique(post // BLOCK_ROWS):
+                chosen = np.flatnonzero(post // BLOCK_ROWS == block)
+                within = post[chosen] % BLOCK_ROWS
+                G = self._rows_of_block(draw, int(block), int(within.max()) + 1)[within]
+                values[draw, chosen] += G - (G @ self.Q) @ self.Q.T
+        return values
+
+    def dense(self, draw: int) -> np.ndarray:
+        """W0 of one draw, (post, pre)."""
+        W0 = self.A[draw] @ self.Q.T
+        for rows, G in self._unseen(draw):
+            W0[rows] += G - (G @ self.Q) @ self.Q.T
+        return W0
+
+    def to_dense(self) -> np.ndarray:
+        """All draws of W0, (draw, post, pre)."""
+        return np.stack([self.dense(draw) for draw in range(self.num_draws)])
+
+    def _unseen(self, draw: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """The blocks of rows of G."""
+        starts = range(0, self.num_neurons if self.seeds is not None else 0, BLOCK_ROWS)
+        for block, start in enumerate(starts):
+            G = self._rows_of_block(draw, block, min(BLOCK_ROWS, self.num_neurons - start))
+            yield slice(start, start + len(G)), G
+
+    def _rows_of_block(self, draw: int, block: int, num_rows: int) -> np.ndarray:
+        """The first rows of a block of G: they do not depend on how many are asked for."""
+        if self.gain is None or self.seeds is None:
+            raise ValueError("gain: expected a gain and a seed for every draw of the bulk, got none; give both")
+        random = np.random.default_rng([int(self.seeds[draw]), block])
+        scale = self.gain[draw] / np.sqrt(self.num_neurons)
+        return scale * random.standard_normal((num_rows, self.num_neurons))
+
+
+def bulk_draws(draws: Mapping[str, np.ndarray], Q: np.ndarray) -> BulkDraws:
+    """The bulk in named draws of the parameters; its unseen part is 0 where they do not hold it.
+
+    Args:
+        draws: A (draw, neuron, dimension) and, for the unseen part, gain (draw,) and bulk_seed (draw,).
+        Q: (neuron, dimension) the visited patterns.
+    """
+    return BulkDraws(np.asarray(draws["A"]), Q, draws.get("gain"), draws.get("bulk_seed"))
+
+
+def unseen_stream(seed: int) -> np.random.Generator:
+    """The random numbers of the unseen part of the bulk in the draws of a posterior with this seed."""
+    return np.random.default_rng([seed, STREAM])
+
+
+def draw_unseen(num_draws: int, gain: tuple[float, float], random: np.random.Generator) -> dict[str, np.ndarray]:
+    """What makes the unseen part of a bulk, by name: gain (draw,) and bulk_seed (draw,).
+
+    Args:
+        num_draws: number of draws.
+        gain: the gain, and the standard deviation of its logarithm.
+        random: where they come from.
+    """
+    value, spread = gain
+    return {
+        "gain": value * np.exp(spread * random.standard_normal(num_draws)),
+        "bulk_seed": random.integers(2**63, size=num_draws),
+    }
