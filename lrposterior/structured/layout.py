@@ -186,7 +186,8 @@ def vertical_directions(layout: Layout, vector: np.ndarray, seen_right: np.ndarr
     directions = []
 
     def units(*shape: int) -> np.ndarray:
-        return np.eye(int(np.prod(shape))).reshape(-1, *shape)
+        size = int(np.prod(shape))
+        return np.eye(size).reshape(size, *shape)
 
     for Omega in units(layout.rank, layout.rank):
         change = np.zeros_like(rows)
