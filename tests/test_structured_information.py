@@ -18,7 +18,7 @@ from lrposterior.structured import trajectory as passes
 from lrposterior.structured.courses import network_courses
 from lrposterior.structured.entries import entry_means, entry_variances
 from lrposterior.structured.information import StructuredInformation
-from lrposterior.structured.krylov import block_krylov, find_information
+from lrposterior.structured.krylov import block_krylov, reduce_precision
 from lrposterior.structured.layout import vertical_directions
 from lrposterior.structured.products import Linearisation
 
@@ -27,7 +27,8 @@ def information_at(system, vector, deviations, *, tolerance=1e-8, max_rank=10_00
     trajectory = passes.run(system, vector)
     courses = network_courses(system, trajectory, tolerance=tolerance)
     linearisation = Linearisation.of(system, trajectory, courses)
-    return linearisation, find_information(linearisation, deviations, max_rank=max_rank, tolerance=residual)
+    reduced = reduce_precision(linearisation, deviations, max_rank=max_rank, tolerance=residual)
+    return linearisation, reduced.information()
 
 
 def rich_case(initial_state="free"):

@@ -79,7 +79,7 @@ def network_courses(
         seed: of the sketch.
         dtype: precision in which the coefficients are kept.
     """
-    bases = _bases(system, trajectory, tolerance, seed)
+    bases = _bases(system, trajectory, tolerance, seed, [0, 1, 2])
     # What the right factors read of the rates has to be reproduced exactly: on it rests that the information vanishes
     # along the gauge.
     if bases[0] is not None:
@@ -119,10 +119,23 @@ def _features(
     return phi.rate(current) * acts, phi.slope(current) * acts, weights
 
 
-def _bases(system: System, trajectory: Trajectory, tolerance: float, seed: int) -> list[np.ndarray | None]:
+@double_precision
+def rate_courses(system: System, trajectory: Trajectory, *, tolerance: float, seed: int = 0) -> Courses:
+    """The rates alone, of any latents, not only those that the network makes itself; see `network_courses`."""
+    basis = _bases(system, trajectory, tolerance, seed, [0])[0]
+    size = system.num_samples if basis is None else basis.shape[1]
+    coefficients = np.empty((system.layout.num_neurons, size))
+    for chunk, (rates, _, _) in _values(system, trajectory):
+        coefficients[chunk] = rates if basis is None else rates @ basis
+    return Courses(basis, coefficients)
+
+
+def _bases(
+    system: System, trajectory: Trajectory, tolerance: float, seed: int, open_features: list[int]
+) -> list[np.ndarray | None]:
     bases: list[np.ndarray | None] = [None, None, None]
     largest = int(LARGEST_PART * system.num_samples)
-    size, open_features = min(FIRST_SKETCH, largest), [0, 1, 2]
+    size = min(FIRST_SKETCH, largest)
     while tolerance > 0.0 and open_features and size <= largest:
         sketches = _sketch(system, trajectory, size, seed, open_features)
         unresolved = []

@@ -37,7 +37,41 @@ class Chain:
     residual: float
 
 
-def find_information(
+@dataclass(frozen=True, eq=False)
+class ReducedPrecision:
+    """R (I + O diag(values) O^T) R^T, the posterior precision at one prior; see `lrposterior.structured.blocks`.
+
+    Attributes:
+        linearisation: the network at the point.
+        local: R.
+        basis: (coordinate, component) orthonormal O.
+        values: (component,).
+        residual: how well the chain is closed, in units of the prior precision.
+    """
+
+    linearisation: Linearisation
+    local: WhitenedBlocks
+    basis: np.ndarray
+    values: np.ndarray
+    residual: float
+
+    def information(self) -> StructuredInformation:
+        """The information alone, in coordinates that know nothing of the prior."""
+        linearisation = self.linearisation
+        return StructuredInformation(
+            layout=linearisation.system.layout,
+            blocks=linearisation.blocks,
+            factor=self.local.times(self.basis),
+            weights=self.values,
+            vertical=linearisation.vertical(),
+        )
+
+    def apply(self, columns: np.ndarray) -> np.ndarray:
+        """Xi times columns, exactly."""
+        return _products(self.linearisation, self.local, columns)
+
+
+def reduce_precision(
     linearisation: Linearisation,
     deviations: np.ndarray,
     *,
@@ -45,29 +79,28 @@ def find_information(
     tolerance: float = 0.02,
     block_size: int = BLOCK_SIZE,
     seed: int = 0,
-) -> StructuredInformation:
-    """The information at a point, accurate where the prior with these deviations does not dominate.
+) -> ReducedPrecision:
+    """The posterior precision at a point, accurate where the prior with these deviations does not dominate.
 
     Args:
         linearisation: the network at the point.
         deviations: (coordinate,) prior standard deviations.
         max_rank: largest number of columns of the low-rank part.
-        tolerance: the chain ends when its residual, in units of the prior precision, is below.
+        tolerance: the chain ends when its residual is below.
         block_size: columns per product.
         seed: of the random columns.
 
     Raises:
         np.linalg.LinAlgError: if the result is not positive definite: the time courses were kept too coarsely.
     """
-    layout = linearisation.system.layout
-    whitened = WhitenedBlocks.of(layout, linearisation.blocks, deviations)
-    vertical = linearisation.vertical()
-
-    def apply(columns: np.ndarray) -> np.ndarray:
-        return whitened.solve(linearisation.information_beyond_blocks(whitened.solve_transposed(columns)))
-
+    local = WhitenedBlocks.of(linearisation.system.layout, linearisation.blocks, deviations)
     chain = block_krylov(
-        apply, whitened.times_transposed(vertical), max_rank=max_rank, tolerance=tolerance, size=block_size, seed=seed
+        lambda columns: _products(linearisation, local, columns),
+        local.times_transposed(linearisation.vertical()),
+        max_rank=max_rank,
+        tolerance=tolerance,
+        size=block_size,
+        seed=seed,
     )
     values, rotation = np.linalg.eigh(chain.projected)
     if values[0] <= -1.0:
@@ -75,13 +108,11 @@ def find_information(
             f"the smallest eigenvalue of the precision is {1.0 + values[0]:.2g} times the local one; "
             "keep the time courses to a smaller tolerance"
         )
-    return StructuredInformation(
-        layout=layout,
-        blocks=linearisation.blocks,
-        factor=whitened.times(chain.basis @ rotation),
-        weights=values,
-        vertical=vertical,
-    )
+    return ReducedPrecision(linearisation, local, chain.basis @ rotation, values, chain.residual)
+
+
+def _products(linearisation: Linearisation, local: WhitenedBlocks, columns: np.ndarray) -> np.ndarray:
+    return local.solve(linearisation.information_beyond_blocks(local.solve_transposed(columns)))
 
 
 def block_krylov(
@@ -98,7 +129,7 @@ def block_krylov(
     Args:
         apply: products with columns (coordinate, column).
         first: (coordinate, column) what the chain has to contain.
-        max_rank, tolerance, size, seed: see `find_information`.
+        max_rank, tolerance, size, seed: see `reduce_precision`.
     """
     num_coordinates = len(first)
     max_rank = min(max_rank, num_coordinates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -133,6 +134,17 @@ class System:
         size = -(-self.layout.num_neurons // number)
         for start in range(0, self.layout.num_neurons, size):
             yield slice(start, min(start + size, self.layout.num_neurons))
+
+    def select(self, neurons: np.ndarray) -> System:
+        """Some neurons only, with the right factors of the seen latents as they are."""
+        return dataclasses.replace(
+            self,
+            layout=dataclasses.replace(self.layout, num_neurons=len(neurons)),
+            activity=self.activity[neurons],
+            mask=None if self.mask is None else self.mask[neurons],
+            known=None if self.known is None else self.known[neurons],
+            seen_right=self.seen_right[neurons],
+        )
 
     def by_trial(self, values: np.ndarray) -> np.ndarray:
         """(trial, bin, ...) from (sample, ...)."""
