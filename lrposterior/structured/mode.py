@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrposterior.structured.courses import network_courses
-from lrposterior.structured.gauge import balancing_step, regauge, regauge_information, settle, settle_trades
+from lrposterior.structured.gauge import balancing_step, regauge, regauge_information, settle
 from lrposterior.structured.information import StructuredInformation, StructuredPosterior
 from lrposterior.structured.krylov import ReducedPrecision, reduce_precision
 from lrposterior.structured.products import Linearisation
@@ -21,8 +21,13 @@ from lrposterior.structured.trajectory import Trajectory, gradient, objective, r
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
-# Nats by which the point may move before the information is found again.
-REFRESH = 0.3
+# Nats by which the point may move before the information is found again: one, or this part of the coordinates.
+REFRESH = 1e-4
+# Steps with one curvature, and how many of them are remembered.
+MAX_QUASI_NEWTON, MEMORY = 12, 8
+GAUGE_STEPS = 6
+# Conjugate gradients of one step: iterations at most, and the part of the residual that may be left.
+MAX_CONJUGATE, CONJUGATE_TOLERANCE = 60, 0.03
 
 Report = Callable[[str, int, float, float], None]
 
@@ -38,9 +43,9 @@ class Accuracy:
         residual: where the chain of the posterior ends, in units of the prior precision.
     """
 
-    course_tolerance: float = 1e-5
-    step_course_tolerance: float = 1e-4
-    max_rank: int = 110
+    course_tolerance: float = 1e-4
+    step_course_tolerance: float = 3e-4
+    max_rank: int = 120
     step_rank: int = 60
     residual: float = 0.02
 
@@ -123,7 +128,7 @@ def descend(
     accuracy = accuracy or Accuracy()
     layout = system.layout
     point = _Point.at(system, settle(layout, start, deviations, system.seen_right), deviations)
-    damping, decrement = 1e-3, np.inf
+    damping, decrement, num_steps = 1e-3, np.inf, 0
     for iteration in range(max_iterations + 1):
         if not (np.isfinite(point.objective) and np.all(np.isfinite(point.slope))):
             raise ConvergenceError("non-finite gradient: the network diverges; rescale the inputs or mask the bins")
@@ -133,22 +138,66 @@ def descend(
             max_rank=accuracy.step_rank * layout.num_latents,
             tolerance=accuracy.residual,
         )
-        step = _solve(reduced, point.slope, 0.0)
-        decrement = 0.5 * float(point.slope @ step)
+        decrement = 0.5 * float(point.slope @ _solve(reduced, point.slope, 0.0))
         if report is not None:
             report("mode", iteration, point.objective, decrement)
         if decrement < tolerance:
-            return point.trajectory.vector, point.objective, decrement, iteration
+            return point.trajectory.vector, point.objective, decrement, num_steps
         if iteration == max_iterations:
             break
         moved, damping = _damped_step(system, deviations, point, reduced, damping)
         if moved is None:
             break
-        point = moved
+        point, more = quasi_newton(
+            system, deviations, moved, lambda slope: _solve_roughly(reduced, slope), tolerance=0.1 * tolerance
+        )
+        point = _Point.at(system, settle(layout, point.trajectory.vector, deviations, system.seen_right), deviations)
+        num_steps += 1 + more
     raise ConvergenceError(
-        f"no convergence: after {iteration} iterations the objective is {point.objective:.6g} nats and the quadratic "
+        f"no convergence: after {num_steps} steps the objective is {point.objective:.6g} nats and the quadratic "
         f"model expects {decrement:.2g} more; check nonlinearity and observation, or lower the rank"
     )
+
+
+def quasi_newton(
+    system: System,
+    deviations: np.ndarray,
+    point: _Point,
+    solve: Callable[[np.ndarray], np.ndarray],
+    *,
+    tolerance: float,
+) -> tuple[_Point, int]:
+    """Descend by limited-memory BFGS that starts from a fixed Gauss-Newton curvature; gives the point and its steps.
+
+    Where the prior dominates, the curvature differs from that of Gauss-Newton by a factor: the true one follows from the
+    changes of the slope. A step costs two passes over the recording, and no new curvature.
+
+    Args:
+        system, deviations: see `descend`.
+        point: where to start.
+        solve: the inverse Gauss-Newton curvature times a slope. It may project on a subspace, which is then kept to.
+        tolerance: ends where the decrement is below.
+    """
+    steps: list[np.ndarray] = []
+    changes: list[np.ndarray] = []
+    for count in range(MAX_QUASI_NEWTON):
+        remaining, coefficients = point.slope.copy(), []
+        for step, change in zip(reversed(steps), reversed(changes), strict=True):
+            coefficients.append(float(step @ remaining) / float(step @ change))
+            remaining -= coefficients[-1] * change
+        direction = solve(remaining)
+        for step, change, coefficient in zip(steps, changes, reversed(coefficients), strict=True):
+            direction += (coefficient - float(change @ direction) / float(step @ change)) * step
+        if 0.5 * float(point.slope @ direction) < tolerance:
+            return point, count
+        following = _shortened_step(system, deviations, point, direction)
+        if following is None:
+            return point, count
+        step, change = following.trajectory.vector - point.trajectory.vector, following.slope - point.slope
+        if float(step @ change) > 0.0:
+            steps, changes = [*steps, step][-MEMORY:], [*changes, change][-MEMORY:]
+        point = following
+    return point, MAX_QUASI_NEWTON
 
 
 def _damped_step(
@@ -168,7 +217,7 @@ def _damped_step(
     return None, damping
 
 
-def _solve(reduced: ReducedPrecision, slope: np.ndarray, damping: float, *, tolerance: float = 1e-2) -> np.ndarray:
+def _solve(reduced: ReducedPrecision, slope: np.ndarray, damping: float) -> np.ndarray:
     """(R (I + Xi) R^T + damping R R^T)^-1 slope by conjugate gradients, preconditioned by the low-rank form of Xi."""
     values, basis = reduced.values, reduced.basis
     shift = 1.0 + damping
@@ -182,8 +231,8 @@ def _solve(reduced: ReducedPrecision, slope: np.ndarray, damping: float, *, tole
     preconditioned = precondition(residual)
     direction = preconditioned
     power = first = float(np.sum(residual * preconditioned))
-    for _ in range(12):
-        if power <= tolerance**2 * first:
+    for _ in range(MAX_CONJUGATE):
+        if power <= CONJUGATE_TOLERANCE**2 * first:
             break
         product = shift * direction + reduced.apply(direction)
         length = power / float(np.sum(direction * product))
@@ -195,6 +244,14 @@ def _solve(reduced: ReducedPrecision, slope: np.ndarray, damping: float, *, tole
     return reduced.local.solve_transposed(solution)[:, 0]
 
 
+def _solve_roughly(reduced: ReducedPrecision, slope: np.ndarray) -> np.ndarray:
+    """(R (I + Xi) R^T)^-1 slope with the low-rank form of Xi."""
+    column = reduced.local.solve(slope[:, None])
+    gains = reduced.values / (1.0 + reduced.values)
+    column -= reduced.basis @ (gains[:, None] * (reduced.basis.T @ column))
+    return reduced.local.solve_transposed(column)[:, 0]
+
+
 def balance(
     system: System,
     deviations: np.ndarray,
@@ -203,49 +260,54 @@ def balance(
     accuracy: Accuracy | None = None,
     max_iterations: int = 30,
     tolerance: float = 1e-3,
-    stretch_tolerance: float = 1e-3,
     report: Report | None = None,
 ) -> tuple[StructuredMode, StructuredPosterior]:
     """From the mode in all coordinates to the mode of W, and the posterior there.
 
-    Steps along the gauge alternate with steps on the horizontal space. The information is found again only
-    after the point has moved.
+    Steps along the gauge alternate with a descent on the horizontal space. The information is found again only after the
+    point has moved.
+
+    Args:
+        system: the recording.
+        deviations: (coordinate,) prior standard deviations.
+        vector: (coordinate,) the mode in all coordinates.
+        accuracy: of the posterior.
+        max_iterations: how often to alternate.
+        tolerance: largest decrement in nats, and largest stretch of the factors, that count as converged.
+        report: called with (phase, iteration, objective, decrement).
 
     Raises:
         ConvergenceError: if the balance is not reached.
     """
     accuracy = accuracy or Accuracy()
-    layout, seen_right = system.layout, system.seen_right
-    information, moved_by = None, np.inf
+    layout = system.layout
+    point = _Point.at(system, vector, deviations)
+    information, settled, num_steps, decrement = None, np.inf, 0, np.inf
     for iteration in range(max_iterations):
-        if information is None or moved_by > REFRESH:
-            point = _Point.at(system, vector, deviations)
+        if information is None or settled - point.objective > max(1.0, REFRESH * vector.size):
             information = posterior_information(system, deviations, point.trajectory, accuracy)
-            moved_by = 0.0
-        posterior = information.posterior(deviations)
-        stretch = np.inf
-        for _ in range(5):
+            settled = np.inf
+        vector, stretch = point.trajectory.vector, np.inf
+        for _ in range(GAUGE_STEPS):
+            posterior = information.posterior(deviations)
             A = balancing_step(layout, vector, deviations, posterior)
             stretch = float(np.linalg.norm(A - np.eye(len(A)), 2))
-            vector = regauge(layout, vector, A)
-            information = regauge_information(information, A)
-            posterior = information.posterior(deviations)
-            if stretch < stretch_tolerance:
+            if stretch < tolerance:
                 break
+            vector, information = regauge(layout, vector, A), regauge_information(information, A)
         point = _Point.at(system, vector, deviations)
-        step = posterior.times(point.slope[:, None])[:, 0]
-        decrement = 0.5 * float(point.slope @ step)
+        horizontal = posterior.times
+        decrement = 0.5 * float(point.slope @ horizontal(point.slope[:, None])[:, 0])
         if report is not None:
             report("balance", iteration, point.objective, decrement)
-        if decrement < tolerance and stretch < stretch_tolerance:
-            horizontal = _horizontal_norm(posterior, point.slope)
-            return StructuredMode(
-                point.trajectory, information, point.objective, horizontal, decrement, iteration
-            ), posterior
-        moved = _shortened_step(system, deviations, point, step)
-        if moved is not None:
-            vector = settle_trades(layout, moved, deviations, seen_right)
-            moved_by += decrement
+        if decrement < tolerance and stretch < tolerance:
+            norm = _horizontal_norm(posterior, point.slope)
+            return StructuredMode(point.trajectory, information, point.objective, norm, decrement, num_steps), posterior
+        settled = min(settled, point.objective)
+        point, more = quasi_newton(
+            system, deviations, point, lambda slope: horizontal(slope[:, None])[:, 0], tolerance=0.1 * tolerance
+        )
+        num_steps += more
     raise ConvergenceError(
         f"no convergence: the gauge of the mode is not balanced after {max_iterations} steps, {decrement:.2g} nats are "
         "still to be gained; lower the rank"
@@ -272,11 +334,13 @@ def posterior_information(
             tolerance = 0.0 if tolerance < 1e-7 else 0.03 * tolerance
 
 
-def _shortened_step(system: System, deviations: np.ndarray, point: _Point, step: np.ndarray) -> np.ndarray | None:
+def _shortened_step(system: System, deviations: np.ndarray, point: _Point, step: np.ndarray) -> _Point | None:
     for length in STEP_LENGTHS:
         candidate = point.trajectory.vector - length * step
-        if objective(system, run(system, candidate), deviations) < point.objective:
-            return candidate
+        trajectory = run(system, candidate)
+        reached = objective(system, trajectory, deviations)
+        if reached < point.objective:
+            return _Point(trajectory, reached, gradient(system, trajectory) + candidate / deviations**2)
     return None
 
 
