@@ -40,19 +40,23 @@ import scipy.linalg
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, Problem
+from lrposterior.inference.structured_problem import StructuredProblem
 from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades
 
 MAX_STEPS = 100
 # In units of log A and log scale.
 BALANCE_TOLERANCE = 1e-3
-DECREMENT_TOLERANCE = 1e-5
 # After MAX_STEPS, what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
 ACCEPTED_DECREMENT = 1e-3
 LARGEST_SCALE_STEP = 1.0
+# After larger moves the information is found again: that of trades is not carried over.
+CARRIED = 0.02
 SHORTEST_MOVE = 0.1
 # Change of a log scale over which the change of the curvature is measured.
-FOLLOWED_STEP = 1e-3
-STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
+FOLLOWED_STEP = 0.02
+# It is measured again after a move of this size.
+FOLLOWED_AGAIN = 0.02
+AnyProblem = Problem | StructuredProblem
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
 
@@ -67,12 +71,12 @@ class Balanced:
         scale_precision: (scale, scale) precision of the logarithms of the inferred scales, in their order.
     """
 
-    problem: Problem
+    problem: AnyProblem
     mode: Mode
     scale_precision: np.ndarray
 
 
-def balance(problem: Problem, mode: Mode) -> Balanced:
+def balance(problem: AnyProblem, mode: Mode) -> Balanced:
     """Move a mode along the gauge until its factors balance in expectation, and the scales to the highest evidence.
 
     Args:
@@ -82,41 +86,48 @@ def balance(problem: Problem, mode: Mode) -> Balanced:
     Raises:
         FitError: if the balance is not reached.
     """
-    z = mode.z
-    length, before = 0.5, None
+    z, information = mode.z, None
+    length, before, followed = 0.5, None, None
+    moves, decrement, gained = np.full(1, np.inf), np.inf, 0.0
+    reached = Balanced(problem, mode, np.zeros((0, 0)))
     for _ in range(MAX_STEPS):
         num_dynamics = problem.space.num_dynamics
-        information, objective = problem.information(z), problem.negative_log_density(z)
+        if information is None or gained > problem.refresh:
+            information, gained = problem.information(z), 0.0
         covariance = problem.covariance(z, information)
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
-        step = covariance.times(slope)
-        decrement = 0.5 * float(slope @ step)
-        scales = _scale_step(problem, z, covariance)
+        decrement = 0.5 * float(slope @ covariance.times(slope))
+        if followed is None or np.max(np.abs(before), initial=0.0) > FOLLOWED_AGAIN:
+            followed = _followed_log_determinants(problem, z, covariance)
+        scales = _scale_step(problem, z, covariance, followed)
         reached = Balanced(
             problem,
             dataclasses.replace(
                 mode,
                 z=z,
-                objective=objective,
+                objective=problem.negative_log_density(z),
                 gradient_norm=float(np.linalg.norm(slope)),
                 decrement=decrement,
                 information=information,
             ),
             scales.precision,
         )
-        following = _step(problem, z, step, objective)
         # Scales and gauge one after the other: both would else take off the same excess of K.
-        z = z if following is None else following
         rescaled, moved_z = _rescale(problem, z, scales.change)
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
         moves = np.concatenate([scales.change, log_A.ravel()])
-        if np.max(np.abs(moves)) < BALANCE_TOLERANCE and (decrement < DECREMENT_TOLERANCE or following is None):
+        if np.max(np.abs(moves)) < BALANCE_TOLERANCE and decrement < problem.decrement_tolerance:
+            return reached
+        following, gain = problem.descend(z, covariance, slope)
+        if gain == 0.0 and np.max(np.abs(moves)) < BALANCE_TOLERANCE:
             return reached
         length = _relaxation(length, before, moves)
         before = moves
-        problem, z = _rescale(problem, z, length * scales.change)
-        z = move(problem.space, z, scipy.linalg.expm(length * log_A), scipy.linalg.expm(-length * log_A))
-        z = settle_trades(problem.space, z, problem.subspace)
+        problem, z = _rescale(problem, following, length * scales.change)
+        A = scipy.linalg.expm(length * log_A)
+        z = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
+        information = problem.carried(information, A) if np.max(np.abs(moves)) < CARRIED else None
+        gained += gain
     if decrement < ACCEPTED_DECREMENT and np.max(np.abs(moves)) < np.sqrt(BALANCE_TOLERANCE):
         return reached
     raise FitError(
@@ -137,7 +148,7 @@ def _relaxation(length: float, before: np.ndarray | None, moves: np.ndarray) -> 
     return float(np.clip(estimate, SHORTEST_MOVE, 1.0))
 
 
-def _gauge_step(problem: Problem, z: np.ndarray, covariance: Covariance) -> np.ndarray:
+def _gauge_step(problem: AnyProblem, z: np.ndarray, covariance: Covariance) -> np.ndarray:
     """(rank, rank) A that balances the factors, given what is unknown of them."""
     space, rank = problem.space, problem.model.rank
     unknown_left, unknown_right = unknown_moments(problem, covariance)
@@ -155,7 +166,7 @@ def _gauge_step(problem: Problem, z: np.ndarray, covariance: Covariance) -> np.n
         ) from failure
 
 
-def unknown_moments(problem: Problem, covariance: Covariance) -> tuple[np.ndarray, np.ndarray]:
+def unknown_moments(problem: AnyProblem, covariance: Covariance) -> tuple[np.ndarray, np.ndarray]:
     """Sums over rows of the covariance (rank, rank) of the whitened rows of M, and of K and initial_kappa."""
     right = covariance.row_moment("K")
     if "initial_kappa" in problem.space:
@@ -169,14 +180,13 @@ class _ScaleStep:
     precision: np.ndarray
 
 
-def _scale_step(problem: Problem, z: np.ndarray, covariance: Covariance) -> _ScaleStep:
+def _scale_step(problem: AnyProblem, z: np.ndarray, covariance: Covariance, followed: np.ndarray) -> _ScaleStep:
     """Fisher scoring for the logarithms of the scales (scale,), with their priors."""
     blocks = [BLOCK_OF_SCALE.get(name, name) for name in problem.scale_priors]
-    precision, slope = np.zeros((len(blocks), len(blocks))), np.zeros(len(blocks))
+    precision, slope = np.zeros((len(blocks), len(blocks))), -0.5 * followed
     for i, (name, prior) in enumerate(problem.scale_priors.items()):
         rows = problem.space.slices[blocks[i]]
-        slope[i] = np.sum(z[rows] ** 2) + covariance.trace(blocks[i]) - (rows.stop - rows.start)
-        slope[i] -= 0.5 * _followed_log_determinant(problem, z, rows, covariance)
+        slope[i] += np.sum(z[rows] ** 2) + covariance.trace(blocks[i]) - (rows.stop - rows.start)
         slope[i] -= np.log(problem.model.scale(name) / prior.median) / prior.spread**2
         precision[i] = [2.0 * covariance.learned(blocks[i], other) for other in blocks]
         precision[i, i] += prior.spread**-2
@@ -186,17 +196,21 @@ def _scale_step(problem: Problem, z: np.ndarray, covariance: Covariance) -> _Sca
     return _ScaleStep(np.clip(change, -LARGEST_SCALE_STEP, LARGEST_SCALE_STEP), precision)
 
 
-def _followed_log_determinant(problem: Problem, z: np.ndarray, rows: slice, covariance: Covariance) -> float:
-    """d log det(F + I) / d log scale, as the mode follows the scale of a block and the prior is held."""
-    block = np.zeros(problem.space.num_dynamics)
-    block[rows] = z[rows]
-    followed = z.copy()
-    followed[: block.size] += 2.0 * FOLLOWED_STEP * covariance.times(block)
-    moved = problem.covariance(followed, problem.information(followed))
-    return (moved.log_determinant - covariance.log_determinant) / FOLLOWED_STEP
+def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: Covariance) -> np.ndarray:
+    """(scale,) d log det(F + I) / d log scale, as the mode follows a scale and the prior is held."""
+    slopes = np.zeros(len(problem.scale_priors))
+    for i, name in enumerate(problem.scale_priors):
+        rows = problem.space.slices[BLOCK_OF_SCALE.get(name, name)]
+        block = np.zeros(problem.space.num_dynamics)
+        block[rows] = z[rows]
+        followed = z.copy()
+        followed[: block.size] += 2.0 * FOLLOWED_STEP * covariance.times(block)
+        moved = problem.covariance(followed, problem.information(followed))
+        slopes[i] = (moved.log_determinant - covariance.log_determinant) / FOLLOWED_STEP
+    return slopes
 
 
-def _rescale(problem: Problem, z: np.ndarray, change: np.ndarray) -> tuple[Problem, np.ndarray]:
+def _rescale(problem: AnyProblem, z: np.ndarray, change: np.ndarray) -> tuple[Problem, np.ndarray]:
     """The problem at other scales, and the same parameters in its coordinates."""
     if not change.size:
         return problem, z
@@ -206,19 +220,3 @@ def _rescale(problem: Problem, z: np.ndarray, change: np.ndarray) -> tuple[Probl
     for name, factor in zip(scales, factors, strict=True):
         moved[problem.space.slices[BLOCK_OF_SCALE.get(name, name)]] /= factor
     return problem.with_scales(scales), moved
-
-
-def _step(problem: Problem, z: np.ndarray, step: np.ndarray, objective: float) -> np.ndarray | None:
-    """The lowest point along a step, in the same gauge and with the best noise; None if none is lower than the start.
-
-    The lowest, not the first: together with the change of gauge, a step that is too long by half goes back and forth.
-    """
-    lowest = None
-    for length in STEP_LENGTHS:
-        candidate = np.concatenate([z[: step.size] - length * step, z[step.size :]])
-        if np.isfinite(problem.negative_log_density(candidate)):
-            candidate = problem.best_noise(candidate)
-            reached = problem.negative_log_density(candidate)
-            if reached < objective:
-                lowest, objective = candidate, reached
-    return lowest

@@ -80,7 +80,7 @@ class StructuredMode:
 
 
 @dataclass(frozen=True, eq=False)
-class _Point:
+class Point:
     """A point with its objective and the slope of the objective."""
 
     trajectory: Trajectory
@@ -88,7 +88,7 @@ class _Point:
     slope: np.ndarray
 
     @classmethod
-    def at(cls, system: System, vector: np.ndarray, deviations: np.ndarray) -> _Point:
+    def at(cls, system: System, vector: np.ndarray, deviations: np.ndarray) -> Point:
         trajectory = run(system, vector)
         slope = gradient(system, trajectory) + vector / deviations**2
         return cls(trajectory, objective(system, trajectory, deviations), slope)
@@ -127,7 +127,7 @@ def descend(
     """
     accuracy = accuracy or Accuracy()
     layout = system.layout
-    point = _Point.at(system, settle(layout, start, deviations, system.seen_right), deviations)
+    point = Point.at(system, settle(layout, start, deviations, system.seen_right), deviations)
     damping, decrement, num_steps = 1e-3, np.inf, 0
     for iteration in range(max_iterations + 1):
         if not (np.isfinite(point.objective) and np.all(np.isfinite(point.slope))):
@@ -151,7 +151,7 @@ def descend(
         point, more = quasi_newton(
             system, deviations, moved, lambda slope: _solve_roughly(reduced, slope), tolerance=0.1 * tolerance
         )
-        point = _Point.at(system, settle(layout, point.trajectory.vector, deviations, system.seen_right), deviations)
+        point = Point.at(system, settle(layout, point.trajectory.vector, deviations, system.seen_right), deviations)
         num_steps += 1 + more
     raise ConvergenceError(
         f"no convergence: after {num_steps} steps the objective is {point.objective:.6g} nats and the quadratic "
@@ -162,11 +162,11 @@ def descend(
 def quasi_newton(
     system: System,
     deviations: np.ndarray,
-    point: _Point,
+    point: Point,
     solve: Callable[[np.ndarray], np.ndarray],
     *,
     tolerance: float,
-) -> tuple[_Point, int]:
+) -> tuple[Point, int]:
     """Descend by limited-memory BFGS that starts from a fixed Gauss-Newton curvature; gives the point and its steps.
 
     Where the prior dominates, the curvature differs from that of Gauss-Newton by a factor: the true one follows from the
@@ -201,8 +201,8 @@ def quasi_newton(
 
 
 def _damped_step(
-    system: System, deviations: np.ndarray, point: _Point, reduced: ReducedPrecision, damping: float
-) -> tuple[_Point | None, float]:
+    system: System, deviations: np.ndarray, point: Point, reduced: ReducedPrecision, damping: float
+) -> tuple[Point | None, float]:
     """The point after a step that goes down, or None, and the next damping."""
     layout = system.layout
     while damping < LARGEST_DAMPING:
@@ -212,7 +212,7 @@ def _damped_step(
         if reached < point.objective:
             gained = (point.objective - reached) / max(0.5 * float(point.slope @ step), 1e-300)
             factor = 0.1 if gained > 0.5 else 1.0 if gained > 0.1 else 3.0
-            return _Point.at(system, candidate, deviations), max(damping * factor, SMALLEST_DAMPING)
+            return Point.at(system, candidate, deviations), max(damping * factor, SMALLEST_DAMPING)
         damping = max(damping, 1e-6) * 8.0
     return None, damping
 
@@ -281,7 +281,7 @@ def balance(
     """
     accuracy = accuracy or Accuracy()
     layout = system.layout
-    point = _Point.at(system, vector, deviations)
+    point = Point.at(system, vector, deviations)
     information, settled, num_steps, decrement = None, np.inf, 0, np.inf
     for iteration in range(max_iterations):
         if information is None or settled - point.objective > max(1.0, REFRESH * vector.size):
@@ -295,7 +295,7 @@ def balance(
             if stretch < tolerance:
                 break
             vector, information = regauge(layout, vector, A), regauge_information(information, A)
-        point = _Point.at(system, vector, deviations)
+        point = Point.at(system, vector, deviations)
         horizontal = posterior.times
         decrement = 0.5 * float(point.slope @ horizontal(point.slope[:, None])[:, 0])
         if report is not None:
@@ -334,13 +334,13 @@ def posterior_information(
             tolerance = 0.0 if tolerance < 1e-7 else 0.03 * tolerance
 
 
-def _shortened_step(system: System, deviations: np.ndarray, point: _Point, step: np.ndarray) -> _Point | None:
+def _shortened_step(system: System, deviations: np.ndarray, point: Point, step: np.ndarray) -> Point | None:
     for length in STEP_LENGTHS:
         candidate = point.trajectory.vector - length * step
         trajectory = run(system, candidate)
         reached = objective(system, trajectory, deviations)
         if reached < point.objective:
-            return _Point(trajectory, reached, gradient(system, trajectory) + candidate / deviations**2)
+            return Point(trajectory, reached, gradient(system, trajectory) + candidate / deviations**2)
     return None
 
 
