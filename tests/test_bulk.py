@@ -14,8 +14,10 @@ from lrposterior import rollouts
 from lrposterior.bulk import BulkDraws
 from lrposterior.connectivity import LowRankConnectivity
 from lrposterior.distribution import MixtureDistribution, NormalDistribution
+from lrposterior.orbit import trade_directions
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
+from lrposterior.report import render_report
 from lrposterior.spectrum import connectivity_spectrum, horizontal_spectrum
 
 RANK, DIMENSION = 2, 2
@@ -329,6 +331,16 @@ def test_unseen_directions_and_trades_are_counted_apart(name):
 
 
 @with_bulk
+def test_the_spectrum_is_drawn_without_the_unseen_directions(name):
+    degeneracy = lrp.analyze_degeneracy(made(name))
+    axes = degeneracy.plot_spectrum().axes[0]
+    everything, alone = axes.get_lines()[:2]
+    np.testing.assert_array_equal(everything.get_ydata(), np.maximum(degeneracy.spectrum, 1e-4))
+    assert len(alone.get_xdata()) == len(degeneracy.connectivity.spectrum)
+    assert alone.get_label().endswith("15 never seen and not shown")
+
+
+@with_bulk
 def test_with_a_bulk_no_change_of_W_is_excluded(name):
     degeneracy = lrp.analyze_degeneracy(made(name))
     Q, random = degeneracy.posterior.subspace, np.random.default_rng(0)
@@ -478,6 +490,43 @@ def test_given_left_factors_enter_the_regression_of_K():
     K = simulation.parameters["K"]
     np.testing.assert_allclose(K, M * (K[0] / M[0]), atol=1e-6)
     assert np.abs(K).max() > 0.1
+
+
+# ------------------------------------------------------------------------------------------------- trades and report
+
+
+@every_model
+def test_trades_between_parameters_change_nothing(name):
+    """Not only to first order: K within Q against A, and coefficients against residuals of K."""
+    posterior, random = made(name), np.random.default_rng(4)
+    space, Q = posterior.space, posterior.subspace
+    parameters = {key: np.asarray(value) for key, value in space.unwhiten(posterior.mode_coordinates).items()}
+    if Q is not None:
+        Z = random.standard_normal((DIMENSION, RANK))
+        parameters["K"] = parameters["K"] + NEURONS * Q @ Z
+        parameters["A"] = parameters["A"] - parameters["M"] @ Z.T
+    for coefficients in space.regressions:
+        parameters[coefficients] = random.standard_normal(parameters[coefficients].shape)
+    moved = dataclasses.replace(posterior, mode_coordinates=np.asarray(space.whiten(parameters)))
+    assert np.linalg.norm(moved.mode_coordinates - posterior.mode_coordinates) > 1.0
+    W, other = posterior.mode_connectivity.to_dense(), moved.mode_connectivity.to_dense()
+    np.testing.assert_allclose(other, W, atol=1e-12)
+    np.testing.assert_allclose(moved.mode_rates(), posterior.mode_rates(), atol=1e-12)
+    for direction in trade_directions(space, posterior.mode_coordinates, Q).T[:: max(1, RANK)]:
+        change = np.concatenate([direction, np.zeros(space.size - space.num_dynamics)])
+        along = dataclasses.replace(posterior, mode_coordinates=posterior.mode_coordinates + 0.5 * change)
+        np.testing.assert_allclose(along.mode_connectivity.to_dense(), W, atol=1e-12)
+
+
+def test_the_report_tells_of_the_bulk():
+    posterior = made("bulk and correlated loadings", mixture=True)
+    candidates = lrp.pattern_candidates(posterior.recording, np.eye(NEURONS), onset=0.02, duration=0.04)
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=20, seed=0, progress=False)
+    text = render_report(posterior, lrp.analyze_degeneracy(posterior), ranking, seed=0)
+    assert "random, gain 0.5, seen through 2 patterns of activity" in text
+    assert "K 0.333 (0.221 to 0.503), gain 0.4" in text
+    assert str(posterior.explained_parts) in text
+    assert "15 belong to the part of the random bulk" in " ".join(text.split())
 
 
 # ------------------------------------------------------------------------------------------------------------- a fit
