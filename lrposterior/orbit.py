@@ -101,11 +101,14 @@ def trade_directions(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray 
         found.append(direction.T)
     for name in space.regressions:
         loadings = parameters[REGRESSIONS[name]].reshape(num_neurons, -1)
-        unit = np.eye(loadings.shape[1] * rank).reshape(-1, rank, loadings.shape[1])
+        num_coefficients = rank * loadings.shape[1]
+        unit = np.eye(num_coefficients).reshape(num_coefficients, rank, loadings.shape[1])
         direction = np.zeros((len(unit), space.num_dynamics))
         direction[:, space.slices[name]] = np.eye(len(unit))
         ratio = space[name].standard_deviation / space["K"].standard_deviation
-        direction[:, space.slices["K"]] = -ratio * (loadings @ np.swapaxes(unit, 1, 2)).reshape(len(unit), -1)
+        direction[:, space.slices["K"]] = -ratio * (loadings @ np.swapaxes(unit, 1, 2)).reshape(
+            len(unit), num_neurons * rank
+        )
         found.append(direction.T)
     return np.concatenate([np.zeros((space.num_dynamics, 0)), *found], axis=1)
 

@@ -146,7 +146,7 @@ def connectivity_kernel(space: ParameterSpace, mode: np.ndarray, subspace: np.nd
     patterns = np.zeros((num_neurons, 0)) if subspace is None else bulk_patterns(space, subspace)
     dimension = patterns.shape[1]
     generators = np.eye(rank * rank).reshape(-1, rank, rank)
-    trades = np.eye(dimension * rank).reshape(-1, dimension, rank)
+    trades = np.eye(dimension * rank).reshape(dimension * rank, dimension, rank)
     of_left = np.zeros((len(generators) + len(trades), num_neurons, rank + dimension))
     of_left[: len(generators), :, :rank] = left @ generators
     of_left[len(generators) :, :, rank:] = -left @ np.swapaxes(trades, 1, 2)

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 import lrposterior as lrp
-from lrposterior.distribution import NormalDistribution, SampleDistribution
+from lrposterior.distribution import MixtureDistribution, NormalDistribution, SampleDistribution
 
 TRIALS, BINS, NEURONS, INPUTS = 4, 9, 5, 2
 
@@ -45,8 +45,8 @@ def make_recording(*, bare=False, **changes):
     return lrp.Recording(activity, 0.02, **(everything | changes))
 
 
-def make_posterior(model=None, recording=None, *, chains=False, statistics=STATISTICS, seed=0):
-    """A posterior around random parameters: Normal with any covariance, or draws of three chains."""
+def make_posterior(model=None, recording=None, *, chains=False, mixture=False, statistics=STATISTICS, seed=0):
+    """A posterior around random parameters: Normal with any covariance, two of these, or draws of three chains."""
     recording = make_recording() if recording is None else recording
     model = (lrp.LowRankModel(rank=2) if model is None else model).for_recording(recording)
     size = model.space_for(recording).size
@@ -56,6 +56,9 @@ def make_posterior(model=None, recording=None, *, chains=False, statistics=STATI
         distribution = SampleDistribution(center + 0.3 * random.standard_normal((3, 40, size)))
     else:
         distribution = NormalDistribution(center, 0.3 * random.standard_normal((size, size + 3)) / np.sqrt(size))
+    if mixture:
+        other = NormalDistribution(center + 0.1 * random.standard_normal(size), 0.5 * distribution.scale)
+        distribution = MixtureDistribution(np.array([0.7, 0.3]), (distribution, other))
     method = "nuts" if chains else "laplace"
     return lrp.Posterior(model, recording, method, 11, "converged", statistics, center, distribution)
 

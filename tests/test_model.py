@@ -167,7 +167,9 @@ BAD_MODELS = {
     "priors: expected Priors, got dict": lambda: lrp.LowRankModel(1, priors={"K": 1.0}),
     "observation: expected GaussianObservation, got str": lambda: lrp.LowRankModel(1, observation="gaussian"),
     "of: expected one of 'rate', 'current'": lambda: lrp.GaussianObservation(of="voltage"),
-    "background: expected FixedBackground or None, got ndarray": lambda: lrp.LowRankModel(1, background=np.eye(3)),
+    "background: expected FixedBackground, RandomBulk or None, got ndarray": lambda: lrp.LowRankModel(
+        1, background=np.eye(3)
+    ),
     "W0: expected a square matrix": lambda: lrp.FixedBackground(np.ones((2, 3))),
     "W0: expected finite numbers": lambda: lrp.FixedBackground(np.array([[np.nan]])),
 }

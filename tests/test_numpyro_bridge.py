@@ -19,6 +19,9 @@ MODELS = {
     "background": lrp.LowRankModel(
         RANK, background=lrp.FixedBackground(0.3 * random.standard_normal((NEURONS, NEURONS)))
     ),
+    "bulk and correlated loadings": lrp.LowRankModel(
+        RANK, background=lrp.RandomBulk(dimension=2), priors=lrp.CorrelatedLoadings()
+    ),
     "unbounded rates": lrp.LowRankModel(RANK, nonlinearity="softplus", priors=lrp.Priors(K=1.0, noise_scale=0.1)),
 }
 every_model = pytest.mark.parametrize("name", MODELS)

@@ -100,7 +100,8 @@ def describe_modes(posterior: Posterior) -> str:
 def describe_degeneracy(analysis: Degeneracy) -> dict[str, Any]:
     """The counts and the spectrum, for JSON."""
     names = (
-        "threshold", "num_gauge", "num_constrained", "num_degenerate", "effective_parameters", "information",
+        "threshold", "num_gauge", "num_trades", "num_unseen", "num_constrained", "num_degenerate",
+        "effective_parameters", "information",
         "rate_rank", "null_dimension", "max_constrained_connectivity", "null_deviation",
     )  # fmt: skip
     renamed = {"information": "information_nats"}

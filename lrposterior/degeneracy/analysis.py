@@ -340,7 +340,7 @@ class Degeneracy:
             ("directions", [str(one.num_directions) for one in columns]),
             (f"  constrained (lambda >= {self.threshold:g})", [str(one.num_constrained) for one in columns]),
             (f"  degenerate (lambda < {self.threshold:g})", [str(one.num_degenerate) for one in columns]),
-            *([("    of them never seen, of the bulk", [str(self.num_unseen)] * 2)] if self.num_unseen else []),
+            *([("    of them the unseen bulk", [str(self.num_unseen)] * 2)] if self.num_unseen else []),
             ("effective parameters", [f"{one.effective_parameters:.1f}" for one in columns]),
             ("information (nats)", [f"{one.information:.1f}" for one in columns]),
         ]

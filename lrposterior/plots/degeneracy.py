@@ -38,7 +38,7 @@ def plot_spectrum(degeneracy: Degeneracy) -> Figure:
     """Draw the information lambda along every direction, of all parameters and of W alone.
 
     Along a direction the posterior variance is 1 / (1 + lambda) of the prior variance. Values below 1e-4, the exact
-    null space among them, are drawn at 1e-4; the gauge directions are left out.
+    null space among them, are drawn at 1e-4; the gauge directions and the unseen part of a random bulk are left out.
 
     Args:
         degeneracy: From :func:`lrposterior.analyze_degeneracy`.
@@ -57,9 +57,10 @@ def draw_spectrum(axes: Axes, degeneracy: Degeneracy) -> None:
         (degeneracy.parameters, "all parameters", BLACK, "-"),
         (degeneracy.connectivity, "W alone", BLUE, "--"),
     ):
-        number = np.arange(1, directions.num_directions + 1)
+        number = np.arange(1, len(directions.spectrum) + 1)
         values = np.maximum(directions.spectrum, SMALLEST_SHOWN)
         label = f"{name}: {directions.num_constrained} of {directions.num_directions} constrained"
+        label += f", {directions.num_unseen} never seen and not shown" if directions.num_unseen else ""
         axes.plot(number, values, color=color, linestyle=style, drawstyle="steps-mid", label=label)
     axes.set_yscale("log")
     top = 3.0 * max(float(degeneracy.spectrum.max()), 10.0 * degeneracy.threshold)
@@ -67,7 +68,7 @@ def draw_spectrum(axes: Axes, degeneracy: Degeneracy) -> None:
     axes.axhspan(bottom / 2, degeneracy.threshold, color=PALE, alpha=0.6, linewidth=0, zorder=0)
     axes.axhline(degeneracy.threshold, color=GREY, linewidth=1.0)
     axes.set_ylim(bottom / 2, top)
-    axes.set_xlim(0, degeneracy.parameters.num_directions + 1)
+    axes.set_xlim(0, len(degeneracy.spectrum) + 1)
     right = axes.get_yaxis_transform()
     for text, place, side in (("constrained", 1.25, "bottom"), ("degenerate", 0.8, "top")):
         axes.text(0.01, place * degeneracy.threshold, text, transform=right, va=side, fontsize=8)
