@@ -88,9 +88,7 @@ def quantities(parameters: dict[str, np.ndarray], recording: lrp.Recording) -> d
     rates = simulate_draws(MODEL, parameters, recording, quantity="rate")
     scale = parameters["noise_scale"][:, None, None, :]
     log_likelihood = np.sum(-0.5 * ((recording.activity - rates) / scale) ** 2 - np.log(scale), axis=(1, 2, 3))
-    one, four = (
-        respond(parameters, recording, rates[:, 0], stimulated) for stimulated in (slice(0, 1), slice(0, 4))
-    )
+    one, four = (respond(parameters, recording, rates[:, 0], stimulated) for stimulated in (slice(0, 1), slice(0, 4)))
     return {
         "W[0, 1]": W[:, 0, 1],
         "W[2, 2]": W[:, 2, 2],
@@ -137,7 +135,9 @@ def simulate_and_fit(setting: Setting, method: lrp.Laplace | lrp.SVI | lrp.NUTS,
         "num_draws": num_draws,
         "diagnostics": {name: round(float(value), 4) for name, value in posterior.statistics.diagnostics.items()},
         "below": {name: int(np.sum(draws[name] < true[name])) for name in QUANTITIES},
-        "error": {name: round(float((true[name][0] - draws[name].mean()) / draws[name].std()), 4) for name in QUANTITIES},
+        "error": {
+            name: round(float((true[name][0] - draws[name].mean()) / draws[name].std()), 4) for name in QUANTITIES
+        },
     }
 
 
@@ -169,9 +169,7 @@ def ranks(simulations: Iterable[dict], quantity: str) -> np.ndarray:
     """(simulation,) ranks as numbers in (0, 1), uniform under a right posterior: the gaps between draws are filled."""
     kept = [simulation for simulation in simulations if "below" in simulation]
     gap = np.random.default_rng(QUANTITIES.index(quantity)).uniform(size=len(kept))
-    return np.array(
-        [(one["below"][quantity] + u) / (one["num_draws"] + 1) for one, u in zip(kept, gap, strict=True)]
-    )
+    return np.array([(one["below"][quantity] + u) / (one["num_draws"] + 1) for one, u in zip(kept, gap, strict=True)])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -261,7 +259,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--summary", action="store_true", help="tables of all that is stored")
     parser.add_argument("--figure", type=Path, help="where to draw all that is stored with this number of trials")
-    parser.add_argument("--tiny", action="store_true", help="three simulations, not stored, to see that everything runs")
+    parser.add_argument(
+        "--tiny", action="store_true", help="three simulations, not stored, to see that everything runs"
+    )
     options = parser.parse_args()
     if options.method and options.tiny:
         setting = Setting(options.method, num_neurons=6, num_trials=6, num_bins=40)

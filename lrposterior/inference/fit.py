@@ -13,6 +13,8 @@ from tqdm.auto import tqdm
 from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.inference.approximation import Approximation
 from lrposterior.inference.balance import balance
+from lrposterior.inference.gauge_fixed import make_frame
+from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace, log_evidence
 from lrposterior.inference.mode import Mode, find_mode
@@ -29,13 +31,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Laplace:
-    """Normal approximation at the mode, on the horizontal space; exact to second order, and fast."""
+    """Normal approximation at the mode, on the horizontal space; exact to second order, and fast.
+
+    Args:
+        correction: "psis": resample draws of it by their importance weights, so that they come from the exact
+            posterior as long as the two are not far apart (`lrposterior.inference.importance`): for small problems.
+
+    Raises:
+        ValueError: if correction is neither None nor "psis".
+    """
+
+    correction: Correction | None = None
+
+    def __post_init__(self) -> None:
+        require_correction(self.correction)
 
     def check(self, num_coordinates: int) -> None:
         """Every size that has a mode has a Laplace approximation."""
 
     def approximate(self, problem: Problem, mode: Mode, *, seed: int, progress: bool) -> Approximation:
-        return Approximation(laplace(problem, mode))
+        if self.correction is None:
+            return Approximation(laplace(problem, mode))
+        frame = make_frame(problem, mode, "full")
+        return correct(problem, frame, standard_normal(problem.space), seed=seed)
 
 
 Method = Laplace | SVI | NUTS
