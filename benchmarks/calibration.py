@@ -13,8 +13,8 @@ small fixed set of quantities, each with a band of its own: a right method leave
 - the log likelihood of the recording: the number of directions in which the posterior is as wide as it should be.
 
 Recordings: rank 2, tanh, time constant 0.1 s, 12 trials of 60 bins of 20 ms, 2 inputs of smooth noise, noise scales
-around 0.15 (log-normal, 0.10 to 0.22), all else from the default priors. A fit that refuses (`FitError`) leaves no rank;
-their number is part of the result, because the ranks of the others need not be uniform.
+around 0.15 (log-normal, 0.10 to 0.22), all else from the default priors. A fit that refuses (`FitError`) leaves no
+rank; their number is part of the result, because the ranks of the others need not be uniform.
 
 Results are stored after every simulation in benchmarks/results, and a second call goes on where the first one ended.
 

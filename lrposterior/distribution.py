@@ -37,7 +37,7 @@ class NormalDistribution:
 
 @dataclass(frozen=True, eq=False)
 class SampleDistribution:
-    """Stored draws of a Markov chain.
+    """Stored draws of a Markov chain, or draws resampled by importance weights.
 
     Attributes:
         draws: (chain, draw, coordinate).
@@ -68,4 +68,53 @@ class SampleDistribution:
         return flat[np.sort(np.random.default_rng(seed).choice(len(flat), num_draws, replace=False))]
 
 
-ParameterDistribution = NormalDistribution | SampleDistribution
+@dataclass(frozen=True, eq=False)
+class MixtureDistribution:
+    """Several Normal distributions, each with a weight: separate modes, or one fit under several hyperparameters.
+
+    Attributes:
+        weights: (component,) probabilities; they are divided by their sum.
+        components: the Normal distributions, each in a gauge of its own.
+
+    Raises:
+        ValueError: if there is not one positive weight for each of one or more components.
+    """
+
+    weights: np.ndarray
+    components: tuple[NormalDistribution, ...]
+
+    def __post_init__(self) -> None:
+        weights = np.asarray(self.weights, dtype=np.float64)
+        if weights.shape != (len(self.components),) or not weights.size:
+            raise argument_error(
+                "weights",
+                f"one number for each of {len(self.components)} components",
+                f"the shape {weights.shape}",
+                "give as many weights as components, and at least one",
+            )
+        if not (np.all(np.isfinite(weights)) and np.all(weights > 0.0)):
+            raise argument_error("weights", "positive numbers", f"{weights}", "leave components without weight out")
+        # What is normalised stays as it is to the bit, so that a file gives back the same draws.
+        total = weights.sum()
+        object.__setattr__(self, "weights", read_only(weights if abs(total - 1.0) < 1e-12 else weights / total))
+
+    @property
+    def location(self) -> np.ndarray:
+        """(coordinate,) that of the heaviest component: components lie in different gauges and have no mean."""
+        return self.components[int(np.argmax(self.weights))].location
+
+    def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
+        """(draw, coordinate) independent draws; every draw has chosen its component by itself."""
+        require_integer(num_draws, "num_draws", minimum=1)
+        require_integer(seed, "seed")
+        random = np.random.default_rng(seed)
+        chosen = random.choice(len(self.components), num_draws, p=self.weights)
+        draws = np.empty((num_draws, len(self.location)))
+        for index, component in enumerate(self.components):
+            rows = chosen == index
+            noise = random.standard_normal((int(rows.sum()), component.scale.shape[1]))
+            draws[rows] = component.location + noise @ component.scale.T
+        return draws
+
+
+ParameterDistribution = NormalDistribution | SampleDistribution | MixtureDistribution

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, require_memory
-from lrposterior.distribution import NormalDistribution, ParameterDistribution
+from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
 from lrposterior.gauge import canonical
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
@@ -164,6 +164,8 @@ class Posterior:
         )
         if isinstance(self.distribution, NormalDistribution):
             mean, variance = self._normal_moments(self.distribution)
+        elif isinstance(self.distribution, MixtureDistribution):
+            mean, variance = self._mixture_moments(self.distribution)
         else:
             draws = self.space.unwhiten(self.distribution.draws.reshape(-1, self.space.size))
             products = (M @ K.T / num_neurons for M, K in zip(draws["M"], draws["K"], strict=True))
@@ -176,6 +178,18 @@ class Posterior:
         if self.model.background is not None:
             mean = mean + self.model.background.to_dense()
         return read_only(mean), read_only(np.sqrt(variance))
+
+    def _mixture_moments(self, mixture: MixtureDistribution) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of W over all components: the variance within them and that of their means."""
+        mean, square = np.zeros((2, self.recording.num_neurons, self.recording.num_neurons))
+        seen = 0.0
+        for weight, component in zip(mixture.weights, mixture.components, strict=True):
+            own_mean, own_variance = self._normal_moments(component)
+            seen += weight
+            change = own_mean - mean
+            mean = mean + change * weight / seen
+            square = square + weight * (own_variance + change * (own_mean - mean))
+        return mean, square
 
     def _normal_moments(self, normal: NormalDistribution) -> tuple[np.ndarray, np.ndarray]:
         """Exact mean and variance of M_i . K_j / N for jointly Normal factors (Isserlis' theorem).

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrposterior.distribution import NormalDistribution, ParameterDistribution, SampleDistribution
+from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution, SampleDistribution
 from lrposterior.gauge import horizontal_direction, vertical_basis
 from lrposterior.parameters import ParameterSpace
 
@@ -51,8 +51,9 @@ def horizontal_spectrum(space: ParameterSpace, mode: np.ndarray, distribution: P
         space: the parameters.
         mode: (coordinate,) whitened mode, in the gauge in which prior and posterior are to be compared.
         distribution: the posterior, in any gauge. What counts are the changes of W that it allows, mapped to the
-            horizontal coordinates at the mode: for a Normal distribution to first order around its location; for draws
-            of a Markov chain, each of which may lie in a gauge of its own, the W of every draw.
+            horizontal coordinates at the mode: for a Normal distribution to first order around its location; for a
+            mixture so for each component, and for their locations as well; for draws of a Markov chain, each of which
+            may lie in a gauge of its own, the W of every draw.
 
     Raises:
         ValueError: if a sampled posterior has too few draws for its dimension.
@@ -63,6 +64,9 @@ def horizontal_spectrum(space: ParameterSpace, mode: np.ndarray, distribution: P
     basis = _complement(vertical)
     if isinstance(distribution, NormalDistribution):
         root = basis.T @ _horizontal_scale(space, mode, distribution)
+        covariance = root @ root.T
+    elif isinstance(distribution, MixtureDistribution):
+        root = basis.T @ _mixture_scale(space, mode, distribution)
         covariance = root @ root.T
     else:
         covariance = np.cov(_horizontal_draws(space, mode, distribution) @ basis, rowvar=False)
@@ -102,6 +106,18 @@ def _horizontal_scale(space: ParameterSpace, mode: np.ndarray, normal: NormalDis
     return np.concatenate([moved, columns[:, space.right_stop : space.num_dynamics]], axis=1).T
 
 
+def _mixture_scale(space: ParameterSpace, mode: np.ndarray, mixture: MixtureDistribution) -> np.ndarray:
+    """(dynamics coordinate, column) square root of the covariance: within the components, and of their locations."""
+    locations = _horizontal_locations(space, mode, np.stack([one.location for one in mixture.components]))
+    roots = np.sqrt(mixture.weights)
+    between = (locations - mixture.weights @ locations).T * roots
+    within = [
+        root * _horizontal_scale(space, mode, component)
+        for root, component in zip(roots, mixture.components, strict=True)
+    ]
+    return np.concatenate([*within, between], axis=1)
+
+
 def _horizontal_draws(space: ParameterSpace, mode: np.ndarray, distribution: SampleDistribution) -> np.ndarray:
     """(draw, dynamics coordinate) up to a constant."""
     draws = distribution.draws.reshape(-1, space.size)
@@ -111,5 +127,10 @@ def _horizontal_draws(space: ParameterSpace, mode: np.ndarray, distribution: Sam
             f"posterior: expected at least {2 * num_horizontal} draws, twice the number of directions, got "
             f"{len(draws)}; fit again with more draws, or use method='laplace', which needs none"
         )
-    moved = horizontal_direction(*space.factors(mode), *space.factors(draws))
-    return np.concatenate([moved, draws[:, space.right_stop : space.num_dynamics]], axis=1)
+    return _horizontal_locations(space, mode, draws)
+
+
+def _horizontal_locations(space: ParameterSpace, mode: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(point, dynamics coordinate) the W of whitened points (point, coordinate), up to a constant."""
+    moved = horizontal_direction(*space.factors(mode), *space.factors(points))
+    return np.concatenate([moved, points[:, space.right_stop : space.num_dynamics]], axis=1)

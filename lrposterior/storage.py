@@ -3,7 +3,8 @@
     /              mode_coordinates; as attributes: format, format_version, package_version, configuration (JSON)
     /recording     the arguments of `Recording`
     /statistics    the fields of `FitStatistics`
-    /distribution  the fields of the posterior's distribution
+    /distribution  the fields of the posterior's distribution; of a mixture the locations (component, coordinate), the
+                   scales side by side, and how many columns are each component's
     /background    W0 where the model has one: dense as W0 (post, pre), sparse as value, post, pre (entry,)
 
 Classes are named through the registries below, never by an import path. What is None or empty is left out.
@@ -29,7 +30,7 @@ import scipy.sparse
 
 from lrposterior.background import FixedBackground
 from lrposterior.checks import argument_error
-from lrposterior.distribution import NormalDistribution, SampleDistribution
+from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution, SampleDistribution
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
 from lrposterior.posterior import FitStatistics, Posterior
@@ -56,12 +57,22 @@ CONFIGURATIONS: dict[str, type] = {
 }
 
 # Classes that hold arrays: every field of a distribution; W0 of a background.
-DISTRIBUTIONS: dict[str, type] = {"NormalDistribution": NormalDistribution, "SampleDistribution": SampleDistribution}
+DISTRIBUTIONS: dict[str, type] = {
+    "NormalDistribution": NormalDistribution,
+    "SampleDistribution": SampleDistribution,
+    "MixtureDistribution": MixtureDistribution,
+}
 BACKGROUNDS: dict[str, type] = {"FixedBackground": FixedBackground}
 
 DISTRIBUTION_AXES: dict[str, Axes] = {
     "NormalDistribution": {"location": ("coordinate",), "scale": ("coordinate", "column")},
     "SampleDistribution": {"draws": ("chain", "draw", "coordinate")},
+    "MixtureDistribution": {
+        "weights": ("component",),
+        "location": ("component", "coordinate"),
+        "scale": ("coordinate", "column"),
+        "num_columns": ("component",),
+    },
 }
 
 RECORDING_AXES: Axes = {
@@ -227,7 +238,7 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
         "/": root,
         "recording": _dataset(_fields(posterior.recording), RECORDING_AXES),
         "statistics": _dataset(numbers, STATISTICS_AXES),
-        "distribution": _dataset(_fields(distribution), DISTRIBUTION_AXES[kind]),
+        "distribution": _dataset(_distribution_arrays(distribution), DISTRIBUTION_AXES[kind]),
     }
     groups["statistics"].attrs = {"evidence_note": statistics.evidence_note}
     if model.background is not None:
@@ -237,6 +248,18 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
 
 def _fields(instance: Any) -> dict[str, Any]:
     return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+
+
+def _distribution_arrays(distribution: ParameterDistribution) -> dict[str, Any]:
+    if not isinstance(distribution, MixtureDistribution):
+        return _fields(distribution)
+    components = distribution.components
+    return {
+        "weights": distribution.weights,
+        "location": np.stack([component.location for component in components]),
+        "scale": np.concatenate([component.scale for component in components], axis=1),
+        "num_columns": np.array([component.scale.shape[1] for component in components]),
+    }
 
 
 def _dataset(values: Mapping[str, Any], axes: Axes) -> xr.Dataset:
@@ -323,7 +346,6 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
     if configuration["background"] is not None:
         background = _background(configuration["background"], _read(path, "background"), recording.num_neurons)
         model = dataclasses.replace(model, background=background)
-    kind = DISTRIBUTIONS[configuration["distribution"]]
     distribution = _read(path, "distribution")
     size = model.for_recording(recording).space_for(recording).size
     if {root.sizes["coordinate"], distribution.sizes["coordinate"]} != {size}:
@@ -336,7 +358,7 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
         status=configuration["status"],
         statistics=_statistics(_read(path, "statistics")),
         mode_coordinates=_values(root)["mode_coordinates"],
-        distribution=kind(**_values(distribution)),
+        distribution=_distribution(DISTRIBUTIONS[configuration["distribution"]], _values(distribution)),
     )
 
 
@@ -364,6 +386,14 @@ def _decode(value: Any) -> Any:
         return value
     fields = {name: _decode(content) for name, content in value.items() if name != "class"}
     return CONFIGURATIONS[value["class"]](**fields)
+
+
+def _distribution(kind: type, arrays: dict[str, Any]) -> ParameterDistribution:
+    if kind is not MixtureDistribution:
+        return kind(**arrays)
+    scales = np.split(arrays["scale"], np.cumsum(arrays["num_columns"])[:-1], axis=1)
+    components = (NormalDistribution(*each) for each in zip(arrays["location"], scales, strict=True))
+    return MixtureDistribution(arrays["weights"], tuple(components))
 
 
 def _statistics(dataset: xr.Dataset) -> FitStatistics:

@@ -18,15 +18,29 @@ def model(time_constant=0.1, noise_scale=0.3):
     return lrp.LowRankModel(1, time_constant=time_constant, nonlinearity="linear", priors=priors)
 
 
-def record(model, w, *, num_trials, num_bins, noise_scale, seed, input_scale=1.0, mask=None):
+def record(model, w, *, num_trials, num_bins, noise_scale, seed):
     """A recording of one neuron with known w and one input of white noise."""
-    random = np.random.default_rng(seed)
-    inputs = input_scale * random.standard_normal((num_trials, num_bins, 1))
-    trials = lrp.Recording(np.zeros((num_trials, num_bins, 1)), DT, inputs=inputs)
-    if mask is not None:
-        trials = lrp.Recording(trials.activity, DT, inputs=inputs, mask=np.broadcast_to(mask, trials.activity.shape))
+    inputs = np.random.default_rng(seed).standard_normal((num_trials, num_bins, 1))
+    return _simulate(model, w, 0.3, noise_scale, lrp.Recording(np.zeros(inputs.shape), DT, inputs=inputs), seed)
+
+
+def record_ambiguous(w, bias, *, num_trials, noise_scale, seed):
+    """A model and a recording that say what w² is, and almost nothing about its sign.
+
+    A pulse of input in the first bin, a time constant of one bin, and of the three bins after the pulse the second is
+    masked: x[1] = u + b, x[3] = w² x[1] + w b + b. Only the bias knows the sign.
+    """
+    ambiguous = model(time_constant=DT, noise_scale=noise_scale)
+    inputs, mask = np.zeros((num_trials, 4, 1)), np.zeros((num_trials, 4, 1), dtype=bool)
+    inputs[:, 0] = np.random.default_rng(seed).standard_normal((num_trials, 1))
+    mask[:, [1, 3]] = True
+    trials = lrp.Recording(np.zeros(inputs.shape), DT, inputs=inputs, mask=mask)
+    return ambiguous, _simulate(ambiguous, w, bias, noise_scale, trials, seed)
+
+
+def _simulate(model, w, bias, noise_scale, trials, seed):
     parameters = {
-        "M": np.ones((1, 1)), "K": np.full((1, 1), w), "B": np.ones((1, 1)), "b": np.full(1, 0.3),
+        "M": np.ones((1, 1)), "K": np.full((1, 1), w), "B": np.ones((1, 1)), "b": np.full(1, bias),
         "noise_scale": np.full(1, noise_scale),
     }  # fmt: skip
     return model.simulate(parameters, trials, seed=seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import threadpoolctl
+from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, require_choice, require_integer
@@ -16,7 +17,8 @@ from lrposterior.inference.balance import balance
 from lrposterior.inference.gauge_fixed import make_frame
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
-from lrposterior.inference.laplace import laplace, log_evidence
+from lrposterior.inference.laplace import laplace, log_evidence, require_support
+from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, find_mode
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.problem import FitError, Problem
@@ -77,7 +79,9 @@ def fit(
         recording: what to fit.
         method: "laplace", "svi" or "nuts", or one of `Laplace`, `SVI`, `NUTS` with their options.
         seed: seed of everything random (restarts, variational and Markov chain sampling).
-        num_restarts: additional starts of the mode from the prior, to see how many modes there are. The best is kept.
+        num_restarts: additional starts of the mode from the prior, to see how many modes there are. Where several
+            hold more than a thousandth of the evidence, "laplace" and "svi" return the mixture of all of them; "nuts"
+            and importance sampling stay with the heaviest.
         max_iterations: Gauss-Newton steps of one descent to a mode.
         progress: show a progress bar.
 
@@ -135,10 +139,26 @@ def _fit(
     distinct = _distinct(problem, modes)
     mode = _balance(problem, distinct[0][0], method)
     evidence, evidence_note = log_evidence(problem, mode)
-    evidences = [evidence, *(_evidence_of_another(problem, other) for other, _ in distinct[1:])]
-    approximation = method.approximate(problem, mode, seed=seed, progress=progress)
+    modes_of_W = {0: mode} | {
+        index: other for index, (found, _) in enumerate(distinct[1:], 1) if (other := _balance_another(problem, found))
+    }
+    evidences = [evidence] + [
+        log_evidence(problem, modes_of_W[index])[0] if index in modes_of_W else None
+        for index in range(1, len(distinct))
+    ]
+    kept, log_evidences = weigh(problem, modes_of_W, evidences)
+    mode = modes_of_W[kept[0]]
+    if len(kept) > 1:
+        evidence, evidence_note = float(logsumexp(log_evidences)), f"{evidence_note}, summed over {len(kept)} modes"
+    approximation = combine(
+        [
+            method.approximate(problem, modes_of_W[index], seed=seed, progress=progress)
+            for index in (kept if _is_normal(method) else kept[:1])
+        ],
+        log_evidences,
+    )
     statistics = FitStatistics(
-        objective=distinct[0][0].objective,
+        objective=distinct[kept[0]][0].objective,
         gradient_norm=mode.gradient_norm,
         decrement=mode.decrement,
         num_iterations=mode.num_iterations,
@@ -168,13 +188,20 @@ def _balance(problem: Problem, mode: Mode, method: Method) -> Mode:
         raise
 
 
-def _evidence_of_another(problem: Problem, mode: Mode) -> float | None:
-    """Log evidence of a mode that restarts found beside the best; None where it cannot be trusted."""
+def _balance_another(problem: Problem, mode: Mode) -> Mode | None:
+    """The mode of W of one that restarts found beside the best; None where it has no Normal approximation."""
     try:
-        return log_evidence(problem, balance(problem, mode))[0]
+        balanced = balance(problem, mode)
+        require_support(problem, balanced)
     except FitError as failure:
-        logger.info("no evidence of a mode with objective %g: %s", mode.objective, failure)
+        logger.info("nothing around the mode with objective %g: %s", mode.objective, failure)
         return None
+    return balanced
+
+
+def _is_normal(method: Method) -> bool:
+    """Whether a method gives a Normal distribution, of which several can be mixed."""
+    return not isinstance(method, NUTS) and method.correction is None
 
 
 def _method(method: str | Method) -> Method:
