@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import threadpoolctl
-from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, require_choice, require_integer
@@ -149,7 +148,10 @@ def _fit(
     kept, log_evidences = weigh(problem, modes_of_W, evidences)
     mode = modes_of_W[kept[0]]
     if len(kept) > 1:
-        evidence, evidence_note = float(logsumexp(log_evidences)), f"{evidence_note}, summed over {len(kept)} modes"
+        evidence, evidence_note = (
+            float(np.logaddexp.reduce(log_evidences)),
+            f"{evidence_note}, summed over {len(kept)} modes",
+        )
     approximation = combine(
         [
             method.approximate(problem, modes_of_W[index], seed=seed, progress=progress)

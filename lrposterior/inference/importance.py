@@ -8,7 +8,7 @@ resampled by their weights.
 """
 
 # NumPyro's annotations are wider than what it returns: an array is a number or an array, a distribution any one.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportReturnType=false
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
 from jax import Array
 from numpyro import distributions
-from scipy.special import logsumexp
 
 from lrposterior.checks import require_choice
 from lrposterior.distribution import SampleDistribution
@@ -84,7 +83,7 @@ def correct(problem: Problem, frame: Frame, proposal: distributions.Distribution
     diagnostics = {
         "Pareto k": pareto_k,
         "effective sample size": float(1.0 / np.sum(weights**2)),
-        "log evidence by importance sampling": float(logsumexp(log_ratios) - np.log(len(log_ratios))),
+        "log evidence by importance sampling": float(np.logaddexp.reduce(log_ratios) - np.log(len(log_ratios))),
     }
     return Approximation(SampleDistribution(draws[None]), _status(pareto_k), diagnostics=diagnostics)
 
@@ -97,7 +96,7 @@ def smooth(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
     # ArviZ takes log likelihoods of what is left out, the negative of the logarithm of the ratio.
     smoothed, pareto_k = array_stats.psislw(-log_ratios[finite])
     log_weights = np.full(log_ratios.shape, -np.inf)
-    log_weights[finite] = smoothed - logsumexp(smoothed)
+    log_weights[finite] = smoothed - np.logaddexp.reduce(smoothed)
     return log_weights, float(pareto_k)
 
 
@@ -123,8 +122,9 @@ def _propose(
     log_density = jax.lax.map(
         lambda one: gauge_fixed_log_density(model, space, frame, data, one), e, batch_size=PROPOSALS_AT_ONCE
     )
-    log_proposal = proposal.log_prob(e)
-    return e, log_density - (jnp.sum(log_proposal, axis=-1) if log_proposal.ndim == 2 else log_proposal)
+    # A distribution of independent coordinates gives the density of each.
+    log_proposal = jnp.reshape(proposal.log_prob(e), (NUM_PROPOSALS, -1))
+    return e, log_density - jnp.sum(log_proposal, axis=-1)
 
 
 def _status(pareto_k: float) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import logsumexp
 
 from lrposterior.distribution import MixtureDistribution, NormalDistribution
 from lrposterior.inference.approximation import CONVERGED, Approximation
@@ -62,11 +61,11 @@ def combine(approximations: Sequence[Approximation], log_evidences: np.ndarray) 
     )
     if len(components) < 2:
         return first
-    weights = np.exp(log_evidences - logsumexp(log_evidences))
+    weights = np.exp(log_evidences - np.logaddexp.reduce(log_evidences))
     status = next((each.status for each in approximations if each.status != CONVERGED), CONVERGED)
-    diagnostics = {"modes in the mixture": float(len(weights)), "weight of the heaviest mode": float(weights[0])}
+    more = {"modes in the mixture": float(len(weights)), "weight of the heaviest mode": float(weights[0])}
     distribution = MixtureDistribution(weights, components)
-    return Approximation(distribution, status, first.elbo, first.diagnostics | diagnostics)
+    return Approximation(distribution, status, first.elbo, {**first.diagnostics, **more})
 
 
 def _distance(product: np.ndarray, reference: np.ndarray) -> float:

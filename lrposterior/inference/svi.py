@@ -149,7 +149,7 @@ class SVI:
         if self.correction is not None:
             corrected = correct(problem, frame, guide, seed=seed)
             return dataclasses.replace(
-                corrected, elbo=np.concatenate(trace), diagnostics=diagnostics | corrected.diagnostics
+                corrected, elbo=np.concatenate(trace), diagnostics={**diagnostics, **corrected.diagnostics}
             )
         num_steps = num_chunks * climb.num_steps
         unsettled = f"not converged: the ELBO had not come to rest after {num_steps} steps; raise num_steps"
