@@ -12,7 +12,7 @@ from jax import Array
 from lrposterior.bulk import unseen_stream
 from lrposterior.checks import argument_error, require_integer
 from lrposterior.connectivity import connectivity_draws, require_memory
-from lrposterior.distribution import MixtureDistribution, NormalDistribution
+from lrposterior.distribution import SampleDistribution
 from lrposterior.likelihood import log_likelihood_by_trial
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
@@ -120,7 +120,7 @@ def _num_draws(distribution: ParameterDistribution, num_draws: int | None) -> tu
     """Number of chains, and of draws of each."""
     if num_draws is not None:
         require_integer(num_draws, "num_draws", minimum=1)
-    if isinstance(distribution, NormalDistribution | MixtureDistribution):
+    if not isinstance(distribution, SampleDistribution):
         return 1, DEFAULT_DRAWS if num_draws is None else num_draws
     num_chains, num_stored, _ = distribution.draws.shape
     if num_draws is None:
@@ -137,7 +137,7 @@ def _num_draws(distribution: ParameterDistribution, num_draws: int | None) -> tu
 
 def _draws(distribution: ParameterDistribution, num_draws: int, seed: int) -> np.ndarray:
     """(draw, coordinate) whitened draws, those of one chain after those of the other."""
-    if isinstance(distribution, NormalDistribution | MixtureDistribution):
+    if not isinstance(distribution, SampleDistribution):
         return distribution.sample(num_draws, seed=seed)
     spaced = np.linspace(0, distribution.draws.shape[1] - 1, num_draws).round().astype(int)
     return distribution.draws[:, spaced].reshape(-1, distribution.draws.shape[2])

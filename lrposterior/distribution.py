@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from lrposterior.checks import argument_error, read_only, require_integer
+from lrposterior.structured.information import StructuredInformation, StructuredPosterior
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,42 +38,8 @@ class NormalDistribution:
 
 
 @dataclass(frozen=True, eq=False)
-class MixtureDistribution:
-    """A mixture of Normal distributions.
-
-    Attributes:
-        weights: (component,) probabilities.
-        components: the Normal distributions.
-    """
-
-    weights: np.ndarray
-    components: tuple[NormalDistribution, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", read_only(self.weights))
-
-    @property
-    def location(self) -> np.ndarray:
-        """(coordinate,) mean."""
-        return self.weights @ np.stack([each.location for each in self.components])
-
-    def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
-        """(draw, coordinate) independent draws."""
-        require_integer(num_draws, "num_draws", minimum=1)
-        require_integer(seed, "seed")
-        random = np.random.default_rng(seed)
-        chosen = random.choice(len(self.weights), num_draws, p=self.weights)
-        draws = np.empty((num_draws, len(self.components[0].location)))
-        for index, component in enumerate(self.components):
-            rows = np.flatnonzero(chosen == index)
-            noise = random.standard_normal((len(rows), component.scale.shape[1]))
-            draws[rows] = component.location + noise @ component.scale.T
-        return draws
-
-
-@dataclass(frozen=True, eq=False)
 class SampleDistribution:
-    """Stored draws of a Markov chain.
+    """Stored draws of a Markov chain, or draws resampled by importance weights.
 
     Attributes:
         draws: (chain, draw, coordinate).
@@ -102,4 +70,131 @@ class SampleDistribution:
         return flat[np.sort(np.random.default_rng(seed).choice(len(flat), num_draws, replace=False))]
 
 
-ParameterDistribution = NormalDistribution | MixtureDistribution | SampleDistribution
+@dataclass(frozen=True, eq=False)
+class MixtureDistribution:
+    """Several Normal distributions, each with a weight: separate modes, or one fit under several hyperparameters.
+
+    Attributes:
+        weights: (component,) probabilities; they are divided by their sum.
+        components: the Normal distributions, each in a gauge of its own.
+
+    Raises:
+        ValueError: if there is not one positive weight for each of one or more components.
+    """
+
+    weights: np.ndarray
+    components: tuple[NormalDistribution, ...]
+
+    def __post_init__(self) -> None:
+        weights = np.asarray(self.weights, dtype=np.float64)
+        if weights.shape != (len(self.components),) or not weights.size:
+            raise argument_error(
+                "weights",
+                f"one number for each of {len(self.components)} components",
+                f"the shape {weights.shape}",
+                "give as many weights as components, and at least one",
+            )
+        if not (np.all(np.isfinite(weights)) and np.all(weights > 0.0)):
+            raise argument_error("weights", "positive numbers", f"{weights}", "leave components without weight out")
+        # What is normalised stays as it is to the bit, so that a file gives back the same draws.
+        total = weights.sum()
+        object.__setattr__(self, "weights", read_only(weights if abs(total - 1.0) < 1e-12 else weights / total))
+
+    @property
+    def location(self) -> np.ndarray:
+        """(coordinate,) that of the heaviest component: components lie in different gauges and have no mean."""
+        return self.components[int(np.argmax(self.weights))].location
+
+    def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
+        """(draw, coordinate) independent draws; every draw has chosen its component by itself."""
+        require_integer(num_draws, "num_draws", minimum=1)
+        require_integer(seed, "seed")
+        random = np.random.default_rng(seed)
+        chosen = random.choice(len(self.components), num_draws, p=self.weights)
+        draws = np.empty((num_draws, len(self.location)))
+        for index, component in enumerate(self.components):
+            rows = chosen == index
+            noise = random.standard_normal((int(rows.sum()), component.scale.shape[1]))
+            draws[rows] = component.location + noise @ component.scale.T
+        return draws
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredDistribution:
+    """A mixture of Normal distributions that differ in the prior scales alone, of any size.
+
+    All share the information of the recording, a block for every neuron and a part of low rank
+    (`lrposterior.structured`); the covariance under each prior follows from it when it is needed.
+
+    Attributes:
+        location: (coordinate,) the mode.
+        information: in the engine's coordinates.
+        places: (dynamics coordinate,) where a whitened coordinate lies among the engine's.
+        unit: (coordinate of the engine,) prior standard deviations, in which location is whitened.
+        deviations: (component, coordinate of the engine) those of every component.
+        shifts: (component, coordinate of the engine) from the mode to the mean of every component.
+        noise: (neuron,) standard deviations of the whitened log noise scales.
+    """
+
+    location: np.ndarray
+    information: StructuredInformation
+    places: np.ndarray
+    unit: np.ndarray
+    deviations: np.ndarray
+    shifts: np.ndarray
+    noise: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("location", "places", "unit", "deviations", "shifts", "noise"):
+            object.__setattr__(self, name, read_only(getattr(self, name)))
+
+    @property
+    def num_components(self) -> int:
+        return len(self.deviations)
+
+    def covariance(self, component: int) -> StructuredPosterior:
+        """Covariance of a component around its mean."""
+        return self.information.posterior(self.deviations[component])
+
+    def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
+        """(draw, coordinate) independent draws; every draw has chosen its component by itself."""
+        require_integer(num_draws, "num_draws", minimum=1)
+        require_integer(seed, "seed")
+        random = np.random.default_rng(seed)
+        chosen = random.integers(self.num_components, size=num_draws)
+        draws = np.tile(self.location, (num_draws, 1))
+        for component in np.unique(chosen):
+            rows = np.flatnonzero(chosen == component)
+            white = random.standard_normal((self.places.size, len(rows)))
+            changes = self.covariance(component).color(white) + self.shifts[component][:, None]
+            draws[rows, : self.places.size] += self._whitened(changes).T
+        draws[:, self.places.size :] += self.noise * random.standard_normal((num_draws, self.noise.size))
+        return draws
+
+    def normal(self, component: int) -> NormalDistribution:
+        """A component as a dense Normal distribution."""
+        size = self.places.size
+        scale = np.zeros((self.location.size, self.location.size))
+        scale[:size, :size] = self._whitened(self.covariance(component).color(np.eye(size)))
+        noise = np.arange(size, self.location.size)
+        scale[noise, noise] = self.noise
+        location = self.location.copy()
+        location[:size] += self._whitened(self.shifts[component])
+        return NormalDistribution(location, scale)
+
+    def _whitened(self, changes: np.ndarray) -> np.ndarray:
+        return (changes.T / self.unit).T[self.places]
+
+
+ParameterDistribution = NormalDistribution | SampleDistribution | MixtureDistribution | StructuredDistribution
+
+
+def normals(distribution: ParameterDistribution) -> Iterator[tuple[float, NormalDistribution]]:
+    """The Normal distributions that one is made of, with their weights; none for draws of a Markov chain."""
+    if isinstance(distribution, NormalDistribution):
+        yield 1.0, distribution
+    if isinstance(distribution, MixtureDistribution):
+        yield from zip(distribution.weights.tolist(), distribution.components, strict=True)
+    if isinstance(distribution, StructuredDistribution):
+        for component in range(distribution.num_components):
+            yield 1.0 / distribution.num_components, distribution.normal(component)

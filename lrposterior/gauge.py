@@ -38,6 +38,13 @@ def product_svd(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nda
     return U * sign, values, V * sign
 
 
+def relative_distance(factors: tuple[np.ndarray, np.ndarray], reference: tuple[np.ndarray, np.ndarray]) -> float:
+    """Frobenius norm of the difference of two products left @ right^T over that of the second, without forming them."""
+    left = np.concatenate([factors[0], -reference[0]], axis=1)
+    right = np.concatenate([factors[1], reference[1]], axis=1)
+    return float(np.linalg.norm(product_svd(left, right)[1]) / np.linalg.norm(product_svd(*reference)[1]))
+
+
 def canonical(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The factors of the same product in the canonical gauge; leading axes are kept."""
     U, values, V = product_svd(left, right)

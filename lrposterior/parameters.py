@@ -92,6 +92,11 @@ class ParameterSpace:
     def __contains__(self, name: str) -> bool:
         return any(block.name == name for block in self.blocks)
 
+    @property
+    def standard_deviations(self) -> np.ndarray:
+        """(coordinate,) prior standard deviations."""
+        return np.concatenate([np.full(block.size, block.standard_deviation) for block in self.blocks])
+
     def log_scale(self) -> Array | float:
         """Sum over coordinates of the logarithm of the prior standard deviation."""
         return sum(block.size * jnp.log(block.standard_deviation) for block in self.blocks)

@@ -14,7 +14,7 @@ from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.bulk import draw_unseen, unseen_stream
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws, require_memory
-from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
+from lrposterior.distribution import NormalDistribution, ParameterDistribution, SampleDistribution, normals
 from lrposterior.gauge import canonical
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
@@ -204,15 +204,10 @@ class Posterior:
             MAX_GIGABYTES,
             "use sample_connectivity and look at entries or blocks",
         )
-        if isinstance(self.distribution, NormalDistribution):
-            mean, variance = self._normal_moments(self.distribution)
-        elif isinstance(self.distribution, MixtureDistribution):
-            moments = [self._normal_moments(each) for each in self.distribution.components]
-            weights = self.distribution.weights[:, None, None]
-            mean = np.sum(weights * [each[0] for each in moments], axis=0)
-            variance = np.sum(weights * [each[1] + (each[0] - mean) ** 2 for each in moments], axis=0)
-        else:
+        if isinstance(self.distribution, SampleDistribution):
             mean, variance = self._sample_moments(self.distribution.draws.reshape(-1, self.space.size))
+        else:
+            mean, variance = self._mixture_moments(self.distribution)
         if isinstance(self.model.background, FixedBackground):
             mean = mean + self.model.background.to_dense()
         return read_only(mean), read_only(np.sqrt(variance + self.unseen_variance))
@@ -241,6 +236,18 @@ class Posterior:
             mean += change / (draw + 1)
             square += change * (each - mean)
         return mean, square / (W.num_draws - 1)
+
+    def _mixture_moments(self, distribution: ParameterDistribution) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of W over all Normal components: the variance within them and that of their means."""
+        mean, square = np.zeros((2, self.recording.num_neurons, self.recording.num_neurons))
+        seen = 0.0
+        for weight, component in normals(distribution):
+            own_mean, own_variance = self._normal_moments(component)
+            seen += weight
+            change = own_mean - mean
+            mean = mean + change * weight / seen
+            square = square + weight * (own_variance + change * (own_mean - mean))
+        return mean, square
 
     def _normal_moments(self, normal: NormalDistribution) -> tuple[np.ndarray, np.ndarray]:
         """Exact mean and variance of L_i . R_j / N for jointly Normal factors (Isserlis' theorem).

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from lrposterior.distribution import MixtureDistribution, ParameterDistribution, SampleDistribution
+from lrposterior.distribution import ParameterDistribution, SampleDistribution, normals
 from lrposterior.orbit import aligning_gauge, move, vertical_basis
 from lrposterior.parameters import ParameterSpace
 
@@ -72,15 +72,14 @@ def horizontal_spectrum(
             )
         covariance = np.cov(displacements(space, mode, draws) @ basis, rowvar=False)
         return _spectrum(covariance, basis, vertical)
-    components = distribution.components if isinstance(distribution, MixtureDistribution) else (distribution,)
-    weights = distribution.weights if isinstance(distribution, MixtureDistribution) else np.ones(1)
-    covariance = np.zeros((basis.shape[1], basis.shape[1]))
-    locations = displacements(space, mode, np.stack([each.location for each in components])) @ basis
-    mean = weights @ locations
-    for weight, location, each in zip(weights, locations, components, strict=True):
+    mean, square = np.zeros(basis.shape[1]), np.zeros((basis.shape[1], basis.shape[1]))
+    for weight, each in normals(distribution):
+        location = displacements(space, mode, each.location[None])[0] @ basis
         columns = move(space, each.scale.T, *aligning_gauge(space, each.location, mode))
         root = basis.T @ columns[:, : space.num_dynamics].T
-        covariance += weight * (root @ root.T + np.outer(location - mean, location - mean))
+        mean += weight * location
+        square += weight * (root @ root.T + np.outer(location, location))
+    covariance = square - np.outer(mean, mean)
     return _spectrum(covariance, basis, vertical)
 
 

@@ -3,7 +3,8 @@
     /              mode_coordinates; as attributes: format, format_version, package_version, configuration (JSON)
     /recording     the arguments of `Recording`
     /statistics    the fields of `FitStatistics`
-    /distribution  the fields of the posterior's distribution; of a mixture those of all components in one array
+    /distribution  the fields of the posterior's distribution; of a mixture the locations (component, coordinate), the
+                   scales side by side, and how many columns are each component's
     /background    where the model has one. Known W0: dense as W0 (post, pre), sparse as value, post, pre (entry,).
                    Random bulk: subspace (neuron, dimension)
 
@@ -73,12 +74,13 @@ BACKGROUNDS: dict[str, type] = {"FixedBackground": FixedBackground, "RandomBulk"
 
 DISTRIBUTION_AXES: dict[str, Axes] = {
     "NormalDistribution": {"location": ("coordinate",), "scale": ("coordinate", "column")},
+    "SampleDistribution": {"draws": ("chain", "draw", "coordinate")},
     "MixtureDistribution": {
         "weights": ("component",),
         "location": ("component", "coordinate"),
-        "scale": ("component", "coordinate", "column"),
+        "scale": ("coordinate", "column"),
+        "num_columns": ("component",),
     },
-    "SampleDistribution": {"draws": ("chain", "draw", "coordinate")},
 }
 
 RECORDING_AXES: Axes = {
@@ -265,6 +267,18 @@ def _fields(instance: Any) -> dict[str, Any]:
     return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
 
 
+def _distribution_arrays(distribution: ParameterDistribution) -> dict[str, Any]:
+    if not isinstance(distribution, MixtureDistribution):
+        return _fields(distribution)
+    components = distribution.components
+    return {
+        "weights": distribution.weights,
+        "location": np.stack([component.location for component in components]),
+        "scale": np.concatenate([component.scale for component in components], axis=1),
+        "num_columns": np.array([component.scale.shape[1] for component in components]),
+    }
+
+
 def _dataset(values: Mapping[str, Any], axes: Axes) -> xr.Dataset:
     """The named values with their axes; what is None or empty is left out."""
     import xarray as xr
@@ -282,16 +296,6 @@ def _dataset(values: Mapping[str, Any], axes: Axes) -> xr.Dataset:
 def _encoding(variable: xr.Variable) -> dict[str, Any]:
     """Strings as characters of fixed width; no number that stands for a missing one."""
     return {"dtype": "S1"} if variable.dtype.kind == "U" else {"_FillValue": None}
-
-
-def _distribution_arrays(distribution: ParameterDistribution) -> dict[str, Any]:
-    if not isinstance(distribution, MixtureDistribution):
-        return _fields(distribution)
-    return {
-        "weights": distribution.weights,
-        "location": np.stack([each.location for each in distribution.components]),
-        "scale": np.stack([each.scale for each in distribution.components]),
-    }
 
 
 def _background_options(model: LowRankModel) -> dict[str, Any]:
@@ -382,7 +386,7 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
         status=configuration["status"],
         statistics=_statistics(_read(path, "statistics")),
         mode_coordinates=_values(root)["mode_coordinates"],
-        distribution=_distribution(configuration["distribution"], _values(distribution)),
+        distribution=_distribution(DISTRIBUTIONS[configuration["distribution"]], _values(distribution)),
     )
 
 
@@ -412,6 +416,14 @@ def _decode(value: Any) -> Any:
     return CONFIGURATIONS[value["class"]](**fields)
 
 
+def _distribution(kind: type, arrays: dict[str, Any]) -> ParameterDistribution:
+    if kind is not MixtureDistribution:
+        return kind(**arrays)
+    scales = np.split(arrays["scale"], np.cumsum(arrays["num_columns"])[:-1], axis=1)
+    components = (NormalDistribution(*each) for each in zip(arrays["location"], scales, strict=True))
+    return MixtureDistribution(arrays["weights"], tuple(components))
+
+
 def _statistics(dataset: xr.Dataset) -> FitStatistics:
     values = _values(dataset)
     names, numbers = values.pop("diagnostic_names", ()), values.pop("diagnostic_values", np.empty(0))
@@ -425,15 +437,6 @@ def _statistics(dataset: xr.Dataset) -> FitStatistics:
         evidence_note=dataset.attrs["evidence_note"],
         diagnostics=dict(zip(names, numbers.tolist(), strict=True)),
         scales={name: (value, spread) for name, (value, spread) in zip(scale_names, scales.tolist(), strict=True)},
-    )
-
-
-def _distribution(name: str, values: dict[str, Any]) -> ParameterDistribution:
-    if name != "MixtureDistribution":
-        return DISTRIBUTIONS[name](**values)
-    components = zip(values["location"], values["scale"], strict=True)
-    return MixtureDistribution(
-        values["weights"], tuple(NormalDistribution(location, scale) for location, scale in components)
     )
 
 

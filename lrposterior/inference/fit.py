@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,17 @@ from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.inference.approximation import Approximation
-from lrposterior.inference.balance import Balanced, balance
+from lrposterior.inference.balance import AnyProblem, Balanced, balance
+from lrposterior.inference.gauge_fixed import make_frame
+from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
+from lrposterior.gauge import relative_distance
 from lrposterior.inference.initialise import initialise
-from lrposterior.inference.laplace import laplace, log_evidence
+from lrposterior.inference.laplace import laplace, log_evidence, require_support
+from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, find_mode
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.problem import FitError, Problem
+from lrposterior.inference.structured_problem import StructuredProblem, require_structured_memory
 from lrposterior.inference.svi import SVI
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
@@ -26,16 +32,36 @@ from lrposterior.recording import Recording
 
 logger = logging.getLogger(__name__)
 
+# Up to this many coordinates the dense curvature is exact and quick.
+MAX_DENSE = 1500
+
 
 @dataclass(frozen=True)
 class Laplace:
-    """Normal approximation at the mode, on the horizontal space; exact to second order, and fast."""
+    """Normal approximation at the mode, on the horizontal space; exact to second order, and fast.
+
+    Args:
+        correction: "psis": resample draws of it by their importance weights, so that they come from the exact
+            posterior as long as the two are not far apart (`lrposterior.inference.importance`): for small problems.
+
+    Raises:
+        ValueError: if correction is neither None nor "psis".
+    """
+
+    correction: Correction | None = None
+
+    def __post_init__(self) -> None:
+        require_correction(self.correction)
 
     def check(self, num_coordinates: int) -> None:
         """Every size that has a mode has a Laplace approximation."""
 
     def approximate(self, balanced: Balanced, *, seed: int, progress: bool) -> Approximation:
-        return Approximation(laplace(balanced.problem, balanced.mode, balanced.scale_precision))
+        problem = balanced.problem
+        if self.correction is None or not isinstance(problem, Problem):
+            return Approximation(laplace(problem, balanced.mode, balanced.scale_precision))
+        frame = make_frame(problem, balanced.mode, "full")
+        return correct(problem, frame, standard_normal(problem.space), seed=seed)
 
 
 Method = Laplace | SVI | NUTS
@@ -59,7 +85,9 @@ def fit(
         recording: what to fit.
         method: "laplace", "svi" or "nuts", or one of `Laplace`, `SVI`, `NUTS` with their options.
         seed: seed of everything random (restarts, variational and Markov chain sampling).
-        num_restarts: additional starts of the mode from the prior, to see how many modes there are. The best is kept.
+        num_restarts: additional starts of the mode from the prior, to see how many modes there are. Where several
+            hold more than a thousandth of the evidence, "laplace" and "svi" return the mixture of all of them; "nuts"
+            and importance sampling stay with the heaviest.
         max_iterations: Gauss-Newton steps of one descent to a mode.
         progress: show a progress bar.
 
@@ -100,28 +128,44 @@ def _fit(
     progress: bool,
 ) -> Posterior:
     started = time.perf_counter()
-    problem = Problem.of(model, recording)
-    method.check(problem.space.size)
+    problem = _problem(model, recording, method)
     with tqdm(desc="mode", unit="step", disable=not progress) as bar:
 
         def report(iteration: int, objective: float, decrement: float) -> None:
             bar.update()
             bar.set_postfix_str(f"objective {objective:.2f} nats, expected gain {decrement:.1e}")
 
-        modes = [find_mode(problem, initialise(problem), max_iterations=max_iterations, report=report)]
+        modes = [_find_mode(problem, None, max_iterations, report)]
         for start in np.random.default_rng(seed).standard_normal((num_restarts, problem.space.size)):
             try:
-                modes.append(find_mode(problem, start, max_iterations=max_iterations, report=report))
+                modes.append(_find_mode(problem, start, max_iterations, report))
             except FitError as failure:
                 logger.info("a start from the prior ended without a mode: %s", failure)
-    distinct = _distinct(problem, modes)
-    balanced = _balance(problem, distinct[0][0], method)
+        distinct = _distinct(problem, modes)
+        bar.set_description_str("balance")
+        found = {0: _balance(problem, distinct[0][0], method)} | {
+            index: other for index, (mode, _) in enumerate(distinct[1:], 1) if (other := _balance_another(problem, mode))
+        }
+    evidence, evidence_note = _evidence(found[0])
+    evidences = [evidence] + [
+        _evidence(found[index])[0] if index in found else None for index in range(1, len(distinct))
+    ]
+    kept, log_evidences = weigh(found, evidences)
+    balanced = found[kept[0]]
     mode = balanced.mode
-    evidence, evidence_note = log_evidence(balanced.problem, mode, balanced.scale_precision)
-    evidences = [evidence, *(_evidence_of_another(problem, other) for other, _ in distinct[1:])]
-    approximation = method.approximate(balanced, seed=seed, progress=progress)
+    if len(kept) > 1:
+        evidence, evidence_note = (
+            float(np.logaddexp.reduce(log_evidences)),
+            f"{evidence_note}, summed over {len(kept)} modes",
+        )
+    mixed = kept if _is_normal(method) and isinstance(problem, Problem) else kept[:1]
+    approximation = combine(
+        [method.approximate(found[index], seed=seed, progress=progress) for index in mixed],
+        [found[index].problem.space for index in mixed],
+        log_evidences,
+    )
     statistics = FitStatistics(
-        objective=distinct[0][0].objective,
+        objective=distinct[kept[0]][0].objective,
         gradient_norm=mode.gradient_norm,
         decrement=mode.decrement,
         num_iterations=mode.num_iterations,
@@ -163,7 +207,34 @@ def _scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
     }
 
 
-def _balance(problem: Problem, mode: Mode, method: Method) -> Balanced:
+def _problem(model: LowRankModel, recording: Recording, method: Method) -> AnyProblem:
+    """The dense form for few coordinates and for all that only it knows, else the structured one."""
+    settled = model.for_recording(recording)
+    size = settled.space_for(recording).size
+    method.check(size)
+    if isinstance(method, Laplace) and method.correction is None and size > MAX_DENSE and StructuredProblem.serves(model):
+        require_structured_memory(settled, recording)
+        return StructuredProblem.of(settled, recording)
+    return Problem.of(settled, recording)
+
+
+def _find_mode(
+    problem: AnyProblem,
+    start: np.ndarray | None,
+    max_iterations: int,
+    report: Callable[[int, float, float], None],
+) -> Mode:
+    if isinstance(problem, StructuredProblem):
+        return problem.find_mode(start, max_iterations=max_iterations, report=report)
+    start = initialise(problem) if start is None else start
+    return find_mode(problem, start, max_iterations=max_iterations, report=report)
+
+
+def _evidence(balanced: Balanced) -> tuple[float | None, str]:
+    return log_evidence(balanced.problem, balanced.mode, balanced.scale_precision)
+
+
+def _balance(problem: AnyProblem, mode: Mode, method: Method) -> Balanced:
     """The mode of W. Where there is none, as the data do not support the rank, the mode in (M, K) does for NUTS."""
     try:
         return balance(problem, mode)
@@ -173,14 +244,20 @@ def _balance(problem: Problem, mode: Mode, method: Method) -> Balanced:
         raise
 
 
-def _evidence_of_another(problem: Problem, mode: Mode) -> float | None:
-    """Log evidence of a mode that restarts found beside the best; None where it cannot be trusted."""
+def _balance_another(problem: AnyProblem, mode: Mode) -> Balanced | None:
+    """The mode of W of one that restarts found beside the best; None where it has no Normal approximation."""
     try:
         balanced = balance(problem, mode)
-        return log_evidence(balanced.problem, balanced.mode, balanced.scale_precision)[0]
+        require_support(balanced.problem, balanced.mode)
     except FitError as failure:
-        logger.info("no evidence of a mode with objective %g: %s", mode.objective, failure)
+        logger.info("nothing around the mode with objective %g: %s", mode.objective, failure)
         return None
+    return balanced
+
+
+def _is_normal(method: Method) -> bool:
+    """Whether a method gives a Normal distribution, of which several can be mixed."""
+    return not isinstance(method, NUTS) and method.correction is None
 
 
 def _method(method: str | Method) -> Method:
@@ -209,22 +286,16 @@ def _check_support(model: LowRankModel, recording: Recording) -> None:
         )
 
 
-def _distinct(problem: Problem, modes: list[Mode]) -> list[tuple[Mode, int]]:
+def _distinct(problem: AnyProblem, modes: list[Mode]) -> list[tuple[Mode, int]]:
     """Modes with different W, best first, each with the number of starts that reached it."""
     found: list[tuple[Mode, int]] = []
     for mode in sorted(modes, key=lambda one: one.objective):
-        W = _connectivity(problem, mode)
+        factors = problem.space.factors(mode.z)
         for index, (other, count) in enumerate(found):
-            reference = _connectivity(problem, other)
-            same = np.linalg.norm(W - reference) < 0.01 * np.linalg.norm(reference)
-            if same and abs(mode.objective - other.objective) < 0.1:
+            apart = relative_distance(factors, problem.space.factors(other.z))
+            if apart < 0.01 and abs(mode.objective - other.objective) < 0.1:
                 found[index] = (other, count + 1)
                 break
         else:
             found.append((mode, 1))
     return found
-
-
-def _connectivity(problem: Problem, mode: Mode) -> np.ndarray:
-    left, right = problem.space.factors(mode.z)
-    return left @ right.T

@@ -5,6 +5,9 @@ Both are taken at the mode of W (`lrposterior.inference.balance`), not at the mo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +17,12 @@ from scipy.stats.qmc import MultivariateNormalQMC
 
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
 from lrposterior.gauge import log_gauge_volume, product_svd
-from lrposterior.inference.balance import BLOCK_OF_SCALE, unknown_moments
+from lrposterior.inference.balance import BLOCK_OF_SCALE, AnyProblem, unknown_moments
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, Problem
+from lrposterior.inference.structured_problem import StructuredProblem
 from lrposterior.orbit import gauge_basis, stretches_and_rotations, vertical_basis
+from lrposterior.structured.information import StructuredInformation
 
 # The Normal posterior of W is linear in what is unknown of M and K: where the variance of the product of two unknown
 # parts reaches this share of the linear part's, it is not even roughly right.
@@ -28,7 +33,7 @@ EVIDENCE_RATIO = 3.0
 NUM_SCALE_NODES = 8
 
 
-def laplace(problem: Problem, mode: Mode, scale_precision: np.ndarray | None = None) -> ParameterDistribution:
+def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None = None) -> ParameterDistribution:
     """Normal posterior with the Gauss-Newton curvature, without variance along the gauge.
 
     In whitened coordinates the precision is F + I. F is exactly zero on the vertical space, so that this space is an
@@ -48,30 +53,42 @@ def laplace(problem: Problem, mode: Mode, scale_precision: np.ndarray | None = N
         FitError: if the data do not support the rank.
     """
     require_support(problem, mode)
-    noise = 1.0 / np.sqrt(noise_information(problem) + 1.0)
+    changes = np.zeros((1, 0)) if scale_precision is None or not scale_precision.size else scale_nodes(scale_precision)
+    factors = [
+        {
+            BLOCK_OF_SCALE.get(name, name): float(np.exp(log_factor))
+            for name, log_factor in zip(problem.scale_priors, change, strict=False)
+        }
+        for change in changes
+    ]
+    if isinstance(problem, StructuredProblem):
+        return problem.distribution(mode.z, cast(StructuredInformation, mode.information), factors, _noise_spread(problem))
+    components = tuple(_component(problem, mode, each) for each in factors)
+    if len(components) == 1:
+        return components[0]
+    return MixtureDistribution(np.full(len(components), 1.0 / len(components)), components)
+
+
+def _noise_spread(problem: AnyProblem) -> np.ndarray:
+    """(neuron,) posterior standard deviations of the whitened log noise scales."""
+    return 1.0 / np.sqrt(noise_information(problem) + 1.0)
+
+
+def _component(problem: Problem, mode: Mode, factors: Mapping[str, float]) -> NormalDistribution:
+    """The Normal posterior where the prior scales of some blocks are multiplied by factors."""
+    prior = np.ones(problem.space.num_dynamics)
+    for name, factor in factors.items():
+        prior[problem.space.slices[name]] = factor**-2.0
     vertical = vertical_basis(problem.space, mode.z, problem.subspace)
     gauge = gauge_basis(problem.space, mode.z, problem.subspace)
-    prior = np.ones(problem.space.num_dynamics)
-
-    def component(prior_precision: np.ndarray) -> NormalDistribution:
-        root = np.linalg.cholesky(mode.information + np.diag(prior_precision))
-        scale = scipy.linalg.solve_triangular(root, np.eye(prior.size), lower=True, trans=1, check_finite=False)
-        excess = (prior_precision - prior) * mode.z[: prior.size]
-        shift = scipy.linalg.cho_solve((root, True), excess - gauge @ (gauge.T @ excess))
-        location = mode.z.copy()
-        location[: prior.size] -= shift - vertical @ (vertical.T @ shift)
-        scale -= vertical @ (vertical.T @ scale)
-        return NormalDistribution(location, np.asarray(scipy.linalg.block_diag(scale, np.diag(noise))))
-
-    if scale_precision is None or not scale_precision.size:
-        return component(prior)
-    components = []
-    for change in scale_nodes(scale_precision):
-        prior_precision = prior.copy()
-        for name, log_factor in zip(problem.scale_priors, change, strict=True):
-            prior_precision[problem.space.slices[BLOCK_OF_SCALE.get(name, name)]] = np.exp(-2.0 * log_factor)
-        components.append(component(prior_precision))
-    return MixtureDistribution(np.full(len(components), 1.0 / len(components)), tuple(components))
+    root = np.linalg.cholesky(mode.information + np.diag(prior))
+    scale = scipy.linalg.solve_triangular(root, np.eye(prior.size), lower=True, trans=1, check_finite=False)
+    excess = (prior - 1.0) * mode.z[: prior.size]
+    shift = scipy.linalg.cho_solve((root, True), excess - gauge @ (gauge.T @ excess))
+    location = mode.z.copy()
+    location[: prior.size] -= shift - vertical @ (vertical.T @ shift)
+    scale -= vertical @ (vertical.T @ scale)
+    return NormalDistribution(location, np.asarray(scipy.linalg.block_diag(scale, np.diag(_noise_spread(problem)))))
 
 
 def scale_nodes(precision: np.ndarray) -> np.ndarray:
@@ -83,7 +100,7 @@ def scale_nodes(precision: np.ndarray) -> np.ndarray:
     return scipy.linalg.solve_triangular(np.linalg.cholesky(precision), standard, lower=True, trans=1).T
 
 
-def require_support(problem: Problem, mode: Mode) -> None:
+def require_support(problem: AnyProblem, mode: Mode) -> None:
     """Refuse a rank of which the data do not determine enough.
 
     Raises:
@@ -101,12 +118,12 @@ def require_support(problem: Problem, mode: Mode) -> None:
         )
 
 
-def noise_information(problem: Problem) -> np.ndarray:
+def noise_information(problem: AnyProblem) -> np.ndarray:
     """(neuron,) expected information about the whitened log noise scales."""
     return 2.0 * problem.num_observations() * problem.space["log_noise_scale"].standard_deviation ** 2
 
 
-def log_evidence(problem: Problem, mode: Mode, scale_precision: np.ndarray | None = None) -> tuple[float | None, str]:
+def log_evidence(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None = None) -> tuple[float | None, str]:
     """log p(activity | model) in nats by Laplace's method, and a note on it.
 
         log Z = -V + log Vol + (d - k)/2 log 2 pi - 1/2 sum log h,      k = R (R - 1) / 2
@@ -130,8 +147,7 @@ def log_evidence(problem: Problem, mode: Mode, scale_precision: np.ndarray | Non
             f"where "
             "Laplace's method does not hold; compare held-out predictive densities instead, or lower the rank"
         )
-    curvature = mode.information + np.eye(space.num_dynamics)
-    log_determinant = 2.0 * np.sum(np.log(np.diag(np.linalg.cholesky(curvature))))
+    log_determinant = problem.covariance(mode.z, mode.information).log_determinant
     log_determinant += 0.5 * rank * (rank + 1) * np.log(2.0)
     log_determinant += np.sum(np.log(noise_information(problem) + 1.0))
     num_flat = rank * (rank - 1) // 2
@@ -150,7 +166,7 @@ def log_evidence(problem: Problem, mode: Mode, scale_precision: np.ndarray | Non
     ), "Laplace's method with the Gauss-Newton curvature"
 
 
-def product_share(problem: Problem, mode: Mode) -> float:
+def product_share(problem: AnyProblem, mode: Mode) -> float:
     """Variance of the product of the unknown parts of the factors over the linear variance, the largest over W's parts.
 
     For one part of W, with G the squared norms of its whitened factors at the mode and U the summed variances of their
@@ -164,7 +180,7 @@ def product_share(problem: Problem, mode: Mode) -> float:
     return float(np.max(U_L * U_Q / (U_L * G_Q + U_Q * G_L)))
 
 
-def smallest_singular_ratio(problem: Problem, mode: Mode) -> float:
+def smallest_singular_ratio(problem: AnyProblem, mode: Mode) -> float:
     """Smallest singular value of the factors' product over its linearised posterior standard deviation."""
     space = problem.space
     U, values, V = product_svd(*space.factors(mode.z))
@@ -174,6 +190,5 @@ def smallest_singular_ratio(problem: Problem, mode: Mode) -> float:
         return (U[:, -1] @ left) @ (V[:, -1] @ right)
 
     slope = np.asarray(jax.grad(singular_value)(jnp.asarray(mode.z)))[: space.num_dynamics]
-    curvature = mode.information + np.eye(space.num_dynamics)
-    variance = slope @ scipy.linalg.cho_solve(scipy.linalg.cho_factor(curvature, lower=True), slope)
+    variance = float(slope @ problem.covariance(mode.z, mode.information).times(slope))
     return float(values[-1] / np.sqrt(variance)) if values[-1] > 0.0 else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -29,7 +30,7 @@ class Mode:
         objective: -log p(activity, z) in nats.
         gradient_norm: norm of its gradient in whitened coordinates.
         decrement: g^T (F + I)^-1 g / 2, the nats that the quadratic model still expects to gain.
-        information: (dynamics, dynamics) Gauss-Newton information F at z.
+        information: Gauss-Newton information F at z: (dynamics, dynamics), or in the structured form.
         num_iterations: Gauss-Newton steps taken.
     """
 
@@ -37,7 +38,7 @@ class Mode:
     objective: float
     gradient_norm: float
     decrement: float
-    information: np.ndarray
+    information: Any
     num_iterations: int
 
 

@@ -7,17 +7,20 @@ are turned into the whitened coordinates z of the package and back.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import psutil
 
 from lrposterior.background import RandomBulk
+from lrposterior.checks import argument_error
+from lrposterior.distribution import StructuredDistribution
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, rescaled
 from lrposterior.model import LowRankModel
-from lrposterior.orbit import gauge_basis
+from lrposterior.orbit import gauge_basis, vertical_basis
 from lrposterior.parameters import ParameterSpace
 from lrposterior.priors import CorrelatedLoadings, ScalePrior, TimeConstantPrior
 from lrposterior.recording import Recording
@@ -39,6 +42,27 @@ from lrposterior.structured.trajectory import run
 DECREMENT_TOLERANCE = 1e-3
 # Nats by which the point may move before the information is found again.
 REFRESH = 1.0
+
+
+def require_structured_memory(model: LowRankModel, recording: Recording) -> None:
+    """Refuse a fit that would not fit into the memory of this machine.
+
+    Raises:
+        ValueError: with the estimate.
+    """
+    space = model.space_for(recording)
+    num_latents = model.rank + (space["A"].shape[1] if "A" in space else 0)
+    components = min(Accuracy().max_rank * num_latents, space.num_dynamics)
+    # The chain, what becomes of it, and the vectors in between, beside the recording.
+    needed = 8.0 * (4 * space.num_dynamics * components + 2 * recording.activity.size) / 1e9
+    available = psutil.virtual_memory().available / 1e9
+    if needed > available:
+        raise argument_error(
+            "recording",
+            f"one whose posterior fits into {available:.3g} GB of free memory",
+            f"{recording.num_neurons} neurons and {num_latents} latents, about {needed:.3g} GB",
+            "fit fewer neurons, with recording.select(neurons=...), or lower the rank or the bulk's dimension",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +168,46 @@ class StructuredProblem:
         )
         return self.whitened(reached), point.objective - reached.objective
 
+    def distribution(
+        self,
+        z: np.ndarray,
+        information: StructuredInformation,
+        factors: Sequence[Mapping[str, float]],
+        noise: np.ndarray,
+    ) -> StructuredDistribution:
+        """The Laplace posterior around the mode z, a component for each choice of factors on the prior scales of blocks.
+
+        Args:
+            z: (coordinate,) the mode.
+            information: at the mode.
+            factors: by the name of the block.
+            noise: (neuron,) standard deviations of the whitened log noise scales.
+        """
+        coordinates, space = self.coordinates, self.space
+        information = dataclasses.replace(
+            information, vertical=coordinates.unscaled(vertical_basis(space, z, self.subspace))
+        )
+        gauge = gauge_basis(space, z, self.subspace)
+        deviations = np.tile(coordinates.deviations, (len(factors), 1))
+        shifts = np.zeros_like(deviations)
+        for own, shift, chosen in zip(deviations, shifts, factors, strict=True):
+            excess = np.zeros(space.num_dynamics)
+            for name, factor in chosen.items():
+                own[coordinates.places[space.slices[name]]] *= factor
+                excess[space.slices[name]] = (factor**-2.0 - 1.0) * z[space.slices[name]]
+            if chosen:
+                across = coordinates.covector(excess - gauge @ (gauge.T @ excess))
+                shift[:] = -information.posterior(own).times(across[:, None])[:, 0]
+        return StructuredDistribution(z, information, coordinates.places, coordinates.deviations, deviations, shifts, noise)
+
     def find_mode(
-        self, *, max_iterations: int, report: Callable[[int, float, float], None] | None = None
+        self,
+        start: np.ndarray | None = None,
+        *,
+        max_iterations: int,
+        report: Callable[[int, float, float], None] | None = None,
     ) -> Mode:
-        """The mode in (M, K) from a start in the data.
+        """The mode in (M, K) from a start (coordinate,), or from one that is found in the data.
 
         Raises:
             FitError: if the descent does not converge.
@@ -159,9 +219,9 @@ class StructuredProblem:
                 report(iteration, objective, decrement)
 
         try:
-            start = find_start(self.system, deviations)
+            first = find_start(self.system, deviations) if start is None else self.coordinates.vector(start)
             vector, objective, decrement, num_steps = descend(
-                self.system, deviations, start, max_iterations=max_iterations, report=told
+                self.system, deviations, first, max_iterations=max_iterations, report=told
             )
         except ConvergenceError as failure:
             raise FitError(str(failure)) from failure

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from lrposterior.inference.gauge_fixed import (
     make_program,
     slice_points,
 )
+from lrposterior.inference.importance import Correction, correct, require_correction
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import FitError, Problem
 from lrposterior.model import Data, LowRankModel
@@ -71,6 +73,8 @@ class SVI:
         rank: of the low-rank part; None takes the square root of the number of coordinates.
         patience: the fit has converged when the mean ELBO of 100 steps has not risen beyond its own standard error
             this many times in a row.
+        correction: "psis": resample draws of the guide by their importance weights (as for `Laplace`). Whether the
+            result can be trusted depends on the weights alone, and not on whether the ELBO has come to rest.
 
     Raises:
         ValueError: if an option is out of its range.
@@ -82,6 +86,7 @@ class SVI:
     learning_rate: float = 0.003
     rank: int | None = None
     patience: int = 10
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         require_choice(self.guide, "guide", tuple(GUIDES))
@@ -94,6 +99,7 @@ class SVI:
                 raise argument_error(
                     "rank", f"None for guide={self.guide!r}", str(self.rank), "it belongs to guide='low_rank'"
                 )
+        require_correction(self.correction)
 
     def check(self, num_coordinates: int) -> None:
         """Refuse a problem whose covariance would be too large.
@@ -117,7 +123,7 @@ class SVI:
         """
         problem, mode = balanced.problem, balanced.mode
         frame = make_frame(problem, mode, "full" if self.guide == "full" else "diagonal")
-        climb = _climb(problem.model.structure, problem.space, self)
+        climb = _climb(problem.model.structure, problem.space, dataclasses.replace(self, correction=None))
         key, final_key = jax.random.split(jax.random.key(seed))
         state = climb.start(key, frame, problem.data, _initial_guide(self, problem, mode, frame))
         trace: list[np.ndarray] = []
@@ -141,13 +147,19 @@ class SVI:
                     average = jax.tree.map(lambda old, new, n=count: old + (new - old) / n, average, iterate)
         guide = climb.posterior(average)
         final = np.asarray(_elbo_draws(problem.model.structure, problem.space, frame, problem.data, guide, final_key))
+        diagnostics = {"ELBO": float(final.mean()), "standard error of ELBO": float(final.std() / np.sqrt(len(final)))}
+        if self.correction is not None:
+            corrected = correct(problem, frame, guide, seed=seed)
+            return dataclasses.replace(
+                corrected, elbo=np.concatenate(trace), diagnostics={**diagnostics, **corrected.diagnostics}
+            )
         num_steps = num_chunks * climb.num_steps
         unsettled = f"not converged: the ELBO had not come to rest after {num_steps} steps; raise num_steps"
         return Approximation(
             _in_whitened_coordinates(problem.space, frame, guide),
             CONVERGED if stale >= self.patience else unsettled,
             np.concatenate(trace),
-            {"ELBO": float(final.mean()), "standard error of ELBO": float(final.std() / np.sqrt(len(final)))},
+            diagnostics,
         )
 
 
