@@ -145,8 +145,9 @@ class StructuredDistribution:
     noise: np.ndarray
 
     def __post_init__(self) -> None:
-        for name in ("location", "places", "unit", "deviations", "shifts", "noise"):
+        for name in ("location", "unit", "deviations", "shifts", "noise"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
+        object.__setattr__(self, "places", read_only(self.places, np.int64))
 
     @property
     def num_components(self) -> int:

@@ -17,7 +17,7 @@ from handmade import NEURONS, STATISTICS, fit_small_recording, make_posterior, m
 
 import lrposterior as lrp
 from lrposterior import storage
-from lrposterior.distribution import NormalDistribution, ParameterDistribution
+from lrposterior.distribution import ParameterDistribution
 
 
 def random_matrix(density=1.0):

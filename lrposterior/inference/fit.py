@@ -12,11 +12,11 @@ import threadpoolctl
 from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, require_choice, require_integer
+from lrposterior.gauge import relative_distance
 from lrposterior.inference.approximation import Approximation
 from lrposterior.inference.balance import AnyProblem, Balanced, balance
 from lrposterior.inference.gauge_fixed import make_frame
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
-from lrposterior.gauge import relative_distance
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace, log_evidence, require_support
 from lrposterior.inference.mixture import combine, weigh
@@ -144,7 +144,9 @@ def _fit(
         distinct = _distinct(problem, modes)
         bar.set_description_str("balance")
         found = {0: _balance(problem, distinct[0][0], method)} | {
-            index: other for index, (mode, _) in enumerate(distinct[1:], 1) if (other := _balance_another(problem, mode))
+            index: other
+            for index, (mode, _) in enumerate(distinct[1:], 1)
+            if (other := _balance_another(problem, mode))
         }
     evidence, evidence_note = _evidence(found[0])
     evidences = [evidence] + [
@@ -212,7 +214,12 @@ def _problem(model: LowRankModel, recording: Recording, method: Method) -> AnyPr
     settled = model.for_recording(recording)
     size = settled.space_for(recording).size
     method.check(size)
-    if isinstance(method, Laplace) and method.correction is None and size > MAX_DENSE and StructuredProblem.serves(model):
+    if (
+        isinstance(method, Laplace)
+        and method.correction is None
+        and size > MAX_DENSE
+        and StructuredProblem.serves(model)
+    ):
         require_structured_memory(settled, recording)
         return StructuredProblem.of(settled, recording)
     return Problem.of(settled, recording)

@@ -62,7 +62,9 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
         for change in changes
     ]
     if isinstance(problem, StructuredProblem):
-        return problem.distribution(mode.z, cast(StructuredInformation, mode.information), factors, _noise_spread(problem))
+        return problem.distribution(
+            mode.z, cast(StructuredInformation, mode.information), factors, _noise_spread(problem)
+        )
     components = tuple(_component(problem, mode, each) for each in factors)
     if len(components) == 1:
         return components[0]
@@ -123,7 +125,9 @@ def noise_information(problem: AnyProblem) -> np.ndarray:
     return 2.0 * problem.num_observations() * problem.space["log_noise_scale"].standard_deviation ** 2
 
 
-def log_evidence(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None = None) -> tuple[float | None, str]:
+def log_evidence(
+    problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None = None
+) -> tuple[float | None, str]:
     """log p(activity | model) in nats by Laplace's method, and a note on it.
 
         log Z = -V + log Vol + (d - k)/2 log 2 pi - 1/2 sum log h,      k = R (R - 1) / 2

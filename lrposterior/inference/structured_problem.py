@@ -198,7 +198,9 @@ class StructuredProblem:
             if chosen:
                 across = coordinates.covector(excess - gauge @ (gauge.T @ excess))
                 shift[:] = -information.posterior(own).times(across[:, None])[:, 0]
-        return StructuredDistribution(z, information, coordinates.places, coordinates.deviations, deviations, shifts, noise)
+        return StructuredDistribution(
+            z, information, coordinates.places, coordinates.deviations, deviations, shifts, noise
+        )
 
     def find_mode(
         self,

@@ -151,9 +151,7 @@ def _bases(
     return bases
 
 
-def _sketch(
-    system: System, trajectory: Trajectory, size: int, seed: int, features: list[int]
-) -> dict[int, np.ndarray]:
+def _sketch(system: System, trajectory: Trajectory, size: int, seed: int, features: list[int]) -> dict[int, np.ndarray]:
     """(group, sample) for each feature."""
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], system.layout.num_neurons)
     sketches = {feature: np.zeros((size, system.num_samples)) for feature in features}
@@ -163,7 +161,9 @@ def _sketch(
             begin = chunk.start
             while begin < chunk.stop:
                 end = min(chunk.stop, begin + size - begin % size)
-                sketches[feature][begin % size : begin % size + end - begin] += signed[begin - chunk.start : end - chunk.start]
+                sketches[feature][begin % size : begin % size + end - begin] += signed[
+                    begin - chunk.start : end - chunk.start
+                ]
                 begin = end
     return sketches
 

@@ -36,7 +36,9 @@ def entry_variances(
         on_post, on_pre, on_shared = _slopes(system, vector, i, j)
         read = np.einsum("ew,ewr->er", on_post, factor[i]) + np.einsum("ew,ewr->er", on_pre, factor[j])
         read += on_shared @ posterior.factor[system.layout.num_local :]
-        own = np.einsum("ew,ewv,ev->e", on_post, local[i], on_post) + np.einsum("ew,ewv,ev->e", on_pre, local[j], on_pre)
+        own = np.einsum("ew,ewv,ev->e", on_post, local[i], on_post) + np.einsum(
+            "ew,ewv,ev->e", on_pre, local[j], on_pre
+        )
         own += np.where(i == j, 2.0 * np.einsum("ew,ewv,ev->e", on_post, local[i], on_pre), 0.0)
         own += on_shared**2 @ posterior.deviations[system.layout.num_local :] ** 2
         variances[part] = own - read**2 @ posterior.removed

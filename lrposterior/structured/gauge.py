@@ -89,7 +89,9 @@ def _unknown_surplus(layout: Layout, posterior: StructuredPosterior) -> np.ndarr
 
     def moment(part: slice) -> np.ndarray:
         factor = rows[:, part]
-        return np.stack([[np.einsum("nk,k,nk->", factor[:, r], removed, factor[:, s]) for s in range(R)] for r in range(R)])
+        return np.stack(
+            [[np.einsum("nk,k,nk->", factor[:, r], removed, factor[:, s]) for s in range(R)] for r in range(R)]
+        )
 
     local = posterior.local.covariance().sum(axis=0)
     surplus = np.zeros((R, R))
@@ -129,7 +131,9 @@ def settle_trades(layout: Layout, vector: np.ndarray, deviations: np.ndarray, se
         other = scale[:, columns["A"]][:, :1] ** -2.0
         # Z minimises |E + Q Z^T|² / variance of E + |A - M Z|² / variance of A.
         Z = scipy.linalg.solve_sylvester(
-            M.T @ (other * M), seen_right.T @ (precision * seen_right), M.T @ (other * A) - E.T @ (precision * seen_right)
+            M.T @ (other * M),
+            seen_right.T @ (precision * seen_right),
+            M.T @ (other * A) - E.T @ (precision * seen_right),
         )
         E = E + seen_right @ Z.T
         rows[:, columns["A"]] = A - M @ Z

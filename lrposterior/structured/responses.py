@@ -153,7 +153,11 @@ class _Summary:
         crossed = posterior.times(layout.join(rows).reshape(layout.num_coordinates, -1))
         unknown = posterior.row_covariance()[:, :num_latents, :num_latents].sum(axis=0)
         return cls(
-            posterior, left.T @ left, unknown, crossed.reshape(-1, num_latents, num_latents), system.right_factors(vector)
+            posterior,
+            left.T @ left,
+            unknown,
+            crossed.reshape(-1, num_latents, num_latents),
+            system.right_factors(vector),
         )
 
     def spread(self, slopes: np.ndarray, states: np.ndarray) -> float:
@@ -174,7 +178,12 @@ class _Summary:
 
 
 def _run(
-    system: System, vector: np.ndarray, start: np.ndarray, features: np.ndarray, course: np.ndarray, patterns: np.ndarray
+    system: System,
+    vector: np.ndarray,
+    start: np.ndarray,
+    features: np.ndarray,
+    course: np.ndarray,
+    patterns: np.ndarray,
 ) -> list[_Run]:
     """Networks (pattern,) from latents start (1, latent) on."""
     kappa, rates, slopes = _simulate(

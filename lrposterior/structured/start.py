@@ -226,7 +226,9 @@ def _recurrence(
     """
     layout, a = system.layout, system.integration_constant
     latents = np.concatenate([kappa, np.zeros((len(kappa), layout.num_seen)), system.features], axis=1)
-    vector = _vector(system, loadings, np.zeros((layout.num_neurons, layout.rank)), np.zeros((layout.num_initial, layout.rank)))
+    vector = _vector(
+        system, loadings, np.zeros((layout.num_neurons, layout.rank)), np.zeros((layout.num_initial, layout.rank))
+    )
     trajectory = Trajectory(vector, latents, np.zeros(layout.num_neurons), np.zeros(0), np.nan)
     rates = rate_courses(system, trajectory, tolerance=COURSE_TOLERANCE)
     scale = layout.rows(deviations)[0, layout.columns["E"]][0] / layout.num_neurons
@@ -236,15 +238,16 @@ def _recurrence(
     regressors = [system.by_sample(filtered(reading, a)), 10.0 * np.sqrt(variance.mean()) * system.features]
     if layout.num_initial:
         decay = (1.0 - a) ** np.arange(system.num_bins)
-        regressors.append(
-            layout.initial_latents(deviations)[0, 0] * np.kron(np.eye(system.num_trials), decay[:, None])
-        )
+        regressors.append(layout.initial_latents(deviations)[0, 0] * np.kron(np.eye(system.num_trials), decay[:, None]))
     X = np.concatenate(regressors, axis=1)
     weighted = X / uncertainty[:, None]
     coefficients = np.linalg.solve(weighted.T @ X + np.eye(X.shape[1]), weighted.T @ kappa)
     on_rates, on_features, initial = np.split(coefficients, np.cumsum([len(gram), system.features.shape[1]]))
-    K = scale**2 * layout.num_neurons * rates.coefficients @ scipy.linalg.solve_triangular(
-        triangle, on_rates, lower=True, trans=1
+    K = (
+        scale**2
+        * layout.num_neurons
+        * rates.coefficients
+        @ scipy.linalg.solve_triangular(triangle, on_rates, lower=True, trans=1)
     )
     initial = initial * layout.initial_latents(deviations)[0, 0] if layout.num_initial else np.zeros((0, layout.rank))
     return K, 10.0 * np.sqrt(variance.mean()) * on_features, initial
