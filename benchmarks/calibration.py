@@ -223,21 +223,23 @@ def plot(stored: list[tuple[Setting, list[dict]]]) -> plt.Figure:
     figure, axes = plt.subplots(
         len(GROUPS), len(stored), figsize=(2.2 * len(stored), 7.5), sharex=True, sharey=True, squeeze=False
     )
+    shade = {"color": GREY, "alpha": 0.25, "linewidth": 0.0}
     for column, (setting, simulations) in enumerate(stored):
         count = sum("below" in simulation for simulation in simulations)
-        title = setting.method.replace("svi_", "SVI, ").replace("_", " ")
+        title = {"laplace": "Laplace", "nuts": "NUTS"}.get(setting.method, setting.method.replace("svi_", "SVI, "))
+        title = title.replace("_", " ")
         axes[0, column].set_title(f"{title}\nN = {setting.num_neurons}, {count} fits")
         for row, names in enumerate(GROUPS.values()):
             for color, name in zip(PALETTE, names, strict=False):
                 band = Band.of(ranks(simulations, name))
                 axes[row, column].plot(band.at, band.difference, color=color, label=name, drawstyle="steps-post")
-            axes[row, column].fill_between(band.at, band.lower, band.upper, color=GREY, alpha=0.25, linewidth=0.0)
+            axes[row, column].fill_between(band.at, band.lower, band.upper, step="post", **shade)
             axes[row, column].axhline(0.0, color=GREY, linewidth=0.6)
             if column == 0:
                 axes[row, 0].set_ylabel("ECDF - uniform")
-                axes[row, 0].legend(loc="upper left", fontsize=6.5, handlelength=1.0)
+                axes[row, 0].legend(loc="lower left", fontsize=6.5, handlelength=1.0, borderpad=0.1)
         axes[-1, column].set_xlabel("rank of the truth")
-    axes[0, 0].set_ylim(-0.35, 0.35)
+    axes[0, 0].set_ylim(-0.5, 0.5)
     return figure
 
 
