@@ -127,12 +127,20 @@ def gauge_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | Non
     return scipy.linalg.orth(directions - trades @ (trades.T @ directions))
 
 
-def settle_trades(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:
-    """z (coordinate,) at the point with the largest prior density that trades reach: its part along them is taken off."""
-    trades = trade_basis(space, z, subspace)
+def settle_trades(
+    space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The point with the largest prior density that trades reach from z (coordinate,): its part along them is taken off.
+
+    Returns:
+        The point, and how far each of `trade_directions` went (direction,): z - directions @ how far.
+    """
+    trades = trade_directions(space, z, subspace)
+    norms = np.maximum(np.linalg.norm(trades, axis=0), 1e-300)
+    coefficients = np.linalg.lstsq(trades / norms, z[: space.num_dynamics], rcond=None)[0] / norms
     settled = z.copy()
-    settled[: space.num_dynamics] -= trades @ (trades.T @ z[: space.num_dynamics])
-    return settled
+    settled[: space.num_dynamics] -= trades @ coefficients
+    return settled, coefficients
 
 
 def vertical_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:

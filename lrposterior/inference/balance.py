@@ -49,13 +49,13 @@ BALANCE_TOLERANCE = 1e-3
 # After MAX_STEPS, what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
 ACCEPTED_DECREMENT = 1e-3
 LARGEST_SCALE_STEP = 1.0
-# After larger moves the information is found again: that of trades is not carried over.
-CARRIED = 0.02
 SHORTEST_MOVE = 0.1
 # Change of a log scale over which the change of the curvature is measured.
 FOLLOWED_STEP = 0.02
-# It is measured again after a move of this size.
-FOLLOWED_AGAIN = 0.02
+# It is measured again after moves of this size.
+FOLLOWED_AGAIN = 0.1
+# In the end, after these.
+FOLLOWED_LAST = 0.01
 AnyProblem = Problem | StructuredProblem
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
@@ -87,18 +87,18 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
         FitError: if the balance is not reached.
     """
     z, information = mode.z, None
-    length, before, followed = 0.5, None, None
-    moves, decrement, gained = np.full(1, np.inf), np.inf, 0.0
+    length, before, followed, since = 0.5, None, np.zeros(0), np.inf
+    moves, decrement, gained, is_fresh = np.full(1, np.inf), np.inf, 0.0, False
     reached = Balanced(problem, mode, np.zeros((0, 0)))
     for _ in range(MAX_STEPS):
         num_dynamics = problem.space.num_dynamics
         if information is None or gained > problem.refresh:
-            information, gained = problem.information(z), 0.0
+            information, gained, is_fresh = problem.information(z), 0.0, True
         covariance = problem.covariance(z, information)
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
         decrement = 0.5 * float(slope @ covariance.times(slope))
-        if followed is None or np.max(np.abs(before), initial=0.0) > FOLLOWED_AGAIN:
-            followed = _followed_log_determinants(problem, z, covariance)
+        if since > FOLLOWED_AGAIN:
+            followed, since = _followed_log_determinants(problem, z, covariance), 0.0
         scales = _scale_step(problem, z, covariance, followed)
         reached = Balanced(
             problem,
@@ -116,17 +116,18 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
         rescaled, moved_z = _rescale(problem, z, scales.change)
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
         moves = np.concatenate([scales.change, log_A.ravel()])
-        if np.max(np.abs(moves)) < BALANCE_TOLERANCE and decrement < problem.decrement_tolerance:
-            return reached
         following, gain = problem.descend(z, covariance, slope)
-        if gain == 0.0 and np.max(np.abs(moves)) < BALANCE_TOLERANCE:
-            return reached
+        if np.max(np.abs(moves)) < BALANCE_TOLERANCE and (decrement < problem.decrement_tolerance or gain == 0.0):
+            if is_fresh and (since < FOLLOWED_LAST or not problem.scale_priors):
+                return reached
+            information, since = None, np.inf
+            continue
         length = _relaxation(length, before, moves)
-        before = moves
+        before, since = moves, since + length * float(np.max(np.abs(moves)))
         problem, z = _rescale(problem, following, length * scales.change)
         A = scipy.linalg.expm(length * log_A)
-        z = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
-        information = problem.carried(information, A) if np.max(np.abs(moves)) < CARRIED else None
+        z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
+        information, is_fresh = problem.carried(information, A, trades), False
         gained += gain
     if decrement < ACCEPTED_DECREMENT and np.max(np.abs(moves)) < np.sqrt(BALANCE_TOLERANCE):
         return reached

@@ -90,8 +90,8 @@ class Problem:
         """Posterior covariance at z, where the information is this."""
         return DenseCovariance.at(self.space, z, self.subspace, information)
 
-    def carried(self, information: np.ndarray, A: np.ndarray) -> None:
-        """Information is found again after a change of gauge, which costs no more than to carry it over."""
+    def carried(self, information: np.ndarray, A: np.ndarray, trades: np.ndarray) -> None:
+        """Information is found again after a move, which costs no more than to carry it over."""
 
     def descend(self, z: np.ndarray, covariance: Covariance, slope: np.ndarray) -> tuple[np.ndarray, float]:
         """The lowest point along a Gauss-Newton step with the best noise, and the nats gained.
@@ -151,7 +151,7 @@ class Problem:
             return move(self.space, z, A, np.linalg.inv(A))
         for _ in range(MAX_SETTLING):
             A = balancing_gauge(prior_moments(self.space, z))
-            z = settle_trades(self.space, move(self.space, z, A, np.linalg.inv(A)), self.subspace)
+            z, _ = settle_trades(self.space, move(self.space, z, A, np.linalg.inv(A)), self.subspace)
             if np.linalg.norm(A - np.eye(len(A)), 2) < SETTLED:
                 break
         return z

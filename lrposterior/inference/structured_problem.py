@@ -25,7 +25,7 @@ from lrposterior.parameters import ParameterSpace
 from lrposterior.priors import CorrelatedLoadings, ScalePrior, TimeConstantPrior
 from lrposterior.recording import Recording
 from lrposterior.structured.coordinates import Coordinates
-from lrposterior.structured.gauge import regauge_information
+from lrposterior.structured.gauge import regauge_information, trade_information
 from lrposterior.structured.information import StructuredInformation, StructuredPosterior
 from lrposterior.structured.mode import (
     Accuracy,
@@ -152,9 +152,17 @@ class StructuredProblem:
         posterior = dataclasses.replace(information, vertical=vertical).posterior(self.coordinates.deviations)
         return StructuredCovariance(self.space, self.coordinates, posterior, gauge)
 
-    def carried(self, information: StructuredInformation, A: np.ndarray) -> StructuredInformation:
-        """The same information after a change of gauge; of the prior scales it knows nothing."""
-        return regauge_information(information, A)
+    def carried(self, information: StructuredInformation, A: np.ndarray, trades: np.ndarray) -> StructuredInformation:
+        """The same information after a change of gauge and trades; of the prior scales it knows nothing."""
+        rank, seen = self.model.rank, self.system.layout.num_seen
+        Z = trades[: seen * rank].reshape(seen, rank).T
+        parts, start = [np.zeros((rank, 0))], seen * rank
+        for name in self.space.regressions:
+            size = self.space[name].size
+            part = trades[start : start + size].reshape(self.space[name].shape)
+            parts.append(part * self.space[name].standard_deviation)
+            start += size
+        return trade_information(regauge_information(information, A), -Z, np.concatenate(parts, axis=1))
 
     def descend(self, z: np.ndarray, covariance: StructuredCovariance, slope: np.ndarray) -> tuple[np.ndarray, float]:
         """A point further down across the gauge, and the nats gained."""

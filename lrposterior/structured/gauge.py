@@ -57,6 +57,27 @@ def regauge_information(information: StructuredInformation, A: np.ndarray) -> St
     return dataclasses.replace(information, blocks=blocks, factor=factor, vertical=vertical)
 
 
+def trade_information(information: StructuredInformation, Z: np.ndarray, Y: np.ndarray) -> StructuredInformation:
+    """The information at the point after the trades E + Q Z^T against A - M Z, and E + (M, B, b) Y^T against G - Y.
+
+    Its vertical directions are those of the point before.
+
+    Args:
+        information: at the point before.
+        Z: (rank, seen).
+        Y: (rank, regressor); (rank, 0) without a G.
+    """
+    layout, columns = information.layout, information.layout.columns
+    factor, blocks = information.factor.copy(), information.blocks.copy()
+    rows = layout.rows(factor)
+    if layout.correlated:
+        rows[:, layout.regressors] -= Y.T @ rows[:, columns["E"]]
+    rows[:, columns["M"]] += Z @ rows[:, columns["A"]]
+    blocks[:, columns["M"]] += Z @ blocks[:, columns["A"]]
+    blocks[:, :, columns["M"]] += blocks[:, :, columns["A"]] @ Z.T
+    return dataclasses.replace(information, blocks=blocks, factor=factor)
+
+
 def balancing_step(
     layout: Layout, vector: np.ndarray, deviations: np.ndarray, posterior: StructuredPosterior | None
 ) -> np.ndarray:
