@@ -113,18 +113,31 @@ def trade_directions(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray 
     return np.concatenate([np.zeros((space.num_dynamics, 0)), *found], axis=1)
 
 
-def gauge_basis(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
-    """(dynamics coordinate, rank²) orthonormal basis of the tangent of the gauge."""
+def trade_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:
+    """(dynamics coordinate, direction) orthonormal basis of the trades."""
+    trades = trade_directions(space, z, subspace)
+    return scipy.linalg.orth(trades / np.maximum(np.linalg.norm(trades, axis=0), 1e-300))
+
+
+def gauge_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None = None) -> np.ndarray:
+    """(dynamics coordinate, rank²) orthonormal basis of the tangent of the gauge, as far as no trade makes it up."""
     rank = space["M"].shape[1]
-    directions = gauge_directions(space, z, np.eye(rank * rank).reshape(-1, rank, rank))
-    return scipy.linalg.orth(directions[: space.num_dynamics])
+    directions = gauge_directions(space, z, np.eye(rank * rank).reshape(-1, rank, rank))[: space.num_dynamics]
+    trades = trade_basis(space, z, subspace)
+    return scipy.linalg.orth(directions - trades @ (trades.T @ directions))
+
+
+def settle_trades(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:
+    """z (coordinate,) at the point with the largest prior density that trades reach: its part along them is taken off."""
+    trades = trade_basis(space, z, subspace)
+    settled = z.copy()
+    settled[: space.num_dynamics] -= trades @ (trades.T @ z[: space.num_dynamics])
+    return settled
 
 
 def vertical_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:
     """(dynamics coordinate, direction) orthonormal basis of the vertical space: the gauge and all trades."""
-    trades = trade_directions(space, z, subspace)
-    norms = np.linalg.norm(trades, axis=0)
-    return scipy.linalg.orth(np.concatenate([gauge_basis(space, z), trades / np.maximum(norms, 1e-300)], axis=1))
+    return np.concatenate([gauge_basis(space, z, subspace), trade_basis(space, z, subspace)], axis=1)
 
 
 def gauge_exponent(space: ParameterSpace) -> int:
@@ -168,7 +181,7 @@ def prior_moments(space: ParameterSpace, z: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def balancing_gauge(
-    moments: tuple[np.ndarray, np.ndarray, np.ndarray], surplus: np.ndarray, num_steps: int = 200
+    moments: tuple[np.ndarray, np.ndarray, np.ndarray], surplus: np.ndarray | float = 0.0, num_steps: int = 200
 ) -> np.ndarray:
     """The symmetric part of the gauge A in which the moments of the factors balance.
 

@@ -108,9 +108,6 @@ class CorrelatedLoadings(Priors):
     """
 
     K: Scale = ScalePrior(median=1.0, spread=1.0)
-    B: Scale = ScalePrior(median=1.0, spread=1.0)
-    b: Scale = ScalePrior(median=1.0, spread=1.0)
-    initial_kappa: Scale = ScalePrior(median=1.0, spread=1.0)
     regression: float = 2.5
 
 

@@ -50,7 +50,7 @@ def laplace(problem: Problem, mode: Mode, scale_precision: np.ndarray | None = N
     require_support(problem, mode)
     noise = 1.0 / np.sqrt(noise_information(problem) + 1.0)
     vertical = vertical_basis(problem.space, mode.z, problem.subspace)
-    gauge = gauge_basis(problem.space, mode.z)
+    gauge = gauge_basis(problem.space, mode.z, problem.subspace)
     prior = np.ones(problem.space.num_dynamics)
 
     def component(prior_precision: np.ndarray) -> NormalDistribution:
@@ -157,9 +157,7 @@ def product_share(problem: Problem, mode: Mode) -> float:
     entries, it is U_L U_Q / (U_L G_Q + U_Q G_L).
     """
     left, right = problem.space.factors(mode.z)
-    precision = mode.information + np.eye(problem.space.num_dynamics)
-    vertical = vertical_basis(problem.space, mode.z, problem.subspace)
-    covariance = np.linalg.inv(precision) - vertical @ vertical.T
+    covariance = problem.covariance(mode.z, mode.information)
     moments = [left.T @ left, right.T @ right, *unknown_moments(problem, covariance)]
     axes = np.linalg.eigh(moments[0] + moments[1])[1]
     G_L, G_Q, U_L, U_Q = (np.einsum("ri,rs,si->i", axes, moment, axes) for moment in moments)

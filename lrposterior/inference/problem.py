@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +15,19 @@ from jax import Array
 
 from lrposterior.curvature import information
 from lrposterior.gauge import canonical
+from lrposterior.inference.covariance import Covariance, DenseCovariance
 from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
-from lrposterior.orbit import balancing_gauge, move, prior_moments
+from lrposterior.orbit import balancing_gauge, move, prior_moments, settle_trades
 from lrposterior.parameters import ParameterSpace
 from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
 
 # Noise scales below this part of the unit count as zero.
 SMALLEST_NOISE = 1e-6
+STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
+# Gauge and trades are settled in turns, until the gauge moves by less than this.
+MAX_SETTLING, SETTLED = 100, 1e-7
 
 
 class FitError(RuntimeError):
@@ -47,6 +52,9 @@ class Problem:
     data: Data
     scale_priors: Mapping[str, ScalePrior]
 
+    decrement_tolerance: ClassVar[float] = 1e-5
+    refresh: ClassVar[float] = 0.0
+
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> Problem:
         settled = model.for_recording(recording)
@@ -56,8 +64,7 @@ class Problem:
 
     def with_scales(self, scales: Mapping[str, float]) -> Problem:
         """The same problem with other prior scales."""
-        model = self.model.with_scales(scales)
-        return dataclasses.replace(self, model=model, space=model.space_for(self.recording))
+        return rescaled(self, scales)
 
     def scales(self) -> dict[str, float]:
         """The inferred scales at their present values."""
@@ -78,6 +85,30 @@ class Problem:
     def information(self, z: np.ndarray) -> np.ndarray:
         """Gauss-Newton information about the dynamics coordinates, without the prior."""
         return np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
+
+    def covariance(self, z: np.ndarray, information: np.ndarray) -> Covariance:
+        """Posterior covariance at z, where the information is this."""
+        return DenseCovariance.at(self.space, z, self.subspace, information)
+
+    def carried(self, information: np.ndarray, A: np.ndarray) -> None:
+        """Information is found again after a change of gauge, which costs no more than to carry it over."""
+
+    def descend(self, z: np.ndarray, covariance: Covariance, slope: np.ndarray) -> tuple[np.ndarray, float]:
+        """The lowest point along a Gauss-Newton step with the best noise, and the nats gained.
+
+        The lowest, not the first: together with the change of gauge, a step that is too long by half goes back and
+        forth.
+        """
+        step, start = covariance.times(slope), self.negative_log_density(z)
+        lowest, objective = z, start
+        for length in STEP_LENGTHS:
+            candidate = np.concatenate([z[: step.size] - length * step, z[step.size :]])
+            if np.isfinite(self.negative_log_density(candidate)):
+                candidate = self.best_noise(candidate)
+                reached = self.negative_log_density(candidate)
+                if reached < objective:
+                    lowest, objective = candidate, reached
+        return lowest, start - objective
 
     def currents(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(_currents(self.model.structure, self.space, jnp.asarray(z), self.data))
@@ -110,17 +141,39 @@ class Problem:
         return np.concatenate([z[: self.space.num_dynamics], noise])
 
     def prior_gauge(self, z: np.ndarray) -> np.ndarray:
-        """The same W in the gauge with the largest prior density.
+        """The same network at the point with the largest prior density.
 
-        Where no coefficients move with it, this is the gauge of the singular vectors.
+        Where there are no trades between blocks, it is that of the gauge of the singular vectors.
         """
-        if self.space.regressions:
-            moments = prior_moments(self.space, z)
-            A = balancing_gauge(moments, np.zeros_like(moments[0]))
-        else:
+        if not self.space.regressions and self.subspace is None:
             left, right = self.space.factors(z)
             A = np.linalg.lstsq(left, canonical(left, right)[0], rcond=None)[0]
-        return move(self.space, z, A, np.linalg.inv(A))
+            return move(self.space, z, A, np.linalg.inv(A))
+        for _ in range(MAX_SETTLING):
+            A = balancing_gauge(prior_moments(self.space, z))
+            z = settle_trades(self.space, move(self.space, z, A, np.linalg.inv(A)), self.subspace)
+            if np.linalg.norm(A - np.eye(len(A)), 2) < SETTLED:
+                break
+        return z
+
+
+AnyProblem = TypeVar("AnyProblem", bound="_Scaled")
+
+
+class _Scaled(Protocol):
+    """What has a model with prior scales."""
+
+    @property
+    def model(self) -> LowRankModel: ...
+
+    @property
+    def recording(self) -> Recording: ...
+
+
+def rescaled(problem: AnyProblem, scales: Mapping[str, float]) -> AnyProblem:
+    """The same problem with other prior scales."""
+    model = problem.model.with_scales(scales)
+    return dataclasses.replace(problem, model=model, space=model.space_for(problem.recording))
 
 
 compiled = functools.partial(jax.jit, static_argnums=0)

@@ -1,0 +1,145 @@
+"""Coordinates of the same network: moving along the directions that mean nothing.
+
+(M, E, G, initial latents) -> (M A, E A^-T, A^-1 G diag(A^-T, I), initial A^-T) leaves W and the activity as they are, and
+so do the trades of E against G and against A. Only the prior tells these points apart, and where its density, with all
+else integrated out, is highest, the second moments balance (see `lrposterior.inference.balance`):
+
+    E[M^T M] - E[E^T E] - E[initial^T initial] - E[G G^T] - E[G_M^T G_M] = (n_M - n_E - ...) I
+
+in whitened coordinates, G_M the coefficients of M, on the right the trace of each term's action. At the mode itself the
+same holds without the covariances and with 0 on the right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import scipy.linalg
+
+from lrposterior.structured.information import StructuredInformation, StructuredPosterior
+from lrposterior.structured.layout import Layout
+
+MAX_STEPS = 50
+LARGEST_STRETCH = 0.5
+
+
+def regauge(layout: Layout, vector: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """(coordinate,) the same network with left factors M A."""
+    rows, inverse = layout.rows(vector).copy(), np.linalg.inv(A)
+    columns = layout.columns
+    rows[:, columns["M"]] = rows[:, columns["M"]] @ A
+    rows[:, columns["E"]] = rows[:, columns["E"]] @ inverse.T
+    G = inverse @ layout.coefficients(vector)
+    G[:, : layout.rank] = G[:, : layout.rank] @ inverse.T
+    return layout.join(rows, G, layout.initial_latents(vector) @ inverse.T)
+
+
+def regauge_information(information: StructuredInformation, A: np.ndarray) -> StructuredInformation:
+    """The information, and the directions without any, at the regauged point."""
+    layout, R = information.layout, information.layout.rank
+    inverse, columns = np.linalg.inv(A), information.layout.columns
+    factor = information.factor.copy()
+    rows = layout.rows(factor)
+    rows[:, columns["M"]] = inverse @ rows[:, columns["M"]]
+    rows[:, columns["E"]] = A.T @ rows[:, columns["E"]]
+    if layout.correlated:
+        G = layout.coefficients(factor)
+        G[:] = np.einsum("sr,sck->rck", A, G)
+        G[:, :R] = np.einsum("rsk,sc->rck", G[:, :R], A)
+    if layout.num_initial:
+        initial = layout.initial_latents(factor)
+        initial[:] = np.einsum("bsk,sr->brk", initial, A)
+    blocks = information.blocks.copy()
+    blocks[:, :R] = inverse @ blocks[:, :R]
+    blocks[:, :, :R] = blocks[:, :, :R] @ inverse.T
+    vertical = np.stack([regauge(layout, direction, A) for direction in information.vertical.T], axis=1)
+    return dataclasses.replace(information, blocks=blocks, factor=factor, vertical=vertical)
+
+
+def balancing_step(
+    layout: Layout, vector: np.ndarray, deviations: np.ndarray, posterior: StructuredPosterior | None
+) -> np.ndarray:
+    """A (rank, rank), one Newton step towards the balance of the moments.
+
+    Args:
+        layout: sizes.
+        vector: (coordinate,) the point.
+        deviations: (coordinate,) prior standard deviations, the same for all entries of M, E or the initial latents.
+        posterior: the covariance around the point; None for the balance at the mode.
+    """
+    R, whitened = layout.rank, vector / deviations
+    rows, G, initial = layout.rows(whitened), layout.coefficients(whitened), layout.initial_latents(whitened)
+    M, E = rows[:, :R], rows[:, layout.num_loadings :]
+    left, right = M.T @ M, E.T @ E + initial.T @ initial + G @ G.T + G[:, :R].T @ G[:, :R]
+    surplus = left - right
+    if posterior is not None:
+        surplus = surplus + _unknown_surplus(layout, posterior)
+        surplus = surplus + (layout.num_initial + (layout.regressors.size + R if layout.correlated else 0)) * np.eye(R)
+    stretch = scipy.linalg.solve_continuous_lyapunov(left + right, -surplus)
+    size = np.linalg.norm(stretch, 2)
+    return scipy.linalg.expm(stretch * min(1.0, LARGEST_STRETCH / max(size, 1e-300)))
+
+
+def _unknown_surplus(layout: Layout, posterior: StructuredPosterior) -> np.ndarray:
+    """What the covariance adds to the moments' difference."""
+    R, deviations, removed = layout.rank, posterior.deviations, posterior.removed
+    columns, scale = layout.columns, layout.rows(deviations)[0]
+    rows = layout.rows(posterior.factor)
+
+    def moment(part: slice) -> np.ndarray:
+        factor = rows[:, part]
+        return np.stack([[np.einsum("nk,k,nk->", factor[:, r], removed, factor[:, s]) for s in range(R)] for r in range(R)])
+
+    local = posterior.local.covariance().sum(axis=0)
+    surplus = np.zeros((R, R))
+    for name, sign in (("M", 1.0), ("E", -1.0)):
+        part = columns[name]
+        surplus += sign * (local[part, part] - moment(part)) / scale[part][0] ** 2
+    if layout.num_shared:
+        start = layout.num_local
+        shared = posterior.shared_covariance() / (deviations[start:, None] * deviations[None, start:])
+        count, size = layout.num_coefficients, layout.regressors.size
+        if layout.correlated:
+            G = shared[:count, :count].reshape(R, size, R, size)
+            surplus -= np.einsum("rcsc->rs", G) + np.einsum("rcrd->cd", G[:, :R, :, :R])
+        initial = shared[count:, count:].reshape(layout.num_initial, R, layout.num_initial, R)
+        surplus -= np.einsum("brbs->rs", initial)
+    return surplus
+
+
+def settle(layout: Layout, vector: np.ndarray, deviations: np.ndarray, seen_right: np.ndarray) -> np.ndarray:
+    """(coordinate,) the same network at the point with the highest prior density."""
+    for _ in range(MAX_STEPS):
+        A = balancing_step(layout, vector, deviations, None)
+        vector = settle_trades(layout, regauge(layout, vector, A), deviations, seen_right)
+        if np.linalg.norm(A - np.eye(len(A))) < 1e-9:
+            break
+    return vector
+
+
+def settle_trades(layout: Layout, vector: np.ndarray, deviations: np.ndarray, seen_right: np.ndarray) -> np.ndarray:
+    """(coordinate,) the same network and left factors, E traded against G and A for the highest prior density."""
+    rows, G = layout.rows(vector).copy(), layout.coefficients(vector).copy()
+    scale, columns = layout.rows(deviations), layout.columns
+    E = rows[:, columns["E"]]
+    precision = scale[:, columns["E"]][:, :1] ** -2.0
+    if layout.num_seen:
+        M, A = rows[:, columns["M"]], rows[:, columns["A"]]
+        other = scale[:, columns["A"]][:, :1] ** -2.0
+        # Z minimises |E + Q Z^T|² / variance of E + |A - M Z|² / variance of A.
+        Z = scipy.linalg.solve_sylvester(
+            M.T @ (other * M), seen_right.T @ (precision * seen_right), M.T @ (other * A) - E.T @ (precision * seen_right)
+        )
+        E = E + seen_right @ Z.T
+        rows[:, columns["A"]] = A - M @ Z
+    if layout.correlated:
+        own = rows[:, layout.regressors]
+        deviation = layout.coefficients(deviations)
+        for latent in range(layout.rank):
+            total = E[:, latent] + own @ G[latent]
+            moments = own.T @ (precision * own) + np.diag(deviation[latent] ** -2.0)
+            G[latent] = np.linalg.solve(moments, own.T @ (precision[:, 0] * total))
+            E[:, latent] = total - own @ G[latent]
+    rows[:, columns["E"]] = E
+    return layout.join(rows, G, layout.initial_latents(vector))

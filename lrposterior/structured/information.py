@@ -1,0 +1,197 @@
+"""The information of a recording in its structured form, and the posterior under any diagonal prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from lrposterior.structured.blocks import WhitenedBlocks
+from lrposterior.structured.layout import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredInformation:
+    """F = blockdiag(D_n) + Y diag(tau) Y^T in the coordinates of the layout, whatever the prior.
+
+    Attributes:
+        layout: sizes and coordinates.
+        blocks: (neuron, loading, loading) D.
+        factor: (coordinate, component) Y.
+        weights: (component,) tau, of both signs.
+        vertical: (coordinate, direction) directions on which F is zero exactly and which mean nothing.
+    """
+
+    layout: Layout
+    blocks: np.ndarray
+    factor: np.ndarray
+    weights: np.ndarray
+    vertical: np.ndarray
+
+    @classmethod
+    def from_dense(
+        cls, layout: Layout, information: np.ndarray, vertical: np.ndarray, deviations: np.ndarray
+    ) -> StructuredInformation:
+        """The same form of a matrix F (coordinate, coordinate), without truncation.
+
+        Args:
+            layout: sizes.
+            information: F.
+            vertical: (coordinate, direction).
+            deviations: (coordinate,) prior standard deviations, in which the parts are well scaled.
+        """
+        C = layout.num_loadings
+        rows = np.arange(layout.num_local).reshape(layout.num_neurons, -1)[:, :C]
+        index = rows[:, :, None], rows[:, None, :]
+        blocks, rest = information[index], information.copy()
+        rest[index] = 0.0
+        whitened = WhitenedBlocks.of(layout, blocks, deviations)
+        weights, rotation = np.linalg.eigh(whitened.solve(whitened.solve(rest).T))
+        return cls(layout, blocks, whitened.times(rotation), weights, vertical)
+
+    def times(self, columns: np.ndarray) -> np.ndarray:
+        """F times columns (coordinate, column)."""
+        product = self.factor @ (self.weights[:, None] * (self.factor.T @ columns))
+        C = self.layout.num_loadings
+        self.layout.rows(product)[:, :C] += self.blocks @ self.layout.rows(columns)[:, :C]
+        return product
+
+    def posterior(self, deviations: np.ndarray) -> StructuredPosterior:
+        """Covariance of the posterior under independent Normal priors with these (coordinate,) deviations.
+
+        Raises:
+            np.linalg.LinAlgError: if the precision is not positive definite.
+        """
+        local = WhitenedBlocks.of(self.layout, self.blocks, deviations)
+        # R^-1 (F + prior precision) R^-T = I + U tau U^T with U = R^-1 Y, and U = Q triangle.
+        factor = local.solve(self.factor)
+        triangle = np.linalg.cholesky(factor.T @ factor).T
+        values, rotation = np.linalg.eigh(triangle * self.weights @ triangle.T)
+        if values[0] <= -1.0:
+            raise np.linalg.LinAlgError(
+                f"posterior: the precision has a negative eigenvalue, {1.0 + values[0]:.2g} times the local one; find "
+                "the information with a smaller tolerance, or at prior scales nearer to these"
+            )
+        basis = factor @ scipy.linalg.solve_triangular(triangle, rotation)
+        scaled, _ = np.linalg.qr(self.vertical / deviations[:, None])
+        return StructuredPosterior(
+            local=local,
+            basis=basis,
+            values=values,
+            factor=np.concatenate([local.solve_transposed(basis), scaled * deviations[:, None]], axis=1),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredPosterior:
+    """Normal posterior around zero, without variance along the directions that mean nothing.
+
+        Sigma = (R R^T)^-1 - factor diag(removed) factor^T
+
+    Attributes:
+        local: R, the precision within neurons.
+        basis: (coordinate, component) orthonormal O with R^-1 (F + prior precision) R^-T = I + O diag(values) O^T.
+        values: (component,).
+        factor: (coordinate, component and vertical direction).
+    """
+
+    local: WhitenedBlocks
+    basis: np.ndarray
+    values: np.ndarray
+    factor: np.ndarray
+
+    @property
+    def layout(self) -> Layout:
+        return self.local.layout
+
+    @property
+    def deviations(self) -> np.ndarray:
+        """(coordinate,) prior standard deviations."""
+        return self.local.deviations
+
+    @property
+    def removed(self) -> np.ndarray:
+        """(component and vertical direction,) weights of what the covariance lacks of the local one."""
+        num_vertical = self.factor.shape[1] - self.values.size
+        return np.concatenate([self.values / (1.0 + self.values), np.ones(num_vertical)])
+
+    @property
+    def log_determinant(self) -> float:
+        """log det of the precision over that of the prior precision, on the horizontal space."""
+        return self.local.log_determinant + float(np.sum(np.log1p(self.values)))
+
+    def times(self, columns: np.ndarray) -> np.ndarray:
+        """Sigma times columns (coordinate, column)."""
+        local = self.local.solve_transposed(self.local.solve(columns))
+        return local - self.factor @ (self.removed[:, None] * (self.factor.T @ columns))
+
+    def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
+        """(coordinate, draw) deviations from the mode."""
+        return self.color(np.random.default_rng(seed).standard_normal((len(self.basis), num_draws)))
+
+    def color(self, noise: np.ndarray) -> np.ndarray:
+        """A square root of Sigma times white noise (coordinate, column)."""
+        gains = 1.0 / np.sqrt(1.0 + self.values) - 1.0
+        draws = self.local.solve_transposed(noise + self.basis @ (gains[:, None] * (self.basis.T @ noise)))
+        vertical = self.factor[:, self.values.size :]
+        return draws - vertical @ (vertical.T @ (draws / self.deviations[:, None] ** 2))
+
+    def covariance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Covariance (function, function) of linear functions with gradients (coordinate, function)."""
+        local = self.local.solve(first).T @ self.local.solve(second)
+        return local - (self.factor.T @ first).T @ (self.removed[:, None] * (self.factor.T @ second))
+
+    def row_covariance(self) -> np.ndarray:
+        """(neuron, column, column) covariance of every neuron's own row."""
+        rows = self.layout.rows(self.factor)
+        return self.local.covariance() - (rows * self.removed) @ np.swapaxes(rows, 1, 2)
+
+    def shared_covariance(self) -> np.ndarray:
+        """(shared, shared) covariance of the shared coordinates."""
+        start = self.layout.num_local
+        shared = self.factor[start:]
+        return np.diag(self.deviations[start:] ** 2) - (shared * self.removed) @ shared.T
+
+    def variances(self) -> np.ndarray:
+        """(coordinate,) diagonal of Sigma."""
+        local = np.diagonal(self.local.covariance(), axis1=1, axis2=2)
+        variances = self.deviations**2
+        self.layout.rows(variances)[:] = local
+        return variances - np.einsum("pr,r,pr->p", self.factor, self.removed, self.factor)
+
+    def groups(self) -> dict[str, np.ndarray]:
+        """(coordinate,) indices by name: M, A, B, b, E of all neurons, G and the initial latents."""
+        layout, index = self.layout, np.arange(self.layout.num_coordinates)
+        found = {name: layout.rows(index)[:, columns].ravel() for name, columns in layout.columns.items()}
+        if layout.correlated:
+            found["G"] = layout.coefficients(index).ravel()
+        if layout.num_initial:
+            found["initial_latents"] = layout.initial_latents(index).ravel()
+        return {name: indices for name, indices in found.items() if indices.size}
+
+    def whitened_traces(self) -> dict[str, float]:
+        """Trace of the covariance of the whitened coordinates by group."""
+        whitened = self.variances() / self.deviations**2
+        return {name: float(np.sum(whitened[indices])) for name, indices in self.groups().items()}
+
+    def learned_overlaps(self) -> tuple[list[str], np.ndarray]:
+        """Squared Frobenius norms (group, group) of the blocks of I - Sigma in whitened coordinates, and the groups.
+
+        With I - Sigma = local + w removed w^T the norm of a block splits into that of the local part, that of the
+        low-rank part through the Gram matrices of its rows, and their inner product.
+        """
+        layout, names = self.layout, list(self.groups())
+        whitened = self.factor / self.deviations[:, None]
+        grams = [(part := whitened[indices]).T @ part for indices in self.groups().values()]
+        weighted = [self.removed[:, None] * gram for gram in grams]
+        overlaps = np.array([[np.sum(first * second.T) for second in weighted] for first in weighted])
+        scale, rows = layout.rows(self.deviations), layout.rows(whitened)
+        local = np.eye(layout.width) - self.local.covariance() / (scale[:, :, None] * scale[:, None, :])
+        crossed = local**2 + 2.0 * local * ((rows * self.removed) @ np.swapaxes(rows, 1, 2))
+        for first, row in layout.columns.items():
+            for second, column in layout.columns.items():
+                if first in names and second in names:
+                    overlaps[names.index(first), names.index(second)] += crossed[:, row, column].sum()
+        return names, overlaps
+

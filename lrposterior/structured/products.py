@@ -1,0 +1,132 @@
+"""Products of the information with vectors, without the sensitivities of the latents.
+
+A change of the loadings d psi and of the right factors dK moves latents and currents by
+
+    d kappa[t+1] = A[t] d kappa[t] + (a / N) ([K, Q]^T diag(phi') (d psi c[t]) + [dK^T phi, 0]),
+    d x_n[t] = d psi_n . c[t] + [M, A]_n . d kappa[t],
+
+and F = J^T w J follows by the adjoint of the same recursion. The part of F that acts within the loadings of a neuron,
+D_n = sum_t w_n c c^T, is kept apart: the products here are those with the rest, F - blockdiag(D_n).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrposterior.structured.courses import Courses, NetworkCourses
+from lrposterior.structured.layout import vertical_directions
+from lrposterior.structured.system import System
+from lrposterior.structured.trajectory import Trajectory, adjoint_recursion, later, recursion
+
+# Entries of the arrays (neuron, latent, loading, column) that exist at one time.
+PRODUCT_ENTRIES = 8_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Linearisation:
+    """The network linearised around a trajectory.
+
+    Attributes:
+        system, trajectory: what was linearised, and where.
+        courses: time courses of all neurons.
+        right: (neuron, latent) right factors of all latents.
+        transitions: (sample, latent, latent) A.
+        write: (sample, latent, latent) [M, A]^T diag(w) [M, A].
+        blocks: (neuron, loading, loading) D.
+    """
+
+    system: System
+    trajectory: Trajectory
+    courses: NetworkCourses
+    right: np.ndarray
+    transitions: np.ndarray
+    write: np.ndarray
+    blocks: np.ndarray
+
+    @classmethod
+    def of(cls, system: System, trajectory: Trajectory, courses: NetworkCourses) -> Linearisation:
+        layout, latents = system.layout, trajectory.latents
+        left = layout.loadings(trajectory.vector)[:, : layout.num_latents]
+        right = system.right_factors(trajectory.vector)
+        a, num_neurons = system.integration_constant, layout.num_neurons
+        mixed = courses.slopes.sum_over_neurons(right[:, :, None] * left[:, None, :])
+        write = courses.weights.sum_over_neurons(left[:, :, None] * left[:, None, :])
+        row, column = np.triu_indices(layout.num_loadings)
+        by_pair = courses.weights.sum_over_samples(latents[:, row] * latents[:, column])
+        blocks = np.empty((num_neurons, layout.num_loadings, layout.num_loadings))
+        blocks[:, row, column] = by_pair
+        blocks[:, column, row] = by_pair
+        transitions = (1.0 - a) * np.eye(layout.num_latents) + (a / num_neurons) * mixed
+        return cls(system, trajectory, courses, right, transitions, write, blocks)
+
+    @property
+    def vector(self) -> np.ndarray:
+        return self.trajectory.vector
+
+    def vertical(self) -> np.ndarray:
+        """(coordinate, direction) directions without information."""
+        return vertical_directions(self.system.layout, self.vector, self.system.seen_right)
+
+    def information_beyond_blocks(self, changes: np.ndarray) -> np.ndarray:
+        """(F - blockdiag(D)) times changes (coordinate, column)."""
+        system, layout, courses = self.system, self.system.layout, self.courses
+        num_columns = changes.shape[1]
+        loadings, K = layout.push(self.vector, changes)
+        left = layout.loadings(self.vector)[:, : layout.num_latents]
+        a_over_n = system.integration_constant / layout.num_neurons
+
+        drive = self._through_latents(courses.slopes, self.right, loadings)
+        drive[:, : layout.rank] += courses.rates.sum_over_neurons(K)
+        initial = None
+        if layout.num_initial:
+            initial = np.zeros((system.num_trials, layout.num_latents, num_columns))
+            initial[:, : layout.rank] = layout.initial_latents(changes)
+        moved = recursion(system, self.transitions, a_over_n * drive, initial)
+
+        seen = self._through_latents(courses.weights, left, loadings) + self.write @ moved
+        adjoint = adjoint_recursion(system, self.transitions, seen)
+        following = a_over_n * later(system, adjoint)
+
+        by_loading = self._to_loadings(courses.weights, left, moved)
+        by_loading += self._to_loadings(courses.slopes, self.right, following)
+        by_right = courses.rates.sum_over_samples(following[:, : layout.rank])
+        by_initial = system.by_trial(adjoint)[:, 0, : layout.rank] if layout.num_initial else None
+        return layout.pull(self.vector, by_loading, by_right, by_initial)
+
+    def information_times(self, changes: np.ndarray) -> np.ndarray:
+        """F times changes (coordinate, column)."""
+        layout = self.system.layout
+        product = self.information_beyond_blocks(changes)
+        loadings = layout.rows(changes)[:, : layout.num_loadings]
+        layout.rows(product)[:, : layout.num_loadings] += self.blocks @ loadings
+        return product
+
+    def _through_latents(self, values: Courses, factor: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+        """sum_n values_n factor_n (d psi_n . c), (sample, latent, column)."""
+        num_components = values.coefficients.shape[1]
+        total = np.zeros((num_components, factor.shape[1] * loadings.shape[1] * loadings.shape[2]))
+        for chunk in self._chunks(loadings.shape[2]):
+            products = factor[chunk, :, None, None] * loadings[chunk, None]
+            total += values.coefficients[chunk].T @ products.reshape(len(products), -1)
+        by_sample = values.expand(total).reshape(-1, factor.shape[1], loadings.shape[1], loadings.shape[2])
+        return np.einsum("tc,tlck->tlk", self.trajectory.latents, by_sample)
+
+    def _to_loadings(self, values: Courses, factor: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """sum_t values_n (factor_n . states) c, (neuron, loading, column): the transpose of `_through_latents`."""
+        latents, num_columns = self.trajectory.latents, states.shape[2]
+        products = values.reduce(states[:, :, None, :] * latents[:, None, :, None])
+        products = np.moveaxis(products, 0, 1).reshape(factor.shape[1], len(products), -1)
+        result = np.empty((len(factor), latents.shape[1] * num_columns))
+        for chunk in self._chunks(num_columns):
+            part = factor[chunk, 0, None] * (values.coefficients[chunk] @ products[0])
+            for latent in range(1, factor.shape[1]):
+                part += factor[chunk, latent, None] * (values.coefficients[chunk] @ products[latent])
+            result[chunk] = part
+        return result.reshape(len(factor), latents.shape[1], num_columns)
+
+    def _chunks(self, num_columns: int) -> list[slice]:
+        layout = self.system.layout
+        size = max(1, PRODUCT_ENTRIES // (layout.num_latents * layout.num_loadings * num_columns))
+        return [slice(start, start + size) for start in range(0, layout.num_neurons, size)]

@@ -1,0 +1,108 @@
+"""Small problems in both forms: the dense one of `inference`, and that of the structured engine."""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+
+import lrposterior as lrp
+from lrposterior.inference.problem import Problem
+from lrposterior.structured.layout import Layout
+from lrposterior.structured.system import PriorScales, System
+
+
+def problem_of(model, *, num_trials=3, num_bins=9, num_neurons=6, num_inputs=2, stimulation=True, gaps=True, seed=0):
+    random = np.random.default_rng(seed)
+    shape = (num_trials, num_bins, num_neurons)
+    recording = lrp.Recording(
+        random.standard_normal(shape),
+        0.02,
+        inputs=random.standard_normal((num_trials, num_bins, num_inputs)),
+        stimulation=random.standard_normal(shape) if stimulation else None,
+        mask=random.random(shape) < 0.8 if gaps else None,
+    )
+    return Problem.of(model, recording)
+
+
+def system_of(problem, **options):
+    return System.of(problem.model, problem.recording, **options)
+
+
+def scales_of(problem):
+    return PriorScales.of(problem.model)
+
+
+def to_vector(problem, layout: Layout, z):
+    """Coordinates of the engine from whitened coordinates of the dense problem, without correlated loadings."""
+    named = problem.space.unwhiten(np.asarray(z))
+    A = np.zeros((layout.num_neurons, layout.num_seen))
+    rows = np.concatenate([named["M"], A, named["B"], named["b"][:, None], named["K"]], axis=1)
+    return layout.join(rows, initial=named.get("initial_kappa"))
+
+
+def to_dense(problem, layout: Layout, vector):
+    """Whitened dynamics coordinates of the dense problem."""
+    rows, columns = layout.rows(vector), layout.columns
+    named = {
+        "M": rows[:, columns["M"]],
+        "K": layout.right_factors(vector),
+        "B": rows[:, columns["B"]],
+        "b": rows[:, columns["b"]][:, 0],
+        "initial_kappa": layout.initial_latents(vector),
+    }
+    blocks = [block for block in problem.space.blocks if block.name in named]
+    return np.concatenate([named[block.name].ravel() / block.standard_deviation for block in blocks])
+
+
+def jacobian_to_dense(problem, layout: Layout):
+    """(dense coordinate, engine coordinate): how the whitened dense coordinates follow those of the engine."""
+    return np.stack([to_dense(problem, layout, unit) for unit in np.eye(layout.num_coordinates)], axis=1)
+
+
+@functools.cache
+def simulated_problem(num_neurons=12, num_trials=6, num_bins=30, rank=2, noise_scale=0.1, seed=1):
+    model = lrp.LowRankModel(rank)
+    simulation = lrp.simulate_recording(
+        model, num_neurons=num_neurons, num_trials=num_trials, num_bins=num_bins, noise_scale=noise_scale, seed=seed
+    )
+    return Problem.of(model, simulation.recording)
+
+
+def automatic_objective(system: System, deviations, log_noise_scale):
+    """The objective as a plain JAX function of the vector, the noise held: a naive reference, one neuron-time array."""
+    layout = system.layout
+
+    def currents(vector):
+        rows = vector[: layout.num_local].reshape(layout.num_neurons, layout.width)
+        psi, K = rows[:, : layout.num_loadings], rows[:, layout.num_loadings :]
+        if layout.correlated:
+            G = vector[layout.num_local : layout.num_local + layout.num_coefficients].reshape(layout.rank, -1)
+            K = K + rows[:, layout.regressors] @ G.T
+        right = jnp.concatenate([K, jnp.asarray(system.seen_right)], axis=1)
+        kappa = jnp.zeros((system.num_trials, layout.num_latents))
+        if layout.num_initial:
+            initial = vector[layout.num_local + layout.num_coefficients :].reshape(layout.num_initial, layout.rank)
+            kappa = kappa.at[:, : layout.rank].set(initial)
+        features = system.features.reshape(system.num_trials, system.num_bins, -1)
+        a, bins = system.integration_constant, []
+        for time in range(system.num_bins):
+            x = jnp.concatenate([kappa, features[:, time]], axis=1) @ psi.T
+            if system.known is not None:
+                x = x + system.known.reshape(layout.num_neurons, system.num_trials, -1)[:, :, time].T
+            bins.append(x)
+            kappa = (1 - a) * kappa + a * lrp.network.NONLINEARITIES[system.nonlinearity].rate(x) @ right / len(K)
+        return jnp.stack(bins, axis=1).reshape(system.num_samples, -1)
+
+    def objective(vector):
+        residual = system.activity.T - system.observation.mean(currents(vector), system.nonlinearity)
+        mask = 1.0 if system.mask is None else system.mask.T
+        return 0.5 * jnp.sum(mask * residual**2 * jnp.exp(-2.0 * log_noise_scale)) + 0.5 * jnp.sum(
+            (vector / deviations) ** 2
+        )
+
+    return currents, objective
+
+
+def replace_scales(scales, **changes):
+    return dataclasses.replace(scales, **changes)
