@@ -32,7 +32,7 @@ from lrposterior.plots import (
 )
 from lrposterior.plots.style import RECORDED_UNITS
 from lrposterior.posterior import Posterior, describe_scale
-from lrposterior.priors import TimeConstantPrior
+from lrposterior.priors import TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
 
@@ -120,7 +120,7 @@ def render_report(
         window_end=float(ranking.times[-1]) + posterior.recording.dt,
         time_constant=_time_constant(posterior),
         priors={
-            field.name: getattr(posterior.model.priors, field.name)
+            field.name: center(getattr(posterior.model.priors, field.name))
             for field in dataclasses.fields(posterior.model.priors)
         },
         background=_background(posterior),

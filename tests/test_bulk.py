@@ -34,7 +34,7 @@ with_bulk = pytest.mark.parametrize("name", ["bulk", "bulk and correlated loadin
 
 
 def made(name, **options):
-    return make_posterior(MODELS[name], make_recording(stimulation=None, mask=None), **options)
+    return make_posterior(MODELS[name], make_recording(stimulation=None, mask=None, neuron_labels=None), **options)
 
 
 def narrowed(posterior, factor):

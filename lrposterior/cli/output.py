@@ -80,6 +80,7 @@ def describe_fit(posterior: Posterior, fitted: FitQuality, validation: FitQualit
         "mode_log_evidences": statistics.mode_log_evidences,
         "mode_counts": statistics.mode_counts,
         "diagnostics": dict(statistics.diagnostics),
+        "scales": dict(statistics.scales),
         "time_constant_s": float(posterior.mode["time_constant"]),
         "explained_variance": {
             "fitted": fitted.explained_variance,
