@@ -122,6 +122,9 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
                 return reached
             information, since = None, np.inf
             continue
+        if gain == 0.0 and not is_fresh:
+            information = None
+            continue
         length = _relaxation(length, before, moves)
         before, since = moves, since + length * float(np.max(np.abs(moves)))
         problem, z = _rescale(problem, following, length * scales.change)
