@@ -20,7 +20,7 @@ from lrposterior.precision import double_precision
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Slice, Trajectory, currents, network, seen, slice_of
 
-FIRST_SKETCH = 400
+FIRST_SKETCH = 640
 SMALLEST_TOLERANCE = 1e-7
 # Where the basis needs more than this part of the samples, the time courses themselves are kept.
 LARGEST_PART = 0.5

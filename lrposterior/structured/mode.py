@@ -21,8 +21,12 @@ from lrposterior.structured.trajectory import Trajectory, gradient, objective, r
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
-# Nats by which the point may move before the information is found again: one, or this part of the coordinates.
-REFRESH = 1e-4
+# Nats by which the point may move before the information is found again: a tenth, or this part of the coordinates. Not more
+# often than this: what is cut off of the information moves the balance by a small part of its own uncertainty.
+REFRESH, MAX_REFRESH = 1e-4, 3
+# On a kink of relu a descent stands still where the gradient is of no use. It counts as the mode if the quadratic model
+# expects no more than this part of P / 2, the nats by which draws of P coordinates lie above their mode.
+STANDSTILL_GAIN, STANDSTILL_PART = 1e-5, 0.02
 # Steps with one curvature, and how many of them are remembered.
 MAX_QUASI_NEWTON, MEMORY = 12, 8
 GAUGE_STEPS = 6
@@ -47,7 +51,7 @@ class Accuracy:
     step_course_tolerance: float = 3e-4
     max_rank: int = 120
     step_rank: int = 60
-    residual: float = 0.02
+    residual: float = 0.005
 
 
 class ConvergenceError(RuntimeError):
@@ -146,7 +150,9 @@ def descend(
         if iteration == max_iterations:
             break
         moved, damping = _damped_step(system, deviations, point, reduced, damping)
-        if moved is None:
+        if moved is None or point.objective - moved.objective < min(STANDSTILL_GAIN, 0.1 * decrement):
+            if decrement < 0.5 * STANDSTILL_PART * start.size:
+                return point.trajectory.vector, point.objective, decrement, num_steps
             break
         point, more = quasi_newton(
             system, deviations, moved, lambda slope: _solve_roughly(reduced, slope), tolerance=0.1 * tolerance
@@ -282,9 +288,11 @@ def balance(
     accuracy = accuracy or Accuracy()
     layout = system.layout
     point = _Point.at(system, vector, deviations)
-    information, settled, num_steps, decrement = None, np.inf, 0, np.inf
+    information, settled, num_found, num_steps, more, decrement = None, np.inf, 0, 0, 1, np.inf
     for iteration in range(max_iterations):
-        if information is None or settled - point.objective > max(1.0, REFRESH * vector.size):
+        moved = settled - point.objective > max(0.1, REFRESH * vector.size)
+        if information is None or (moved and num_found < MAX_REFRESH):
+            num_found += 1
             information = posterior_information(system, deviations, point.trajectory, accuracy)
             settled = np.inf
         vector, stretch = point.trajectory.vector, np.inf
@@ -300,7 +308,8 @@ def balance(
         decrement = 0.5 * float(point.slope @ horizontal(point.slope[:, None])[:, 0])
         if report is not None:
             report("balance", iteration, point.objective, decrement)
-        if decrement < tolerance and stretch < tolerance:
+        standstill = more == 0 and decrement < 0.5 * STANDSTILL_PART * vector.size
+        if (decrement < tolerance or standstill) and stretch < tolerance:
             norm = _horizontal_norm(posterior, point.slope)
             return StructuredMode(point.trajectory, information, point.objective, norm, decrement, num_steps), posterior
         settled = min(settled, point.objective)
