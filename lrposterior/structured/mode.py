@@ -21,9 +21,8 @@ from lrposterior.structured.trajectory import Trajectory, gradient, objective, r
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
-# Nats by which the point may move before the information is found again: a tenth, or this part of the coordinates. Not more
-# often than this: what is cut off of the information moves the balance by a small part of its own uncertainty.
-REFRESH, MAX_REFRESH = 1e-4, 3
+# Nats by which the point may move before the information is found again, per coordinate; and not more often than this: what is cut off of the information moves the balance by a small part of its own uncertainty.
+REFRESH, MAX_REFRESH = 1e-5, 3
 # On a kink of relu a descent stands still where the gradient is of no use. It counts as the mode if the quadratic model
 # expects no more than this part of P / 2, the nats by which draws of P coordinates lie above their mode.
 STANDSTILL_GAIN, STANDSTILL_PART = 1e-5, 0.02
@@ -290,7 +289,7 @@ def balance(
     point = _Point.at(system, vector, deviations)
     information, settled, num_found, num_steps, more, decrement = None, np.inf, 0, 0, 1, np.inf
     for iteration in range(max_iterations):
-        moved = settled - point.objective > max(0.1, REFRESH * vector.size)
+        moved = settled - point.objective > REFRESH * vector.size
         if information is None or (moved and num_found < MAX_REFRESH):
             num_found += 1
             information = posterior_information(system, deviations, point.trajectory, accuracy)
