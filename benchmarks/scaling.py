@@ -23,11 +23,11 @@ import numpy as np
 
 import lrposterior as lrp
 from lrposterior.observations import GaussianObservation
+from lrposterior.structured.coarse import find_refined_start
 from lrposterior.structured.entries import entry_variances
 from lrposterior.structured.layout import Layout
 from lrposterior.structured.mode import balance, descend
 from lrposterior.structured.responses import response_moments
-from lrposterior.structured.start import find_start
 from lrposterior.structured.system import PriorScales, System, filtered
 from lrposterior.structured.trajectory import run_latents
 
@@ -35,7 +35,9 @@ DT, TIME_CONSTANT, NOISE = 0.02, 0.1, 0.1
 STEPS = ("start", "mode", "balance", "draw", "entry", "candidate")
 
 
-def make_system(num_neurons: int, network: str, num_trials: int, num_bins: int) -> tuple[System, PriorScales, np.ndarray]:
+def make_system(
+    num_neurons: int, network: str, num_trials: int, num_bins: int
+) -> tuple[System, PriorScales, np.ndarray]:
     """A recording as the engine takes it, built neuron by neuron: nothing but the activity is large."""
     random = np.random.default_rng(num_neurons)
     layout = Layout(num_neurons, rank=2, num_seen=0, num_inputs=2)
@@ -90,9 +92,12 @@ def measure(num_neurons: int, network: str, num_trials: int, num_bins: int, num_
         clock[:] = time.perf_counter(), time.process_time()
 
     def report(phase: str, iteration: int, objective: float, decrement: float) -> None:
-        print(f"  {phase} {iteration}: {objective:.4f} {decrement:.3g} {time.perf_counter() - clock[0]:.0f} s", file=sys.stderr)
+        print(
+            f"  {phase} {iteration}: {objective:.4f} {decrement:.3g} {time.perf_counter() - clock[0]:.0f} s",
+            file=sys.stderr,
+        )
 
-    start = find_start(system, deviations)
+    start = find_refined_start(system, deviations, report=report)
     lap("start")
     vector, row["objective"], row["decrement"], row["steps"] = descend(system, deviations, start, report=report)
     lap("mode")

@@ -10,6 +10,7 @@ import lrposterior as lrp
 from lrposterior.inference.balance import balance as dense_balance
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.mode import find_mode
+from lrposterior.structured import coarse
 from lrposterior.structured import start as start_module
 from lrposterior.structured import trajectory as passes
 from lrposterior.structured.entries import entry_means, entry_variances
@@ -59,7 +60,10 @@ def test_mode_balance_and_posterior_equal_the_dense_ones():
     exact = entry_means(system, at_dense, post, pre)
     information = expected.information / np.outer(*2 * [_dense_scale(problem)])
     layout = system.layout
-    to = np.stack([to_dense(problem, layout, e) for e in np.eye(layout.num_coordinates)], axis=1) * _dense_scale(problem)[:, None]
+    to = (
+        np.stack([to_dense(problem, layout, e) for e in np.eye(layout.num_coordinates)], axis=1)
+        * _dense_scale(problem)[:, None]
+    )
     vertical = vertical_directions(layout, at_dense, system.seen_right)
     dense_posterior = StructuredInformation.from_dense(layout, to.T @ information @ to, vertical, deviations).posterior(
         deviations
@@ -90,7 +94,9 @@ def test_a_mode_with_seen_latents_and_correlated_loadings_is_stationary():
     assert np.isfinite(objective)
 
 
-@pytest.mark.parametrize("options", [{}, {"initial_state": "free"}, {"nonlinearity": "softplus"}, {"nonlinearity": "linear"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"initial_state": "free"}, {"nonlinearity": "softplus"}, {"nonlinearity": "linear"}]
+)
 def test_modes_of_every_kind_of_network_equal_the_dense_ones(options):
     model = lrp.LowRankModel(1, **options)
     simulation = lrp.simulate_recording(model, num_neurons=15, num_trials=6, num_bins=30, noise_scale=0.2, seed=4)
@@ -136,3 +142,17 @@ def test_a_rank_above_what_the_activity_spans_is_refused():
     flat = dataclasses.replace(system, activity=np.zeros_like(system.activity))
     with pytest.raises(ConvergenceError, match="rank"):
         find_start(flat, scales_of(problem).deviations(system.layout))
+
+
+def test_the_mode_of_some_neurons_leads_to_a_start_for_all(monkeypatch):
+    monkeypatch.setattr(coarse, "COARSE_NEURONS", 25)
+    problem = simulated_problem(num_neurons=80, num_trials=8, num_bins=40)
+    system = system_of(problem)
+    deviations = scales_of(problem).deviations(system.layout)
+    phases = []
+    start = coarse.find_refined_start(system, deviations, report=lambda phase, *_: phases.append(phase))
+    assert set(phases) == {"coarse mode"}
+    reached = passes.objective(system, passes.run(system, start), deviations)
+    _, best, *_ = descend(system, deviations, start)
+    silent = passes.objective(system, passes.run(system, np.zeros_like(start)), deviations)
+    assert reached < best + 0.1 * (silent - best)

@@ -116,9 +116,11 @@ def test_push_and_pull_are_transposes():
     loadings, K = layout.push(vector, changes)
     other, right = random.standard_normal(loadings.shape), random.standard_normal(K.shape)
     pulled = layout.pull(vector, other, right)
-    np.testing.assert_allclose(np.sum(pulled * changes, axis=0), (loadings * other).sum((0, 1)) + (K * right).sum((0, 1)))
-    step = 1e-6
-    moved = (layout.right_factors(vector + step * changes[:, 0]) - layout.right_factors(vector - step * changes[:, 0])) / (
-        2 * step
+    np.testing.assert_allclose(
+        np.sum(pulled * changes, axis=0), (loadings * other).sum((0, 1)) + (K * right).sum((0, 1))
     )
+    step = 1e-6
+    moved = (
+        layout.right_factors(vector + step * changes[:, 0]) - layout.right_factors(vector - step * changes[:, 0])
+    ) / (2 * step)
     np.testing.assert_allclose(moved, K[:, :, 0], atol=1e-8)

@@ -65,9 +65,10 @@ def test_moments_equal_those_of_the_numerically_linearised_response(bins):
         q = response(system, vector, inputs, course, pattern)[:, bins]
         np.testing.assert_allclose(moments.mean_power[candidate], np.sum(q**2), rtol=1e-10)
         slopes = [
-            (response(system, vector + e, inputs, course, pattern) - response(system, vector - e, inputs, course, pattern))[
-                :, bins
-            ].ravel()
+            (
+                response(system, vector + e, inputs, course, pattern)
+                - response(system, vector - e, inputs, course, pattern)
+            )[:, bins].ravel()
             / (2 * step)
             for e in step * np.eye(vector.size)
         ]

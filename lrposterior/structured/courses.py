@@ -140,7 +140,7 @@ def _bases(
         sketches = _sketch(system, trajectory, size, seed, open_features)
         unresolved = []
         for feature in open_features:
-            # Eigenvectors of the Gram matrix are good to 1e-8 of the largest singular value, and much cheaper than these.
+            # The Gram matrix resolves 1e-8 of the largest singular value, and is much cheaper than these.
             values, groups = np.linalg.eigh(sketches[feature] @ sketches[feature].T)
             kept = values > max(tolerance, SMALLEST_TOLERANCE) ** 2 * values[-1]
             if kept.sum() < 0.9 * size or system.layout.num_neurons <= size:
@@ -151,9 +151,7 @@ def _bases(
     return bases
 
 
-def _sketch(
-    system: System, trajectory: Trajectory, size: int, seed: int, features: list[int]
-) -> dict[int, np.ndarray]:
+def _sketch(system: System, trajectory: Trajectory, size: int, seed: int, features: list[int]) -> dict[int, np.ndarray]:
     """(group, sample) for each feature."""
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], system.layout.num_neurons)
     sketches = {feature: np.zeros((size, system.num_samples)) for feature in features}
@@ -163,7 +161,9 @@ def _sketch(
             begin = chunk.start
             while begin < chunk.stop:
                 end = min(chunk.stop, begin + size - begin % size)
-                sketches[feature][begin % size : begin % size + end - begin] += signed[begin - chunk.start : end - chunk.start]
+                sketches[feature][begin % size : begin % size + end - begin] += signed[
+                    begin - chunk.start : end - chunk.start
+                ]
                 begin = end
     return sketches
 

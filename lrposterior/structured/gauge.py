@@ -1,8 +1,8 @@
 """Coordinates of the same network: moving along the directions that mean nothing.
 
-(M, E, G, initial latents) -> (M A, E A^-T, A^-1 G diag(A^-T, I), initial A^-T) leaves W and the activity as they are, and
-so do the trades of E against G and against A. Only the prior tells these points apart, and where its density, with all
-else integrated out, is highest, the second moments balance (see `lrposterior.inference.balance`):
+(M, E, G, initial latents) -> (M A, E A^-T, A^-1 G diag(A^-T, I), initial A^-T) leaves W and the activity as they are,
+and so do the trades of E against G and against A. Only the prior tells these points apart, and where its density,
+with all else integrated out, is highest, the second moments balance (see `lrposterior.inference.balance`):
 
     E[M^T M] - E[E^T E] - E[initial^T initial] - E[G G^T] - E[G_M^T G_M] = (n_M - n_E - ...) I
 
@@ -89,7 +89,9 @@ def _unknown_surplus(layout: Layout, posterior: StructuredPosterior) -> np.ndarr
 
     def moment(part: slice) -> np.ndarray:
         factor = rows[:, part]
-        return np.stack([[np.einsum("nk,k,nk->", factor[:, r], removed, factor[:, s]) for s in range(R)] for r in range(R)])
+        return np.stack(
+            [[np.einsum("nk,k,nk->", factor[:, r], removed, factor[:, s]) for s in range(R)] for r in range(R)]
+        )
 
     local = posterior.local.covariance().sum(axis=0)
     surplus = np.zeros((R, R))
@@ -129,7 +131,9 @@ def settle_trades(layout: Layout, vector: np.ndarray, deviations: np.ndarray, se
         other = scale[:, columns["A"]][:, :1] ** -2.0
         # Z minimises |E + Q Z^T|² / variance of E + |A - M Z|² / variance of A.
         Z = scipy.linalg.solve_sylvester(
-            M.T @ (other * M), seen_right.T @ (precision * seen_right), M.T @ (other * A) - E.T @ (precision * seen_right)
+            M.T @ (other * M),
+            seen_right.T @ (precision * seen_right),
+            M.T @ (other * A) - E.T @ (precision * seen_right),
         )
         E = E + seen_right @ Z.T
         rows[:, columns["A"]] = A - M @ Z

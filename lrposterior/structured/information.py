@@ -199,4 +199,3 @@ class StructuredPosterior:
                 if first in names and second in names:
                     overlaps[names.index(first), names.index(second)] += crossed[:, row, column].sum()
         return names, overlaps
-

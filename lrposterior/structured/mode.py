@@ -1,11 +1,12 @@
 """The mode by damped Gauss-Newton, each step solved with the low-rank form of the precision as preconditioner.
 
-First the mode in all coordinates, then the mode of W: at the gauge at which the second moments of the factors balance in
-expectation (`lrposterior.structured.gauge`).
+First the mode in all coordinates, then the mode of W: at the gauge at which the second moments of the factors balance
+in expectation (`lrposterior.structured.gauge`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ from lrposterior.structured.trajectory import Trajectory, gradient, objective, r
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
-# Nats by which the point may move before the information is found again, per coordinate; and not more often than this: what is cut off of the information moves the balance by a small part of its own uncertainty.
+# Nats per coordinate by which the point may move before the information is found again, and how often at most: what is
+# cut off of the information moves the balance by a small part of its own uncertainty.
 REFRESH, MAX_REFRESH = 1e-5, 3
 # On a kink of relu a descent stands still where the gradient is of no use. It counts as the mode if the quadratic model
 # expects no more than this part of P / 2, the nats by which draws of P coordinates lie above their mode.
@@ -65,7 +67,7 @@ class StructuredMode:
         trajectory: the network at the mode.
         information: its information.
         objective: -log p(activity, z) in nats.
-        gradient_norm: of the objective's gradient in whitened coordinates, in the balanced gauge on the horizontal space.
+        gradient_norm: of the objective's gradient in whitened coordinates, on the horizontal space.
         decrement: nats that the quadratic model still expects to gain.
         num_iterations: Gauss-Newton steps.
     """
@@ -154,7 +156,7 @@ def descend(
                 return point.trajectory.vector, point.objective, decrement, num_steps
             break
         point, more = quasi_newton(
-            system, deviations, moved, lambda slope: _solve_roughly(reduced, slope), tolerance=0.1 * tolerance
+            system, deviations, moved, functools.partial(_solve_roughly, reduced), tolerance=0.1 * tolerance
         )
         point = _Point.at(system, settle(layout, point.trajectory.vector, deviations, system.seen_right), deviations)
         num_steps += 1 + more
@@ -174,8 +176,8 @@ def quasi_newton(
 ) -> tuple[_Point, int]:
     """Descend by limited-memory BFGS that starts from a fixed Gauss-Newton curvature; gives the point and its steps.
 
-    Where the prior dominates, the curvature differs from that of Gauss-Newton by a factor: the true one follows from the
-    changes of the slope. A step costs two passes over the recording, and no new curvature.
+    Where the prior dominates, the curvature differs from that of Gauss-Newton by a factor: the true one follows from
+    the changes of the slope. A step costs two passes over the recording, and no new curvature.
 
     Args:
         system, deviations: see `descend`.
@@ -257,6 +259,10 @@ def _solve_roughly(reduced: ReducedPrecision, slope: np.ndarray) -> np.ndarray:
     return reduced.local.solve_transposed(column)[:, 0]
 
 
+def _solve_horizontally(posterior: StructuredPosterior, slope: np.ndarray) -> np.ndarray:
+    return posterior.times(slope[:, None])[:, 0]
+
+
 def balance(
     system: System,
     deviations: np.ndarray,
@@ -269,8 +275,8 @@ def balance(
 ) -> tuple[StructuredMode, StructuredPosterior]:
     """From the mode in all coordinates to the mode of W, and the posterior there.
 
-    Steps along the gauge alternate with a descent on the horizontal space. The information is found again only after the
-    point has moved.
+    Steps along the gauge alternate with a descent on the horizontal space. The information is found again only after
+    the point has moved.
 
     Args:
         system: the recording.
@@ -295,16 +301,17 @@ def balance(
             information = posterior_information(system, deviations, point.trajectory, accuracy)
             settled = np.inf
         vector, stretch = point.trajectory.vector, np.inf
+        posterior = information.posterior(deviations)
         for _ in range(GAUGE_STEPS):
-            posterior = information.posterior(deviations)
             A = balancing_step(layout, vector, deviations, posterior)
             stretch = float(np.linalg.norm(A - np.eye(len(A)), 2))
             if stretch < tolerance:
                 break
             vector, information = regauge(layout, vector, A), regauge_information(information, A)
+            posterior = information.posterior(deviations)
         point = _Point.at(system, vector, deviations)
-        horizontal = posterior.times
-        decrement = 0.5 * float(point.slope @ horizontal(point.slope[:, None])[:, 0])
+        horizontal = functools.partial(_solve_horizontally, posterior)
+        decrement = 0.5 * float(point.slope @ horizontal(point.slope))
         if report is not None:
             report("balance", iteration, point.objective, decrement)
         standstill = more == 0 and decrement < 0.5 * STANDSTILL_PART * vector.size
@@ -312,9 +319,7 @@ def balance(
             norm = _horizontal_norm(posterior, point.slope)
             return StructuredMode(point.trajectory, information, point.objective, norm, decrement, num_steps), posterior
         settled = min(settled, point.objective)
-        point, more = quasi_newton(
-            system, deviations, point, lambda slope: horizontal(slope[:, None])[:, 0], tolerance=0.1 * tolerance
-        )
+        point, more = quasi_newton(system, deviations, point, horizontal, tolerance=0.1 * tolerance)
         num_steps += more
     raise ConvergenceError(
         f"no convergence: the gauge of the mode is not balanced after {max_iterations} steps, {decrement:.2g} nats are "

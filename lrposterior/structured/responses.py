@@ -5,9 +5,9 @@ q = [M, A] d, with d the difference of the latents with and without it. To first
 
     dq[t] = d[M, A] d[t] + [M, A] J[t] dtheta,
 
-so that the variance summed over neurons needs the covariance of the left factors summed over neurons, the covariance of
-J[t] theta, and the products of the two, for which Sigma times R + d vectors per latent is computed once. J comes from the
-adjoint recursion, and what happened before the stimulation enters through the latents at its onset.
+so that the variance summed over neurons needs the covariance of the left factors summed over neurons, the covariance
+of J[t] theta, and the products of the two, for which Sigma times R + d vectors per latent is computed once. J comes
+from the adjoint recursion, and what happened before the stimulation enters through the latents at its onset.
 """
 
 from __future__ import annotations
@@ -153,7 +153,11 @@ class _Summary:
         crossed = posterior.times(layout.join(rows).reshape(layout.num_coordinates, -1))
         unknown = posterior.row_covariance()[:, :num_latents, :num_latents].sum(axis=0)
         return cls(
-            posterior, left.T @ left, unknown, crossed.reshape(-1, num_latents, num_latents), system.right_factors(vector)
+            posterior,
+            left.T @ left,
+            unknown,
+            crossed.reshape(-1, num_latents, num_latents),
+            system.right_factors(vector),
         )
 
     def spread(self, slopes: np.ndarray, states: np.ndarray) -> float:
@@ -174,7 +178,12 @@ class _Summary:
 
 
 def _run(
-    system: System, vector: np.ndarray, start: np.ndarray, features: np.ndarray, course: np.ndarray, patterns: np.ndarray
+    system: System,
+    vector: np.ndarray,
+    start: np.ndarray,
+    features: np.ndarray,
+    course: np.ndarray,
+    patterns: np.ndarray,
 ) -> list[_Run]:
     """Networks (pattern,) from latents start (1, latent) on."""
     kappa, rates, slopes = _simulate(
