@@ -25,7 +25,7 @@ def fitted(problem, **options):
     system = system_of(problem, **options)
     deviations = scales_of(problem).deviations(system.layout)
     start = find_start(system, deviations)
-    vector, objective, decrement, _ = descend(system, deviations, start, tolerance=1e-5)
+    vector, objective, decrement, _ = descend(system, deviations, start, tolerance=1e-5, max_iterations=300)
     return system, deviations, start, vector, objective, decrement
 
 

@@ -20,7 +20,7 @@ from lrposterior.structured.products import Linearisation
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Trajectory, gradient, objective, run
 
-SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
+SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e9
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 # Nats per coordinate by which the point may move before the information is found again, and how often at most: what is
 # cut off of the information moves the balance by a small part of its own uncertainty.
@@ -33,6 +33,7 @@ MAX_QUASI_NEWTON, MEMORY = 12, 8
 GAUGE_STEPS = 6
 # Conjugate gradients of one step: iterations at most, and the part of the residual that may be left.
 MAX_CONJUGATE, CONJUGATE_TOLERANCE = 60, 0.03
+SMALLEST_CURVATURE = 1e-2
 
 Report = Callable[[str, int, float, float], None]
 
@@ -225,13 +226,19 @@ def _damped_step(
 
 
 def _solve(reduced: ReducedPrecision, slope: np.ndarray, damping: float) -> np.ndarray:
-    """(R (I + Xi) R^T + damping R R^T)^-1 slope by conjugate gradients, preconditioned by the low-rank form of Xi."""
+    """R^-T (I + Xi + damping W)^-1 R^-1 slope by conjugate gradients, preconditioned by the low-rank form of Xi.
+
+    W is the diagonal of I + Xi: coordinates are damped in proportion to what is known of each.
+    """
     values, basis = reduced.values, reduced.basis
-    shift = 1.0 + damping
-    gains = values / (shift * (shift + values))
+    known = np.maximum(1.0 + np.square(basis) @ values, SMALLEST_CURVATURE)[:, None]
+    diagonal = 1.0 + damping * known
+    gram = basis.T @ (basis / diagonal)
+    core = np.linalg.solve(np.eye(values.size) + values[:, None] * gram, np.diag(values))
 
     def precondition(column: np.ndarray) -> np.ndarray:
-        return column / shift - basis @ (gains[:, None] * (basis.T @ column))
+        scaled = column / diagonal
+        return scaled - (basis @ (core @ (basis.T @ scaled))) / diagonal
 
     residual = reduced.local.solve(slope[:, None])
     solution = np.zeros_like(residual)
@@ -241,7 +248,7 @@ def _solve(reduced: ReducedPrecision, slope: np.ndarray, damping: float) -> np.n
     for _ in range(MAX_CONJUGATE):
         if power <= CONJUGATE_TOLERANCE**2 * first:
             break
-        product = shift * direction + reduced.apply(direction)
+        product = diagonal * direction + reduced.apply(direction)
         length = power / float(np.sum(direction * product))
         solution = solution + length * direction
         residual = residual - length * product
