@@ -23,11 +23,11 @@ import numpy as np
 
 import lrposterior as lrp
 from lrposterior.observations import GaussianObservation
+from lrposterior.structured.coarse import find_refined_start
 from lrposterior.structured.entries import entry_variances
 from lrposterior.structured.layout import Layout
 from lrposterior.structured.mode import balance, descend
 from lrposterior.structured.responses import response_moments
-from lrposterior.structured.start import find_start
 from lrposterior.structured.system import PriorScales, System, filtered
 from lrposterior.structured.trajectory import run_latents
 
@@ -97,7 +97,7 @@ def measure(num_neurons: int, network: str, num_trials: int, num_bins: int, num_
             file=sys.stderr,
         )
 
-    start = find_start(system, deviations)
+    start = find_refined_start(system, deviations, report=report)
     lap("start")
     vector, row["objective"], row["decrement"], row["steps"] = descend(system, deviations, start, report=report)
     lap("mode")

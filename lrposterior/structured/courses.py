@@ -20,7 +20,7 @@ from lrposterior.precision import double_precision
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Slice, Trajectory, currents, network, seen, slice_of
 
-FIRST_SKETCH = 400
+FIRST_SKETCH = 640
 SMALLEST_TOLERANCE = 1e-7
 # Where the basis needs more than this part of the samples, the time courses themselves are kept.
 LARGEST_PART = 0.5
@@ -140,7 +140,7 @@ def _bases(
         sketches = _sketch(system, trajectory, size, seed, open_features)
         unresolved = []
         for feature in open_features:
-            # Eigenvectors of the Gram matrix are good to 1e-8 of the largest singular value, and much cheaper than these.
+            # The Gram matrix resolves 1e-8 of the largest singular value, and is much cheaper than these.
             values, groups = np.linalg.eigh(sketches[feature] @ sketches[feature].T)
             kept = values > max(tolerance, SMALLEST_TOLERANCE) ** 2 * values[-1]
             if kept.sum() < 0.9 * size or system.layout.num_neurons <= size:

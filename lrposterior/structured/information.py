@@ -123,8 +123,13 @@ class StructuredPosterior:
 
     def times(self, columns: np.ndarray) -> np.ndarray:
         """Sigma times columns (coordinate, column)."""
-        local = self.local.solve_transposed(self.local.solve(columns))
-        return local - self.factor @ (self.removed[:, None] * (self.factor.T @ columns))
+        vertical, precision = self.factor[:, self.values.size :], self.deviations[:, None] ** -2.0
+        # The part along the vertical directions is taken off before and after: what is left of large numbers would else
+        # be felt.
+        whitened = self.local.solve(columns - precision * (vertical @ (vertical.T @ columns)))
+        whitened -= self.basis @ ((self.values / (1.0 + self.values))[:, None] * (self.basis.T @ whitened))
+        product = self.local.solve_transposed(whitened)
+        return product - vertical @ (vertical.T @ (precision * product))
 
     def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
         """(coordinate, draw) deviations from the mode."""

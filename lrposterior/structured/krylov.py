@@ -19,7 +19,9 @@ from lrposterior.structured.products import Linearisation
 
 BLOCK_SIZE = 48
 # Columns of a new block shorter than this part of what they are left over from are rounding errors.
-SMALLEST_COLUMN = 1e-9
+SMALLEST_COLUMN = 1e-10
+# So are directions in which a new block has less than this part of its largest squared singular value.
+SMALLEST_DIRECTION = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +165,14 @@ def _orthonormal(columns: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np
     correction = known.T @ rest
     rest -= known @ correction
     coefficients += correction
-    scale = np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
-    basis, triangle = np.linalg.qr(rest / scale)
-    basis = basis[:, np.abs(np.diag(triangle)) > SMALLEST_COLUMN]
+    norms = np.linalg.norm(rest, axis=0)
+    kept = norms > SMALLEST_COLUMN * np.linalg.norm(columns, axis=0)
+    # Through the Gram matrix, once for the directions and once for their orthogonality to rounding: much faster than a
+    # Householder decomposition of tall columns.
+    rest = rest[:, kept] / norms[kept]
+    values, rotation = np.linalg.eigh(rest.T @ rest)
+    independent = values > SMALLEST_DIRECTION * np.max(values, initial=0.0)
+    basis = rest @ (rotation[:, independent] / np.sqrt(values[independent]))
     basis -= known @ (known.T @ basis)
     triangle = np.linalg.cholesky(basis.T @ basis).T
     return basis @ np.linalg.inv(triangle), coefficients

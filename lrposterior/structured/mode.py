@@ -1,11 +1,12 @@
 """The mode by damped Gauss-Newton, each step solved with the low-rank form of the precision as preconditioner.
 
-First the mode in all coordinates, then the mode of W: at the gauge at which the second moments of the factors balance in
-expectation (`lrposterior.structured.gauge`).
+First the mode in all coordinates, then the mode of W: at the gauge at which the second moments of the factors balance
+in expectation (`lrposterior.structured.gauge`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,15 +20,20 @@ from lrposterior.structured.products import Linearisation
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Trajectory, gradient, objective, run
 
-SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
+SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e9
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
-# Nats by which the point may move before the information is found again: one, or this part of the coordinates.
-REFRESH = 1e-4
+# Nats per coordinate by which the point may move before the information is found again, and how often at most: what is
+# cut off of the information moves the balance by a small part of its own uncertainty.
+REFRESH, MAX_REFRESH = 1e-5, 3
+# On a kink of relu a descent stands still where the gradient is of no use. It counts as the mode if the quadratic model
+# expects no more than this part of P / 2, the nats by which draws of P coordinates lie above their mode.
+STANDSTILL_GAIN, STANDSTILL_PART = 1e-5, 0.02
 # Steps with one curvature, and how many of them are remembered.
 MAX_QUASI_NEWTON, MEMORY = 12, 8
 GAUGE_STEPS = 6
 # Conjugate gradients of one step: iterations at most, and the part of the residual that may be left.
 MAX_CONJUGATE, CONJUGATE_TOLERANCE = 60, 0.03
+SMALLEST_CURVATURE = 1e-2
 
 Report = Callable[[str, int, float, float], None]
 
@@ -47,7 +53,7 @@ class Accuracy:
     step_course_tolerance: float = 3e-4
     max_rank: int = 120
     step_rank: int = 60
-    residual: float = 0.02
+    residual: float = 0.005
 
 
 class ConvergenceError(RuntimeError):
@@ -62,7 +68,7 @@ class StructuredMode:
         trajectory: the network at the mode.
         information: its information.
         objective: -log p(activity, z) in nats.
-        gradient_norm: of the objective's gradient in whitened coordinates, in the balanced gauge on the horizontal space.
+        gradient_norm: of the objective's gradient in whitened coordinates, on the horizontal space.
         decrement: nats that the quadratic model still expects to gain.
         num_iterations: Gauss-Newton steps.
     """
@@ -146,10 +152,12 @@ def descend(
         if iteration == max_iterations:
             break
         moved, damping = _damped_step(system, deviations, point, reduced, damping)
-        if moved is None:
+        if moved is None or point.objective - moved.objective < min(STANDSTILL_GAIN, 0.1 * decrement):
+            if decrement < 0.5 * STANDSTILL_PART * start.size:
+                return point.trajectory.vector, point.objective, decrement, num_steps
             break
         point, more = quasi_newton(
-            system, deviations, moved, lambda slope: _solve_roughly(reduced, slope), tolerance=0.1 * tolerance
+            system, deviations, moved, functools.partial(_solve_roughly, reduced), tolerance=0.1 * tolerance
         )
         point = Point.at(system, settle(layout, point.trajectory.vector, deviations, system.seen_right), deviations)
         num_steps += 1 + more
@@ -169,8 +177,8 @@ def quasi_newton(
 ) -> tuple[Point, int]:
     """Descend by limited-memory BFGS that starts from a fixed Gauss-Newton curvature; gives the point and its steps.
 
-    Where the prior dominates, the curvature differs from that of Gauss-Newton by a factor: the true one follows from the
-    changes of the slope. A step costs two passes over the recording, and no new curvature.
+    Where the prior dominates, the curvature differs from that of Gauss-Newton by a factor: the true one follows from
+    the changes of the slope. A step costs two passes over the recording, and no new curvature.
 
     Args:
         system, deviations: see `descend`.
@@ -218,13 +226,19 @@ def _damped_step(
 
 
 def _solve(reduced: ReducedPrecision, slope: np.ndarray, damping: float) -> np.ndarray:
-    """(R (I + Xi) R^T + damping R R^T)^-1 slope by conjugate gradients, preconditioned by the low-rank form of Xi."""
+    """R^-T (I + Xi + damping W)^-1 R^-1 slope by conjugate gradients, preconditioned by the low-rank form of Xi.
+
+    W is the diagonal of I + Xi: coordinates are damped in proportion to what is known of each.
+    """
     values, basis = reduced.values, reduced.basis
-    shift = 1.0 + damping
-    gains = values / (shift * (shift + values))
+    known = np.maximum(1.0 + np.square(basis) @ values, SMALLEST_CURVATURE)[:, None]
+    diagonal = 1.0 + damping * known
+    gram = basis.T @ (basis / diagonal)
+    core = np.linalg.solve(np.eye(values.size) + values[:, None] * gram, np.diag(values))
 
     def precondition(column: np.ndarray) -> np.ndarray:
-        return column / shift - basis @ (gains[:, None] * (basis.T @ column))
+        scaled = column / diagonal
+        return scaled - (basis @ (core @ (basis.T @ scaled))) / diagonal
 
     residual = reduced.local.solve(slope[:, None])
     solution = np.zeros_like(residual)
@@ -234,7 +248,7 @@ def _solve(reduced: ReducedPrecision, slope: np.ndarray, damping: float) -> np.n
     for _ in range(MAX_CONJUGATE):
         if power <= CONJUGATE_TOLERANCE**2 * first:
             break
-        product = shift * direction + reduced.apply(direction)
+        product = diagonal * direction + reduced.apply(direction)
         length = power / float(np.sum(direction * product))
         solution = solution + length * direction
         residual = residual - length * product
@@ -252,6 +266,10 @@ def _solve_roughly(reduced: ReducedPrecision, slope: np.ndarray) -> np.ndarray:
     return reduced.local.solve_transposed(column)[:, 0]
 
 
+def _solve_horizontally(posterior: StructuredPosterior, slope: np.ndarray) -> np.ndarray:
+    return posterior.times(slope[:, None])[:, 0]
+
+
 def balance(
     system: System,
     deviations: np.ndarray,
@@ -264,8 +282,8 @@ def balance(
 ) -> tuple[StructuredMode, StructuredPosterior]:
     """From the mode in all coordinates to the mode of W, and the posterior there.
 
-    Steps along the gauge alternate with a descent on the horizontal space. The information is found again only after the
-    point has moved.
+    Steps along the gauge alternate with a descent on the horizontal space. The information is found again only after
+    the point has moved.
 
     Args:
         system: the recording.
@@ -282,31 +300,33 @@ def balance(
     accuracy = accuracy or Accuracy()
     layout = system.layout
     point = Point.at(system, vector, deviations)
-    information, settled, num_steps, decrement = None, np.inf, 0, np.inf
+    information, settled, num_found, num_steps, more, decrement = None, np.inf, 0, 0, 1, np.inf
     for iteration in range(max_iterations):
-        if information is None or settled - point.objective > max(1.0, REFRESH * vector.size):
+        moved = settled - point.objective > REFRESH * vector.size
+        if information is None or (moved and num_found < MAX_REFRESH):
+            num_found += 1
             information = posterior_information(system, deviations, point.trajectory, accuracy)
             settled = np.inf
         vector, stretch = point.trajectory.vector, np.inf
+        posterior = information.posterior(deviations)
         for _ in range(GAUGE_STEPS):
-            posterior = information.posterior(deviations)
             A = balancing_step(layout, vector, deviations, posterior)
             stretch = float(np.linalg.norm(A - np.eye(len(A)), 2))
             if stretch < tolerance:
                 break
             vector, information = regauge(layout, vector, A), regauge_information(information, A)
+            posterior = information.posterior(deviations)
         point = Point.at(system, vector, deviations)
-        horizontal = posterior.times
-        decrement = 0.5 * float(point.slope @ horizontal(point.slope[:, None])[:, 0])
+        horizontal = functools.partial(_solve_horizontally, posterior)
+        decrement = 0.5 * float(point.slope @ horizontal(point.slope))
         if report is not None:
             report("balance", iteration, point.objective, decrement)
-        if decrement < tolerance and stretch < tolerance:
+        standstill = more == 0 and decrement < 0.5 * STANDSTILL_PART * vector.size
+        if (decrement < tolerance or standstill) and stretch < tolerance:
             norm = _horizontal_norm(posterior, point.slope)
             return StructuredMode(point.trajectory, information, point.objective, norm, decrement, num_steps), posterior
         settled = min(settled, point.objective)
-        point, more = quasi_newton(
-            system, deviations, point, lambda slope: horizontal(slope[:, None])[:, 0], tolerance=0.1 * tolerance
-        )
+        point, more = quasi_newton(system, deviations, point, horizontal, tolerance=0.1 * tolerance)
         num_steps += more
     raise ConvergenceError(
         f"no convergence: the gauge of the mode is not balanced after {max_iterations} steps, {decrement:.2g} nats are "

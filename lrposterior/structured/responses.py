@@ -5,9 +5,9 @@ q = [M, A] d, with d the difference of the latents with and without it. To first
 
     dq[t] = d[M, A] d[t] + [M, A] J[t] dtheta,
 
-so that the variance summed over neurons needs the covariance of the left factors summed over neurons, the covariance of
-J[t] theta, and the products of the two, for which Sigma times R + d vectors per latent is computed once. J comes from the
-adjoint recursion, and what happened before the stimulation enters through the latents at its onset.
+so that the variance summed over neurons needs the covariance of the left factors summed over neurons, the covariance
+of J[t] theta, and the products of the two, for which Sigma times R + d vectors per latent is computed once. J comes
+from the adjoint recursion, and what happened before the stimulation enters through the latents at its onset.
 """
 
 from __future__ import annotations
@@ -110,18 +110,20 @@ def response_moments(
         for first in range(0, len(patterns), size):
             part = patterns[first : first + size]
             runs = runner(start, window, feed_through[onset : stop + 1], part)
-            for candidate, perturbed in enumerate(runs, start=first):
-                slopes, carried = _sensitivities(system, vector, perturbed, readouts)
-                slopes = slopes - quiet_slopes + at_onset @ (carried - quiet_carried)
+            slopes = np.empty((layout.num_coordinates, len(part), quiet_slopes.shape[1]))
+            for row, perturbed in enumerate(runs):
+                by_coordinate, carried = _sensitivities(system, vector, perturbed, readouts)
+                slopes[:, row] = by_coordinate - quiet_slopes + at_onset @ (carried - quiet_carried)
                 difference = (perturbed.latents - quiet.latents)[readouts, : layout.num_latents]
-                states[candidate, condition] = difference
-                spread[candidate] += summary.spread(slopes, difference)
+                states[first + row, condition] = difference
                 if unseen_gain > 0.0:
                     adjoint = _adjoints(system, _transitions(system, vector, perturbed), readouts)
                     change = perturbed.rates - quiet.rates
-                    unseen[candidate] += unseen_spread(
+                    unseen[first + row] += unseen_spread(
                         system, left, summary.right, change, perturbed.slopes, adjoint, readouts, unseen_gain
                     )
+            reached = slice(first, first + len(part))
+            spread[reached] += summary.spreads(slopes, states[reached, condition])
     power = np.einsum("kctr,rs,kcts->k", states, left.T @ left, states)
     return ResponseMoments(power, spread, unseen, states)
 
@@ -160,20 +162,28 @@ class _Summary:
             system.right_factors(vector),
         )
 
-    def spread(self, slopes: np.ndarray, states: np.ndarray) -> float:
-        """tr Cov q over bins, from J (coordinate, bin and latent) and d (bin, latent)."""
-        num_bins, num_latents = states.shape
-        local = self.posterior.local.solve(slopes).reshape(len(slopes), num_bins, num_latents)
-        read = (self.posterior.factor.T @ slopes).reshape(-1, num_bins, num_latents)
-        # (bin, latent, latent) covariance of J theta, bin by bin.
-        by_bin = np.moveaxis(local, 1, 0)
-        latent = np.swapaxes(by_bin, 1, 2) @ by_bin
-        latent -= np.einsum("ktr,k,kts->trs", read, self.posterior.removed, read)
-        mixed = (self.crossed.reshape(len(slopes), -1).T @ slopes).reshape(num_latents, num_latents, num_bins, -1)
-        return float(
-            np.einsum("tr,rs,ts->", states, self.unknown, states)
-            + np.einsum("rs,trs->", self.overlaps, latent)
-            + 2.0 * np.einsum("tr,rsts->", states, mixed)
+    def spreads(self, slopes: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """tr Cov q summed over bins, (candidate,).
+
+        Args:
+            slopes: (coordinate, candidate, bin and latent) J.
+            states: (candidate, bin, latent) d.
+        """
+        num_coordinates, (num_candidates, num_bins, num_latents) = len(slopes), states.shape
+        columns = slopes.reshape(num_coordinates, -1)
+        local = self.posterior.local.solve(columns).reshape(num_coordinates, num_candidates, -1)
+        read = (self.posterior.factor.T @ columns).reshape(-1, *states.shape)
+        # (candidate, bin, latent, latent) covariance of J theta, bin by bin.
+        latent = -np.einsum("kctr,k,kcts->ctrs", read, self.posterior.removed, read)
+        for candidate in range(num_candidates):
+            gram = local[:, candidate].T @ local[:, candidate]
+            latent[candidate] += np.einsum("trts->trs", gram.reshape(num_bins, num_latents, num_bins, num_latents))
+        mixed = self.crossed.reshape(num_coordinates, -1).T @ columns
+        mixed = mixed.reshape(num_latents, num_latents, *states.shape)
+        return (
+            np.einsum("ctr,rs,cts->c", states, self.unknown, states)
+            + np.einsum("rs,ctrs->c", self.overlaps, latent)
+            + 2.0 * np.einsum("ctr,rscts->c", states, mixed)
         )
 
 

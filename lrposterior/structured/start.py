@@ -27,43 +27,59 @@ NUM_SWEEPS = 4
 SUBSET = 1000
 SHRINKAGES = (1.0, 0.7, 0.4, 0.1)
 COURSE_TOLERANCE = 1e-4
+# Variances of the latents count as no less than this part of their mean square. Coarser, it costs thousands of nats.
+LATENT_FLOOR = 1e-7
 # Noise variances below this part of the mean square of the activity count as this part.
 SMALLEST_NOISE_PART = 1e-6
 
 
 @double_precision
-def find_start(system: System, deviations: np.ndarray, *, seed: int = 0) -> np.ndarray:
+def find_start(
+    system: System, deviations: np.ndarray, *, latents: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
     """A start (coordinate,) with a finite objective. Latents with known right factors start without left factors.
 
     Args:
         system: the recording.
         deviations: (coordinate,) prior standard deviations.
-        seed: which neurons the first latents come from.
+        latents: (sample, rank) latents that follow the dynamics of a network, to be kept; None takes them from the
+            principal components of at most `SUBSET` neurons, and improves them by all neurons.
+        seed: which neurons these are.
 
     Raises:
         ConvergenceError: if the activity does not span as many dimensions as the rank asks for.
     """
     layout = system.layout
     scale = _loading_scale(system, deviations)
-    chosen = np.arange(layout.num_neurons)
-    if layout.num_neurons > SUBSET:
-        chosen = np.sort(np.random.default_rng(seed).choice(layout.num_neurons, SUBSET, replace=False))
-    part = system.select(chosen)
-    kappa, loadings = _principal_start(part, scale)
+    kappa, loadings = latents, None
+    if kappa is None:
+        part = system.select(choose_neurons(system, SUBSET, seed))
+        kappa, loadings = _principal_start(part, scale)
+        variance = np.maximum(np.var(kappa, axis=0), 1e-12)
+        for _ in range(NUM_SWEEPS):
+            loadings = _update_loadings(part, kappa, loadings, scale)
+            kappa = kappa + _latents_step(part, kappa, loadings, variance)[0]
     variance = np.maximum(np.var(kappa, axis=0), 1e-12)
-    for _ in range(NUM_SWEEPS):
-        loadings = _update_loadings(part, kappa, loadings, scale)
-        kappa = kappa + _latents_step(part, kappa, loadings, variance)[0]
-    if layout.num_neurons > SUBSET:
+    if loadings is None or len(loadings) < layout.num_neurons:
         loadings = _update_loadings(system, kappa, _regress(system, kappa, scale), scale)
         loadings = _update_loadings(system, kappa, loadings, scale)
-        kappa = kappa + _latents_step(system, kappa, loadings, variance)[0]
-        loadings = _update_loadings(system, kappa, loadings, scale)
-    _, precision = _latents_step(system, kappa, loadings, variance)
-    uncertainty = np.trace(np.linalg.inv(precision), axis1=1, axis2=2) / layout.rank + 1e-3 * variance.mean()
+    uncertainty = np.full(len(kappa), LATENT_FLOOR * variance.mean())
+    if latents is None:
+        if layout.num_neurons > SUBSET:
+            kappa = kappa + _latents_step(system, kappa, loadings, variance)[0]
+            loadings = _update_loadings(system, kappa, loadings, scale)
+        _, precision = _latents_step(system, kappa, loadings, variance)
+        uncertainty += np.trace(np.linalg.inv(precision), axis1=1, axis2=2) / layout.rank
     K, from_features, initial = _recurrence(system, deviations, kappa, loadings, uncertainty, variance)
     loadings[:, layout.rank :] += loadings[:, : layout.rank] @ from_features.T
     return _best_start(system, deviations, loadings, K, initial)
+
+
+def choose_neurons(system: System, number: int, seed: int) -> np.ndarray:
+    """Sorted indices of a random choice of neurons, all of them where there are not more."""
+    if system.layout.num_neurons <= number:
+        return np.arange(system.layout.num_neurons)
+    return np.sort(np.random.default_rng(seed).choice(system.layout.num_neurons, number, replace=False))
 
 
 def _loading_scale(system: System, deviations: np.ndarray) -> np.ndarray:
@@ -106,8 +122,8 @@ def _principal_start(system: System, scale: np.ndarray) -> tuple[np.ndarray, np.
     support = int(np.sum(values > 1e-10 * values[0])) if values[0] > 0.0 else 0
     if rank > support:
         raise ConvergenceError(
-            f"rank: expected at most {support}, the number of dimensions that the activity spans beyond its inputs, got "
-            f"{rank}; lower the rank or fit more bins and neurons"
+            f"rank: expected at most {support}, the number of dimensions that the activity spans beyond its inputs, "
+            f"got {rank}; lower the rank or fit more bins and neurons"
         )
     size = scale[0] * np.sqrt(recurrent.shape[1])
     M = V[:rank].T * size
@@ -124,7 +140,7 @@ def _observed(system: System, chunk: slice) -> tuple[np.ndarray, np.ndarray, np.
 
 @network
 def _suggested(
-    observation: GaussianObservation, nonlinearity: str, activity: Array, mask: Array, known: Array, size: Array
+    observation: GaussianObservation, nonlinearity: str, activity: Array, mask: Array, known: Array, size: float
 ) -> Array:
     """Currents (neuron, sample) by the inverse nonlinearity, the mean where nothing was observed, without the known."""
     current = activity

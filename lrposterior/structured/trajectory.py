@@ -32,10 +32,10 @@ from lrposterior.structured.system import System
 class Slice(NamedTuple):
     """A chunk of neurons: the static description of the network comes with every function."""
 
-    loadings: Array
-    activity: Array
-    mask: Array | None
-    known: Array | None
+    loadings: Array | np.ndarray
+    activity: Array | np.ndarray
+    mask: Array | np.ndarray | None
+    known: Array | np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +182,7 @@ def later(system: System, states: np.ndarray) -> np.ndarray:
 
 
 def slice_of(system: System, loadings: np.ndarray, chunk: slice) -> Slice:
+    """A chunk of neurons of a system."""
     mask, known = system.mask, system.known
     return Slice(
         loadings[chunk],
@@ -193,13 +194,13 @@ def slice_of(system: System, loadings: np.ndarray, chunk: slice) -> Slice:
 
 def currents(part: Slice, latents: Array) -> Array:
     """(neuron, sample) currents of a chunk."""
-    current = part.loadings @ latents.T
+    current = jnp.asarray(part.loadings) @ latents.T
     return current if part.known is None else current + part.known
 
 
-def seen(part: Slice, values: Array) -> Array:
+def seen(part: Slice, values: Array | np.ndarray) -> Array:
     """Values (neuron, sample), 0 where nothing was observed."""
-    return values if part.mask is None else jnp.where(part.mask, values, 0.0)
+    return jnp.asarray(values) if part.mask is None else jnp.where(part.mask, values, 0.0)
 
 
 network = functools.partial(jax.jit, static_argnums=(0, 1))
