@@ -54,8 +54,8 @@ SHORTEST_MOVE = 0.1
 FOLLOWED_STEP = 0.02
 # It is measured again after moves of this size.
 FOLLOWED_AGAIN = 0.1
-# In the end, after these.
-FOLLOWED_LAST = 0.01
+# In the end it must not have changed by more than moves the scales by this.
+FOLLOWED_LAST = 0.02
 AnyProblem = Problem | StructuredProblem
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
@@ -87,7 +87,7 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
         FitError: if the balance is not reached.
     """
     z, information = mode.z, None
-    length, before, followed, since = 0.5, None, np.zeros(0), np.inf
+    length, before, followed, change, since = 0.5, None, np.zeros(0), np.zeros(0), np.inf
     moves, decrement, gained, is_fresh = np.full(1, np.inf), np.inf, 0.0, False
     reached = Balanced(problem, mode, np.zeros((0, 0)))
     for _ in range(MAX_STEPS):
@@ -98,7 +98,10 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
         decrement = 0.5 * float(slope @ covariance.times(slope))
         if since > FOLLOWED_AGAIN:
-            followed, since = _followed_log_determinants(problem, z, covariance), 0.0
+            found, since = _followed_log_determinants(problem, z, covariance), 0.0
+            change = found - followed if followed.size else np.full(found.shape, np.inf)
+            # Half way: it changes with the scales that it moves.
+            followed = 0.5 * (found + followed) if followed.size else found
         scales = _scale_step(problem, z, covariance, followed)
         reached = Balanced(
             problem,
@@ -118,7 +121,7 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
         moves = np.concatenate([scales.change, log_A.ravel()])
         following, gain = problem.descend(z, covariance, slope)
         if np.max(np.abs(moves)) < BALANCE_TOLERANCE and (decrement < problem.decrement_tolerance or gain == 0.0):
-            if is_fresh and (since < FOLLOWED_LAST or not problem.scale_priors):
+            if is_fresh and np.all(np.abs(change) < FOLLOWED_LAST * np.diag(scales.precision)):
                 return reached
             information, since = None, np.inf
             continue
