@@ -33,7 +33,7 @@ from lrposterior.recording import Recording
 logger = logging.getLogger(__name__)
 
 # Up to this many coordinates the dense curvature is exact and quick.
-MAX_DENSE = 1500
+MAX_DENSE = 750
 
 
 @dataclass(frozen=True)
