@@ -17,6 +17,7 @@ from .perturbation.candidates import (
     pattern_candidates,
     single_neuron_candidates,
 )
+from .perturbation.linearised import PredictedCertainty, predict_certainty
 from .perturbation.prediction import predict_responses, rank_perturbations
 from .perturbation.ranking import PerturbationRanking
 from .posterior import FitStatistics, Posterior
@@ -42,6 +43,7 @@ __all__ = [
     "LowRankModel",
     "PerturbationRanking",
     "Posterior",
+    "PredictedCertainty",
     "Priors",
     "RandomBulk",
     "Recording",
@@ -60,6 +62,7 @@ __all__ = [
     "log_prior",
     "numpyro_model",
     "pattern_candidates",
+    "predict_certainty",
     "predict_responses",
     "rank_perturbations",
     "simulate_recording",

@@ -157,6 +157,16 @@ class StructuredDistribution:
         """Covariance of a component around its mean."""
         return self.information.posterior(self.deviations[component])
 
+    def typical_covariance(self) -> StructuredPosterior:
+        """One covariance for all components: that at the root mean square of their prior standard deviations."""
+        return self.information.posterior(np.sqrt(np.mean(self.deviations**2, axis=0)))
+
+    def vector(self) -> np.ndarray:
+        """The mode in the engine's coordinates."""
+        moved = np.empty(self.places.size)
+        moved[self.places] = self.location[: self.places.size]
+        return moved * self.unit
+
     def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
         """(draw, coordinate) independent draws; every draw has chosen its component by itself."""
         require_integer(num_draws, "num_draws", minimum=1)

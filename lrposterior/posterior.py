@@ -14,13 +14,21 @@ from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.bulk import draw_unseen, unseen_stream
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws, require_memory
-from lrposterior.distribution import NormalDistribution, ParameterDistribution, SampleDistribution, normals
+from lrposterior.distribution import (
+    NormalDistribution,
+    ParameterDistribution,
+    SampleDistribution,
+    StructuredDistribution,
+    normals,
+)
 from lrposterior.gauge import canonical
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 from lrposterior.parts import ExplainedParts, explained_by_parts
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
+from lrposterior.structured.entries import entry_variances
+from lrposterior.structured.system import System
 from lrposterior.spectrum import Spectrum, horizontal_spectrum
 
 if TYPE_CHECKING:
@@ -193,6 +201,28 @@ class Posterior:
     def connectivity_sd(self) -> np.ndarray:
         """Posterior standard deviation of every synapse, (post, pre), without drawing from a Normal posterior."""
         return self._moments[1]
+
+    def connectivity_entries(self, post: Any, pre: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and standard deviation of single synapses W[post[k], pre[k]], (entry,) each, at any size.
+
+        From the covariance, without draws and without N x N arrays, to first order at the mode; where the posterior is
+        small enough to be stored as a matrix, from `connectivity_mean` and `connectivity_sd`.
+
+        Args:
+            post, pre: (entry,) indices of neurons.
+
+        Raises:
+            ValueError: if they are no indices of neurons, or of different length.
+        """
+        mean = self.mode_connectivity.entries(post, pre)[0]
+        post, pre = np.atleast_1d(post), np.atleast_1d(pre)
+        if not isinstance(self.distribution, StructuredDistribution):
+            return self.connectivity_mean()[post, pre], self.connectivity_sd()[post, pre]
+        system = System.of(self.model, self.recording)
+        variance = entry_variances(
+            system, self.distribution.vector(), self.distribution.typical_covariance(), post, pre
+        )
+        return mean, np.sqrt(variance + self.unseen_variance[pre])
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:

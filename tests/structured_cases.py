@@ -25,8 +25,14 @@ def problem_of(model, *, num_trials=3, num_bins=9, num_neurons=6, num_inputs=2, 
     return Problem.of(model, recording)
 
 
-def system_of(problem, **options):
-    return System.of(problem.model, problem.recording, **options)
+def system_of(problem, *, seen_right=None, correlated=False):
+    """The engine's system with any right factors of the seen latents, not only orthonormal ones."""
+    system = System.of(problem.model, problem.recording)
+    layout = dataclasses.replace(system.layout, correlated=correlated)
+    if seen_right is None:
+        return dataclasses.replace(system, layout=layout)
+    layout = dataclasses.replace(layout, num_seen=seen_right.shape[1])
+    return dataclasses.replace(system, layout=layout, seen_right=seen_right)
 
 
 def scales_of(problem):

@@ -29,6 +29,7 @@ from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
+from lrposterior.structured.system import System
 
 logger = logging.getLogger(__name__)
 
@@ -214,12 +215,7 @@ def _problem(model: LowRankModel, recording: Recording, method: Method) -> AnyPr
     settled = model.for_recording(recording)
     size = settled.space_for(recording).size
     method.check(size)
-    if (
-        isinstance(method, Laplace)
-        and method.correction is None
-        and size > MAX_DENSE
-        and StructuredProblem.serves(model)
-    ):
+    if isinstance(method, Laplace) and method.correction is None and size > MAX_DENSE and System.serves(model):
         require_structured_memory(settled, recording)
         return StructuredProblem.of(settled, recording)
     return Problem.of(settled, recording)

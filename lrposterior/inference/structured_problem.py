@@ -22,7 +22,7 @@ from lrposterior.inference.problem import FitError, rescaled
 from lrposterior.model import LowRankModel
 from lrposterior.orbit import gauge_basis, vertical_basis
 from lrposterior.parameters import ParameterSpace
-from lrposterior.priors import CorrelatedLoadings, ScalePrior, TimeConstantPrior
+from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
 from lrposterior.structured.coordinates import Coordinates
 from lrposterior.structured.gauge import regauge_information, trade_information
@@ -83,24 +83,12 @@ class StructuredProblem:
     decrement_tolerance = DECREMENT_TOLERANCE
     refresh = REFRESH
 
-    @staticmethod
-    def serves(model: LowRankModel) -> bool:
-        """Whether the engine knows all parts of the model."""
-        known = model.background is None or isinstance(model.background, RandomBulk)
-        return known and not isinstance(model.time_constant, TimeConstantPrior)
-
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> StructuredProblem:
         settled = model.for_recording(recording)
         priors = settled.scale_priors
         settled = settled.with_scales({name: prior.median for name, prior in priors.items()})
-        background = settled.background
-        system = System.of(
-            dataclasses.replace(settled, background=None),
-            recording,
-            seen_right=recording.num_neurons * background.subspace if isinstance(background, RandomBulk) else None,
-            correlated=isinstance(settled.priors, CorrelatedLoadings),
-        )
+        system = System.of(settled, recording)
         return cls(settled, recording, settled.space_for(recording), priors, system)
 
     def with_scales(self, scales: Mapping[str, float]) -> StructuredProblem:

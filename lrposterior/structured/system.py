@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrposterior.background import RandomBulk
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
-from lrposterior.priors import TimeConstantPrior
+from lrposterior.priors import CorrelatedLoadings, TimeConstantPrior
 from lrposterior.recording import Recording
 from lrposterior.structured.layout import Layout
 
@@ -55,34 +56,27 @@ class System:
     smallest_noise: float
 
     @classmethod
-    def of(
-        cls,
-        model: LowRankModel,
-        recording: Recording,
-        *,
-        seen_right: np.ndarray | None = None,
-        correlated: bool = False,
-        dtype: type[np.floating] = np.float64,
-    ) -> System:
+    def of(cls, model: LowRankModel, recording: Recording, *, dtype: type[np.floating] = np.float64) -> System:
         """From a settled model (`LowRankModel.for_recording`) and a recording.
 
         Args:
             model: the model; its time constant is a number.
             recording: what is fitted.
-            seen_right: (neuron, seen) Q, or None.
-            correlated: whether K is regressed on the other loadings.
             dtype: precision in which the recording is kept; all sums are in double precision.
 
         Raises:
-            ValueError: if the model has what this engine does not know: a background, or an inferred time constant.
+            ValueError: if the model has what this engine does not know: a known background, or an inferred time
+                constant.
         """
-        if model.background is not None or isinstance(model.time_constant, TimeConstantPrior):
+        if not cls.serves(model):
             raise ValueError(
                 "model: expected no fixed background and a time constant that is a number, got "
                 f"background={model.background!r}, time_constant={model.time_constant!r}; fix them"
             )
         shape = (recording.num_trials, recording.num_bins, recording.num_neurons)
-        seen = np.zeros((shape[2], 0)) if seen_right is None else np.asarray(seen_right, dtype=np.float64)
+        seen = np.zeros((shape[2], 0))
+        if isinstance(model.background, RandomBulk):
+            seen = shape[2] * model.background.visited
         a, free = recording.dt / model.time_constant, model.initial_state == "free"
         ones = filtered(np.ones((1, shape[1], 1)), a, 1.0 if free else 0.0)
         features = np.concatenate([filtered(recording.inputs, a), np.tile(ones, (shape[0], 1, 1))], axis=2)
@@ -94,7 +88,7 @@ class System:
                 rank=model.rank,
                 num_seen=seen.shape[1],
                 num_inputs=recording.num_inputs,
-                correlated=correlated,
+                correlated=isinstance(model.priors, CorrelatedLoadings),
                 num_initial=shape[0] if free else 0,
             ),
             activity=_by_neuron(recording.activity, dtype),
@@ -111,6 +105,12 @@ class System:
             noise_spread=model.priors.noise_spread,
             smallest_noise=SMALLEST_NOISE * unit,
         )
+
+    @staticmethod
+    def serves(model: LowRankModel) -> bool:
+        """Whether the engine knows all parts of the model."""
+        known = model.background is None or isinstance(model.background, RandomBulk)
+        return known and not isinstance(model.time_constant, TimeConstantPrior)
 
     @property
     def num_samples(self) -> int:
