@@ -1,7 +1,8 @@
 """Certainty without draws, and single entries of W, against posterior draws."""
 
 import functools
-import sys
+import importlib
+
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def structured_fit(with_bulk):
     model = lrp.LowRankModel(
         rank=2, background=lrp.RandomBulk(dimension=3) if with_bulk else None, priors=lrp.CorrelatedLoadings()
     )
-    module = sys.modules["lrposterior.inference.fit"]
+    module = importlib.import_module("lrposterior.inference.fit")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MAX_DENSE", 0)
         return lrp.fit(model, simulation.recording, seed=0, progress=False)
