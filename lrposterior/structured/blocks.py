@@ -8,6 +8,8 @@ import numpy as np
 
 from lrposterior.structured.layout import Layout
 
+NEURONS_AT_ONCE = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class WhitenedBlocks:
@@ -40,7 +42,9 @@ class WhitenedBlocks:
 
     def times(self, columns: np.ndarray) -> np.ndarray:
         """R times columns (coordinate, column)."""
-        return self._on_loadings(self.factors, columns) / self.deviations[:, None]
+        product = self._on_loadings(self.factors, columns.copy())
+        product /= self.deviations[:, None]
+        return product
 
     def times_transposed(self, columns: np.ndarray) -> np.ndarray:
         """R^T times columns."""
@@ -52,7 +56,9 @@ class WhitenedBlocks:
 
     def solve_transposed(self, columns: np.ndarray) -> np.ndarray:
         """R^-T times columns."""
-        return self._on_loadings(np.swapaxes(self.inverses, 1, 2), columns) * self.deviations[:, None]
+        product = self._on_loadings(np.swapaxes(self.inverses, 1, 2), columns.copy())
+        product *= self.deviations[:, None]
+        return product
 
     def covariance(self) -> np.ndarray:
         """(neuron, column, column) blocks of (R R^T)^-1."""
@@ -66,7 +72,10 @@ class WhitenedBlocks:
         return blocks
 
     def _on_loadings(self, matrices: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        moved = np.array(columns)
-        rows = self.layout.rows(moved)
-        rows[:, : self.layout.num_loadings] = matrices @ rows[:, : self.layout.num_loadings]
-        return moved
+        """Columns with the loadings of every neuron multiplied; overwrites them."""
+        columns = np.ascontiguousarray(columns)
+        loadings = self.layout.rows(columns)[:, : self.layout.num_loadings]
+        for start in range(0, len(loadings), NEURONS_AT_ONCE):
+            part = slice(start, start + NEURONS_AT_ONCE)
+            loadings[part] = matrices[part] @ loadings[part]
+        return columns

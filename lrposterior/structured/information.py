@@ -74,13 +74,12 @@ class StructuredInformation:
                 "the information with a smaller tolerance, or at prior scales nearer to these"
             )
         basis = factor @ scipy.linalg.solve_triangular(triangle, rotation)
+        del factor
         scaled, _ = np.linalg.qr(self.vertical / deviations[:, None])
-        return StructuredPosterior(
-            local=local,
-            basis=basis,
-            values=values,
-            factor=np.concatenate([local.solve_transposed(basis), scaled * deviations[:, None]], axis=1),
-        )
+        extended = np.empty((len(basis), basis.shape[1] + scaled.shape[1]))
+        extended[:, : basis.shape[1]] = local.solve_transposed(basis)
+        extended[:, basis.shape[1] :] = scaled * deviations[:, None]
+        return StructuredPosterior(local=local, basis=basis, values=values, factor=extended)
 
 
 @dataclass(frozen=True, eq=False)

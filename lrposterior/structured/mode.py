@@ -305,6 +305,7 @@ def balance(
         moved = settled - point.objective > REFRESH * vector.size
         if information is None or (moved and num_found < MAX_REFRESH):
             num_found += 1
+            information = None
             information = posterior_information(system, deviations, point.trajectory, accuracy)
             settled = np.inf
         vector, stretch = point.trajectory.vector, np.inf
@@ -314,6 +315,8 @@ def balance(
             stretch = float(np.linalg.norm(A - np.eye(len(A)), 2))
             if stretch < tolerance:
                 break
+            # Only one posterior in memory at a time.
+            del posterior
             vector, information = regauge(layout, vector, A), regauge_information(information, A)
             posterior = information.posterior(deviations)
         point = Point.at(system, vector, deviations)
@@ -327,6 +330,7 @@ def balance(
             return StructuredMode(point.trajectory, information, point.objective, norm, decrement, num_steps), posterior
         settled = min(settled, point.objective)
         point, more = quasi_newton(system, deviations, point, horizontal, tolerance=0.1 * tolerance)
+        del posterior, horizontal
         num_steps += more
     raise ConvergenceError(
         f"no convergence: the gauge of the mode is not balanced after {max_iterations} steps, {decrement:.2g} nats are "
