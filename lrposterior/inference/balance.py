@@ -45,17 +45,15 @@ from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_momen
 
 MAX_STEPS = 100
 # In units of log A and log scale.
-BALANCE_TOLERANCE = 1e-3
+BALANCE_TOLERANCE = 2e-3
 # After MAX_STEPS, what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
 ACCEPTED_DECREMENT = 1e-3
 LARGEST_SCALE_STEP = 1.0
-SHORTEST_MOVE = 0.1
-# Change of a log scale over which the change of the curvature is measured.
-FOLLOWED_STEP = 0.02
-# It is measured again after moves of this size.
+SHORTEST_MOVE = 0.3
+# The change of the curvature with the scales is measured again after moves of this size.
 FOLLOWED_AGAIN = 0.1
 # In the end it must not have changed by more than moves the scales by this.
-FOLLOWED_LAST = 0.02
+FOLLOWED_LAST = 0.05
 AnyProblem = Problem | StructuredProblem
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
@@ -211,9 +209,9 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
         block = np.zeros(problem.space.num_dynamics)
         block[rows] = z[rows]
         followed = z.copy()
-        followed[: block.size] += 2.0 * FOLLOWED_STEP * covariance.times(block)
+        followed[: block.size] += 2.0 * problem.followed_step * covariance.times(block)
         moved = problem.covariance(followed, problem.information(followed))
-        slopes[i] = (moved.log_determinant - covariance.log_determinant) / FOLLOWED_STEP
+        slopes[i] = (moved.log_determinant - covariance.log_determinant) / problem.followed_step
     return slopes
 
 

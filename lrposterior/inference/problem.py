@@ -54,6 +54,7 @@ class Problem:
 
     decrement_tolerance: ClassVar[float] = 1e-5
     refresh: ClassVar[float] = 0.0
+    followed_step: ClassVar[float] = 0.02
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> Problem:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import psutil
@@ -39,9 +40,11 @@ from lrposterior.structured.start import find_start
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import run
 
-DECREMENT_TOLERANCE = 1e-3
+DECREMENT_TOLERANCE = 1e-2
 # Nats by which the point may move before the information is found again.
 REFRESH = 1.0
+# Change of a log scale over which the change of the curvature is measured: log determinants are good to some tenths.
+FOLLOWED_STEP = 0.2
 
 
 def require_structured_memory(model: LowRankModel, recording: Recording) -> None:
@@ -80,8 +83,9 @@ class StructuredProblem:
     scale_priors: Mapping[str, ScalePrior]
     system: System
 
-    decrement_tolerance = DECREMENT_TOLERANCE
-    refresh = REFRESH
+    decrement_tolerance: ClassVar[float] = DECREMENT_TOLERANCE
+    refresh: ClassVar[float] = REFRESH
+    followed_step: ClassVar[float] = FOLLOWED_STEP
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> StructuredProblem:
