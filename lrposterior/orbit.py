@@ -127,9 +127,7 @@ def gauge_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | Non
     return scipy.linalg.orth(directions - trades @ (trades.T @ directions))
 
 
-def settle_trades(
-    space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def settle_trades(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The point with the largest prior density that trades reach from z (coordinate,): its part along them is taken off.
 
     Returns:
