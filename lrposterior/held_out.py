@@ -3,7 +3,8 @@
 For trial i, log p(y_i | the other trials) is the log of the mean of p(y_i | parameters) over the posterior given the
 others. PSIS-LOO (Vehtari, Gelman and Gabry 2017, doi:10.1007/s11222-016-9696-4) takes draws of the posterior given all
 trials and weighs them by 1 / p(y_i | parameters). That works while no trial moves the posterior far: Pareto k up to
-0.7. A trial of a network is informative, and k is mostly above: K folds of trials then need K more fits, and no weights.
+0.7. A trial of a network is informative, and k is mostly 1.2 and more (20 neurons, 12 trials of 40 bins: up to 2.4 at
+the true rank and up to 7 above it). K folds of trials then need K more fits, and no weights.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class HeldOutDensity:
     Attributes:
         by: "loo" or "k-fold". The two are not comparable: a fit without a fold has seen fewer trials.
         by_trial: (trial,) log p(trial | others), in nats.
-        pareto_k: (trial,) of the importance weights; empty for "k-fold", which has none.
+        pareto_k: (trial,) of the importance weights, infinite where it cannot be estimated; empty for "k-fold", which
+            has none.
         effective_parameters: p_loo, by how much the fitted trials are predicted better; NaN for "k-fold".
     """
 
@@ -83,9 +85,12 @@ def leave_one_out(posterior: Posterior, *, num_draws: int, seed: int) -> HeldOut
     if posterior.recording.num_trials < 2 or not finite:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of k, which is reported
+        # Of k, which is reported; and of divisions by zero where the weights of all draws but a few vanish.
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
         loo = arviz_stats.loo(tree, pointwise=True, reff=None if sampled else 1.0)
-    return HeldOutDensity("loo", np.ravel(loo.elpd_i), np.ravel(loo.pareto_k), float(loo.p))
+    pareto_k = np.nan_to_num(np.ravel(loo.pareto_k), nan=np.inf)
+    return HeldOutDensity("loo", np.ravel(loo.elpd_i), pareto_k, float(loo.p))
 
 
 def cross_validate(

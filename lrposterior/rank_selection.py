@@ -1,8 +1,8 @@
 """Which rank do the data support? The evidence where it holds, held-out trials where it does not.
 
-The evidence of a rank that is too small is finite and low. A rank that is too large is mostly singular: the last singular
-value of W is not clearly above zero, Laplace's method does not hold and `fit` gives no evidence (or refuses the rank). So
-an evidence can be missing on the upper side of the true rank, and such a rank is compared by held-out density instead.
+The evidence of a rank that is too small is finite and low. A rank that is too large is often singular: the last
+singular value of W is not clearly above zero, Laplace's method does not hold, and `fit` gives no evidence or refuses
+the rank. So an evidence may be missing above the true rank, and such a rank is compared by held-out density instead.
 The burden of proof is on it: it is chosen only where it predicts held-out trials better by more than the standard error
 of the difference.
 """
@@ -57,6 +57,24 @@ class RankFit:
     held_out: HeldOutDensity | None = None
     held_out_note: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and text; None in place of what is not known or not finite. "elpd" is what ranks are compared by."""
+        held_out, loo = self.held_out, self.loo
+        return {
+            "rank": self.rank,
+            "failure": self.failure,
+            "log_evidence": self.log_evidence,
+            "evidence_note": self.evidence_note,
+            "elpd": None if held_out is None else _finite(held_out.elpd),
+            "elpd_standard_error": None if held_out is None else _finite(held_out.standard_error),
+            "elpd_by": None if held_out is None else held_out.by,
+            "held_out_note": self.held_out_note,
+            "elpd_loo": None if loo is None else _finite(loo.elpd),
+            "loo_standard_error": None if loo is None else _finite(loo.standard_error),
+            "p_loo": None if loo is None else _finite(loo.effective_parameters),
+            "largest_pareto_k": None if loo is None else _finite(loo.largest_pareto_k),
+        }
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RankSelection:
@@ -104,23 +122,7 @@ class RankSelection:
             "criterion": self.criterion,
             "reason": self.reason,
             "seed": self.seed,
-            "fits": [
-                {
-                    "rank": one.rank,
-                    "failure": one.failure,
-                    "log_evidence": one.log_evidence,
-                    "evidence_note": one.evidence_note,
-                    "elpd": None if one.held_out is None else one.held_out.elpd,
-                    "elpd_standard_error": None if one.held_out is None else one.held_out.standard_error,
-                    "elpd_by": None if one.held_out is None else one.held_out.by,
-                    "held_out_note": one.held_out_note,
-                    "elpd_loo": None if one.loo is None else one.loo.elpd,
-                    "loo_standard_error": None if one.loo is None else one.loo.standard_error,
-                    "p_loo": None if one.loo is None else one.loo.effective_parameters,
-                    "largest_pareto_k": None if one.loo is None else one.loo.largest_pareto_k,
-                }
-                for one in self.fits
-            ],
+            "fits": [one.to_dict() for one in self.fits],
         }
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -168,14 +170,14 @@ def select_rank(
 ) -> RankSelection:
     """Fit several ranks and choose one.
 
-    The rank with the highest evidence is chosen. Where the evidence of a rank is refused, because its last singular value
-    is not clearly above zero, that rank takes its place only if it predicts held-out trials better by more than the
-    standard error of the difference. If no rank has an evidence, all are compared in this way, from the smallest up.
+    The rank with the highest evidence is chosen. Where the evidence of a rank is refused, because its last singular
+    value is not clearly above zero, that rank takes its place only if it predicts held-out trials better by more than
+    the standard error of the difference. If no rank has an evidence, all are compared in this way, from the smallest.
 
-    The held-out density is PSIS-LOO over trials where all Pareto k are at most 0.7. With few and informative trials they
-    are not, and the ranks are fitted again without every fold of trials. The standard error is that over trials; with a
-    handful of trials it is itself uncertain. Where the initial state is free, a held-out trial starts from the mean of
-    the fitted initial latents.
+    The held-out density is PSIS-LOO over trials where all Pareto k are at most 0.7. With few and informative trials
+    they are not, and every rank is fitted again without every fold of trials. The standard error is that over trials;
+    with a handful of trials it is itself uncertain. Where the initial state is free, a held-out trial starts from the
+    mean of the fitted initial latents.
 
     Args:
         model: the model; its own rank does not matter.
@@ -312,6 +314,10 @@ def _verdict(gain: float, error: float) -> str:
 
 def _without(one: RankFit, note: str) -> RankFit:
     return one if one.failure else dataclasses.replace(one, held_out_note=note)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _list(ranks: Sequence[int]) -> str:
