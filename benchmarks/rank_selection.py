@@ -79,6 +79,7 @@ def run(setting: dict) -> dict:
         except lrp.FitError as failure:
             return setting | {"chosen": None, "reason": str(failure), "seconds": time.perf_counter() - started}
     found = selection.to_dict()
+    del found["seed"]  # that of the fits; the one in the setting is the recording's
     scales = {rank: one.statistics.scales for rank, one in selection.posteriors.items()}
     gains = {rank: of_rank["gain"][0] for rank, of_rank in scales.items() if "gain" in of_rank}
     return setting | {
