@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import logsumexp
@@ -77,18 +77,18 @@ class HeldOutDensity:
 
 def leave_one_out(posterior: Posterior, *, num_draws: int, seed: int) -> HeldOutDensity | None:
     """PSIS-LOO over trials; None for a single trial, or where a draw of the network diverges."""
-    import arviz_stats
+    from arviz_stats.loo import loo as psis_loo
 
     sampled = isinstance(posterior.distribution, SampleDistribution)
     tree = to_arviz(posterior, None if sampled else num_draws, seed=seed, connectivity=False)
-    finite = bool(np.isfinite(tree["log_likelihood"]["activity"].values).all())
+    finite = bool(np.isfinite(np.asarray(tree["log_likelihood"]["activity"])).all())
     if posterior.recording.num_trials < 2 or not finite:
         return None
     with warnings.catch_warnings():
         # Of k, which is reported; and of divisions by zero where the weights of all draws but a few vanish.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        loo = arviz_stats.loo(tree, pointwise=True, reff=None if sampled else 1.0)
+        loo: Any = psis_loo(tree, pointwise=True, reff=None if sampled else 1.0)
     pareto_k = np.nan_to_num(np.ravel(loo.pareto_k), nan=np.inf)
     return HeldOutDensity("loo", np.ravel(loo.elpd_i), pareto_k, float(loo.p))
 
