@@ -259,7 +259,7 @@ def choose(fits: Sequence[RankFit]) -> tuple[int, str, str]:
     """
     fitted = [one for one in fits if one.failure is None]
     failed = [one.rank for one in fits if one.failure is not None]
-    refused = f" Not fitted: {_list(failed)}." if failed else ""
+    refused = f" Not fitted, and so not compared: {_list(failed)}." if failed else ""
     if len(fitted) == 1:
         only = fitted[0]
         singular = "" if only.log_evidence is not None else " It is singular too: read its intervals with caution."

@@ -78,7 +78,7 @@ def test_a_singular_rank_that_predicts_worse_does_not_win():
     assert (found.rank, found.criterion) == (2, "evidence")
     assert found.reason == (
         "Rank 2 has the highest evidence, 500.0 nats above rank 1. Rank 3 is singular and predicts worse than rank 2 "
-        "in held-out trials (-120.0 ± 8.2 nats). Not fitted: rank 4."
+        "in held-out trials (-120.0 ± 8.2 nats). Not fitted, and so not compared: rank 4."
     )
 
 
