@@ -22,6 +22,7 @@ from .perturbation.prediction import predict_responses, rank_perturbations
 from .perturbation.ranking import PerturbationRanking
 from .posterior import FitStatistics, Posterior
 from .priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
+from .rank_selection import RankSelection, select_rank
 from .recording import Recording, load_recording
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
@@ -46,6 +47,7 @@ __all__ = [
     "PredictedCertainty",
     "Priors",
     "RandomBulk",
+    "RankSelection",
     "Recording",
     "ScalePrior",
     "Simulation",
@@ -65,6 +67,7 @@ __all__ = [
     "predict_certainty",
     "predict_responses",
     "rank_perturbations",
+    "select_rank",
     "simulate_recording",
     "single_neuron_candidates",
 ]

@@ -87,7 +87,7 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
     draws = posterior.named_draws(_draws(posterior.distribution, num_kept, seed), unseen_stream(seed))
 
     variables = _invariants(posterior.model, draws, connectivity)
-    likelihood = {"activity": _log_likelihood(posterior.model, draws, recording)}
+    likelihood = {"activity": log_likelihood_of_draws(posterior.model, draws, recording)}
     constants = {
         name: np.asarray(getattr(recording, name))
         for name in ("inputs", "stimulation", "dt", "cell_types", "trial_labels")
@@ -177,9 +177,15 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
 
 
 @double_precision
-def _log_likelihood(model: LowRankModel, draws: dict[str, np.ndarray], recording: Recording) -> np.ndarray:
-    """(draw, trial) log likelihoods in nats, of what the recording sees."""
-    return _by_trial(model.structure, to_coordinates(model, draws, recording), model.data(recording))
+def log_likelihood_of_draws(model: LowRankModel, draws: dict[str, np.ndarray], recording: Recording) -> np.ndarray:
+    """(draw, trial) log likelihoods in nats of trials, fitted or new, as far as they see a random bulk.
+
+    Args:
+        model: a settled model.
+        draws: parameters by name with a leading draw axis, as `Posterior.named_draws` gives them.
+        recording: the trials. Where there are not as many initial latents, each starts from their mean.
+    """
+    return np.asarray(_by_trial(model.structure, to_coordinates(model, draws, recording), model.data(recording)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -6,6 +6,8 @@ import numpy as np
 
 import lrposterior as lrp
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, SampleDistribution
+from lrposterior.held_out import HeldOutDensity
+from lrposterior.rank_selection import RankFit, choose
 
 TRIALS, BINS, NEURONS, INPUTS = 4, 9, 5, 2
 
@@ -97,3 +99,19 @@ def fit_small_recording():
     model = lrp.LowRankModel(rank=2)
     simulation = lrp.simulate_recording(model, num_neurons=6, num_trials=4, num_bins=20, noise_scale=0.2, seed=0)
     return lrp.fit(model, simulation.recording, seed=0, progress=False)
+
+
+def density(*by_trial):
+    """Of these trials, by K-fold."""
+    return HeldOutDensity("k-fold", np.array(by_trial, dtype=float), np.empty(0), np.nan)
+
+
+def make_rank_selection():
+    """Two regular ranks, a singular one and one that the data refuse."""
+    fits = [
+        RankFit(1, None, 1000.0, "", None, density(400, 410, 390, 400)),
+        RankFit(2, None, 1500.0, "", None, density(510, 525, 515, 530)),
+        RankFit(3, None, None, "no evidence", None, density(480, 500, 480, 500)),
+        RankFit(4, "the data do not support rank 4"),
+    ]
+    return lrp.RankSelection(*choose(fits), tuple(fits))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import matplotlib
 import numpy as np
 import pytest
+from handmade import make_rank_selection
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -44,6 +45,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "ranking_information": lambda: plots.plot_ranking(small_fit().ranking.ranked_by("information")),
     "responses": lambda: plots.plot_responses(small_fit().ranking, cell_types=small_fit().training.cell_types),
     "certainty_information": lambda: plots.plot_certainty_information(small_fit().ranking),
+    "rank_selection": lambda: plots.plot_rank_selection(make_rank_selection()),
     "accuracy": lambda: plots.plot_accuracy(small_fit().ranking, np.linspace(-3.0, 1.0, 18)),
 }
 
@@ -82,6 +84,7 @@ UNITS = {
     "ranking_information": ["information (nats)"],
     "responses": ["time (s)", "readout of the\nresponse (current)", "response (current)"],
     "certainty_information": ["information of one trial\nper condition (nats)", "expected R² of the prediction"],
+    "rank_selection": ["log evidence, below the best (nats)", "log density, below the best (nats)"],
     "accuracy": ["achieved R²", "expected R² (predicted certainty)"],
 }
 
