@@ -39,8 +39,7 @@ import scipy.linalg
 
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError, Problem
-from lrposterior.inference.structured_problem import StructuredProblem
+from lrposterior.inference.problem import AnyProblem, FitError
 from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades
 
 MAX_STEPS = 100
@@ -56,7 +55,6 @@ FOLLOWED_STEP = 0.02
 FOLLOWED_AGAIN = 0.1
 # In the end, after these.
 FOLLOWED_LAST = 0.01
-AnyProblem = Problem | StructuredProblem
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
 
@@ -214,7 +212,7 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
     return slopes
 
 
-def _rescale(problem: AnyProblem, z: np.ndarray, change: np.ndarray) -> tuple[Problem, np.ndarray]:
+def _rescale(problem: AnyProblem, z: np.ndarray, change: np.ndarray) -> tuple[AnyProblem, np.ndarray]:
     """The problem at other scales, and the same parameters in its coordinates."""
     if not change.size:
         return problem, z

@@ -140,7 +140,7 @@ def _bases(
         sketches = _sketch(system, trajectory, size, seed, open_features)
         unresolved = []
         for feature in open_features:
-            # Eigenvectors of the Gram matrix are good to 1e-8 of the largest singular value, and much cheaper than these.
+            # Eigenvectors of the Gram matrix are good to 1e-8 of the largest singular value, and much cheaper.
             values, groups = np.linalg.eigh(sketches[feature] @ sketches[feature].T)
             kept = values > max(tolerance, SMALLEST_TOLERANCE) ** 2 * values[-1]
             if kept.sum() < 0.9 * size or system.layout.num_neurons <= size:

@@ -23,8 +23,11 @@ def entry_variances(
 ) -> np.ndarray:
     """(entry,) linearised posterior variance of W[post, pre]; post and pre are (entry,) indices of neurons.
 
-    W_ij depends on the rows of neurons i and j and on the shared coordinates: dW_ij = ([K, Q]_j . d[M, A]_i + M_i . dK_j) / N
-    with dK_j = dE_j + G d(M, B, b)_j + dG (M, B, b)_j. The cost of an entry is one product with the low-rank part.
+    W_ij depends on the rows of neurons i and j and on the shared coordinates:
+
+        dW_ij = ([K, Q]_j . d[M, A]_i + M_i . dK_j) / N,      dK_j = dE_j + G d(M, B, b)_j + dG (M, B, b)_j.
+
+    The cost of an entry is one product with the low-rank part.
     """
     factor = system.layout.rows(posterior.factor)
     variances = np.empty(len(post))
@@ -48,7 +51,7 @@ def entry_variances(
 def _slopes(
     system: System, vector: np.ndarray, post: np.ndarray, pre: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Derivatives of entries by the row of the postsynaptic and of the presynaptic neuron, and the shared coordinates."""
+    """Derivatives of entries by the row of the postsynaptic and of the presynaptic neuron, and by what is shared."""
     layout: Layout = system.layout
     rows, columns = layout.rows(vector), layout.columns
     M = rows[post, columns["M"]] / layout.num_neurons

@@ -1,8 +1,8 @@
 """Coordinates of the same network: moving along the directions that mean nothing.
 
-(M, E, G, initial latents) -> (M A, E A^-T, A^-1 G diag(A^-T, I), initial A^-T) leaves W and the activity as they are, and
-so do the trades of E against G and against A. Only the prior tells these points apart, and where its density, with all
-else integrated out, is highest, the second moments balance (see `lrposterior.inference.balance`):
+(M, E, G, initial latents) -> (M A, E A^-T, A^-1 G diag(A^-T, I), initial A^-T) leaves W and the activity as they are,
+and so do the trades of E against G and against A. Only the prior tells these points apart, and where its density, with
+all else integrated out, is highest, the second moments balance (see `lrposterior.inference.balance`):
 
     E[M^T M] - E[E^T E] - E[initial^T initial] - E[G G^T] - E[G_M^T G_M] = (n_M - n_E - ...) I
 

@@ -1,7 +1,7 @@
 """Which coordinate is what: the rows of the neurons and the few coordinates that all neurons share.
 
-W = (M K^T + A Q^T) / N. The left factors M (R columns) and A (d columns), the input weights B and the bias b of a neuron
-are its loadings psi_n, with which it reads the latents. The right factors Q of A are known; those of M are
+W = (M K^T + A Q^T) / N. The left factors M (R columns) and A (d columns), the input weights B and the bias b of a
+neuron are its loadings psi_n, with which it reads the latents. The right factors Q of A are known; those of M are
 
     K_n = E_n + G (M_n, B_n, b_n),
 

@@ -1,11 +1,12 @@
 """The mode by damped Gauss-Newton, each step solved with the low-rank form of the precision as preconditioner.
 
-First the mode in all coordinates, then the mode of W: at the gauge at which the second moments of the factors balance in
-expectation (`lrposterior.structured.gauge`).
+First the mode in all coordinates, then the mode of W: at the gauge at which the second moments of the factors balance
+in expectation (`lrposterior.structured.gauge`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ class StructuredMode:
         trajectory: the network at the mode.
         information: its information.
         objective: -log p(activity, z) in nats.
-        gradient_norm: of the objective's gradient in whitened coordinates, in the balanced gauge on the horizontal space.
+        gradient_norm: of the objective's gradient in whitened coordinates, balanced and on the horizontal space.
         decrement: nats that the quadratic model still expects to gain.
         num_iterations: Gauss-Newton steps.
     """
@@ -149,7 +150,7 @@ def descend(
         if moved is None:
             break
         point, more = quasi_newton(
-            system, deviations, moved, lambda slope: _solve_roughly(reduced, slope), tolerance=0.1 * tolerance
+            system, deviations, moved, functools.partial(_solve_roughly, reduced), tolerance=0.1 * tolerance
         )
         point = Point.at(system, settle(layout, point.trajectory.vector, deviations, system.seen_right), deviations)
         num_steps += 1 + more
@@ -169,8 +170,8 @@ def quasi_newton(
 ) -> tuple[Point, int]:
     """Descend by limited-memory BFGS that starts from a fixed Gauss-Newton curvature; gives the point and its steps.
 
-    Where the prior dominates, the curvature differs from that of Gauss-Newton by a factor: the true one follows from the
-    changes of the slope. A step costs two passes over the recording, and no new curvature.
+    Where the prior dominates, the curvature differs from that of Gauss-Newton by a factor: the true one follows from
+    the changes of the slope. A step costs two passes over the recording, and no new curvature.
 
     Args:
         system, deviations: see `descend`.
@@ -264,8 +265,8 @@ def balance(
 ) -> tuple[StructuredMode, StructuredPosterior]:
     """From the mode in all coordinates to the mode of W, and the posterior there.
 
-    Steps along the gauge alternate with a descent on the horizontal space. The information is found again only after the
-    point has moved.
+    Steps along the gauge alternate with a descent on the horizontal space. The information is found again only after
+    the point has moved.
 
     Args:
         system: the recording.
@@ -287,26 +288,24 @@ def balance(
         if information is None or settled - point.objective > max(1.0, REFRESH * vector.size):
             information = posterior_information(system, deviations, point.trajectory, accuracy)
             settled = np.inf
-        vector, stretch = point.trajectory.vector, np.inf
+        vector, posterior = point.trajectory.vector, information.posterior(deviations)
+        A = balancing_step(layout, vector, deviations, posterior)
         for _ in range(GAUGE_STEPS):
-            posterior = information.posterior(deviations)
-            A = balancing_step(layout, vector, deviations, posterior)
-            stretch = float(np.linalg.norm(A - np.eye(len(A)), 2))
-            if stretch < tolerance:
+            if _stretch(A) < tolerance:
                 break
             vector, information = regauge(layout, vector, A), regauge_information(information, A)
+            posterior = information.posterior(deviations)
+            A = balancing_step(layout, vector, deviations, posterior)
         point = Point.at(system, vector, deviations)
-        horizontal = posterior.times
-        decrement = 0.5 * float(point.slope @ horizontal(point.slope[:, None])[:, 0])
+        horizontal = functools.partial(_horizontal_step, posterior)
+        decrement = 0.5 * float(point.slope @ horizontal(point.slope))
         if report is not None:
             report("balance", iteration, point.objective, decrement)
-        if decrement < tolerance and stretch < tolerance:
+        if decrement < tolerance and _stretch(A) < tolerance:
             norm = _horizontal_norm(posterior, point.slope)
             return StructuredMode(point.trajectory, information, point.objective, norm, decrement, num_steps), posterior
         settled = min(settled, point.objective)
-        point, more = quasi_newton(
-            system, deviations, point, lambda slope: horizontal(slope[:, None])[:, 0], tolerance=0.1 * tolerance
-        )
+        point, more = quasi_newton(system, deviations, point, horizontal, tolerance=0.1 * tolerance)
         num_steps += more
     raise ConvergenceError(
         f"no convergence: the gauge of the mode is not balanced after {max_iterations} steps, {decrement:.2g} nats are "
@@ -342,6 +341,14 @@ def _shortened_step(system: System, deviations: np.ndarray, point: Point, step: 
         if reached < point.objective:
             return Point(trajectory, reached, gradient(system, trajectory) + candidate / deviations**2)
     return None
+
+
+def _stretch(A: np.ndarray) -> float:
+    return float(np.linalg.norm(A - np.eye(len(A)), 2))
+
+
+def _horizontal_step(posterior: StructuredPosterior, slope: np.ndarray) -> np.ndarray:
+    return posterior.times(slope[:, None])[:, 0]
 
 
 def _horizontal_norm(posterior: StructuredPosterior, slope: np.ndarray) -> float:

@@ -6,8 +6,8 @@ q = [M, A] d, with d the difference of the latents with and without it. To first
     dq[t] = d[M, A] d[t] + [M, A] J[t] dtheta,
 
 so that the variance summed over neurons needs the covariance of the left factors summed over neurons, the covariance of
-J[t] theta, and the products of the two, for which Sigma times R + d vectors per latent is computed once. J comes from the
-adjoint recursion, and what happened before the stimulation enters through the latents at its onset.
+J[t] theta, and the products of the two, for which Sigma times R + d vectors per latent is computed once. J comes from
+the adjoint recursion, and what happened before the stimulation enters through the latents at its onset.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ def _principal_start(system: System, scale: np.ndarray) -> tuple[np.ndarray, np.
     support = int(np.sum(values > 1e-10 * values[0])) if values[0] > 0.0 else 0
     if rank > support:
         raise ConvergenceError(
-            f"rank: expected at most {support}, the number of dimensions that the activity spans beyond its inputs, got "
-            f"{rank}; lower the rank or fit more bins and neurons"
+            f"rank: expected at most {support}, the number of dimensions that the activity spans beyond its inputs, "
+            f"got {rank}; lower the rank or fit more bins and neurons"
         )
     size = scale[0] * np.sqrt(recurrent.shape[1])
     M = V[:rank].T * size

@@ -10,7 +10,7 @@ import numpy as np
 
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
-from lrposterior.priors import TimeConstantPrior
+from lrposterior.priors import SCALES, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.structured.layout import Layout
 
@@ -175,12 +175,11 @@ class PriorScales:
 
     @classmethod
     def of(cls, model: LowRankModel, *, A: float = 1.0, G: float = 1.0) -> PriorScales:
-        """The scales of a settled model."""
+        """The scales of a settled model; of those that are inferred, the medians of their priors."""
         priors = model.priors
+        K, B, b, initial_kappa = (center(getattr(priors, name)) for name in SCALES)
         unit = priors.unit or 1.0
-        return cls(
-            priors.M, priors.K, priors.B * unit, priors.b * unit, A, G, initial_latents=priors.initial_kappa * unit
-        )
+        return cls(priors.M, K, B * unit, b * unit, A, G, initial_latents=initial_kappa * unit)
 
     def deviations(self, layout: Layout) -> np.ndarray:
         """(coordinate,) prior standard deviations."""
