@@ -90,12 +90,13 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
     reached = Balanced(problem, mode, np.zeros((0, 0)))
     for _ in range(MAX_STEPS):
         num_dynamics = problem.space.num_dynamics
-        if information is None or gained > problem.refresh:
+        follows = bool(problem.scale_priors) and since > FOLLOWED_AGAIN
+        if information is None or gained > problem.refresh or (follows and not is_fresh):
             information, gained, is_fresh = problem.information(z), 0.0, True
         covariance = problem.covariance(z, information)
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
         decrement = 0.5 * float(slope @ covariance.times(slope))
-        if since > FOLLOWED_AGAIN:
+        if follows:
             followed, since = _followed_log_determinants(problem, z, covariance), 0.0
         scales = _scale_step(problem, z, covariance, followed)
         reached = Balanced(
