@@ -1,11 +1,11 @@
 """Is the certainty right where the true connectivity is not of low rank?
 
 True networks: W = M K^T / N + W0 with M and K of rank 2 and W0_ij ~ Normal(0, g² / N), recorded in 24 trials of 70 bins
-with two inputs of smooth noise and noise of standard deviation 0.1. A network is fitted with a random bulk whose gain is
-inferred, and without one. Perturbations of norm sqrt(10), for 5 bins, in four classes of patterns: in the plane of the
-first two principal components of the activity ("latent"), random, orthogonal to all visited directions ("off-manifold")
-and of ten neurons. Scored on the response without the direct effect of the stimulation, in 30 bins from its onset, in
-eight of the recorded trials.
+with two inputs of smooth noise and noise of standard deviation 0.1. A network is fitted with a random bulk whose gain
+is inferred, and without one. Perturbations of norm sqrt(10), for 5 bins, in four classes of patterns: in the plane of
+the first two principal components of the activity ("latent"), random, orthogonal to all visited directions
+("off-manifold") and of ten neurons. Scored on the response without the direct effect of the stimulation, in 30 bins
+from its onset, in eight of the recorded trials.
 
 For every class: share of responses within their 90% interval, median certainty (the expected R²), median R² of the
 posterior mean against the baseline "no response".
@@ -137,8 +137,8 @@ def summarise(results: list[dict]) -> None:
             dimensions = ",".join(sorted({str(one["dimension"]) for one in chosen}))
             print(
                 f"{num_neurons:7d}  {kind:13s} {gain:4.2f} {dimensions:>7s} {len(chosen):9d}  {label:13s} "
-                f"{values['cover'].mean():10.2f} {np.median(values['certainty']):10.2f} {np.median(values['R2']):6.2f}   "
-                f"{np.round(found, 2) if index == 0 else ''}"
+                f"{values['cover'].mean():10.2f} {np.median(values['certainty']):10.2f} {np.median(values['R2']):6.2f} "
+                f"  {np.round(found, 2) if index == 0 else ''}"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -148,6 +149,10 @@ class StructuredDistribution:
         for name in ("location", "unit", "deviations", "shifts", "noise"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
         object.__setattr__(self, "places", read_only(self.places, np.int64))
+        arrays = {
+            name: read_only(getattr(self.information, name)) for name in ("blocks", "factor", "weights", "vertical")
+        }
+        object.__setattr__(self, "information", dataclasses.replace(self.information, **arrays))
 
     @property
     def num_components(self) -> int:

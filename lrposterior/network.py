@@ -31,11 +31,11 @@ class Nonlinearity:
 
     rate: Callable[[Array], Array]
     slope: Callable[[Array], Array]
-    current: Callable[[Array, float], Array]
+    current: Callable[[Array, Array | float], Array]
     bounded: bool = False
 
 
-def _softplus_inverse(rate: Array, scale: float) -> Array:
+def _softplus_inverse(rate: Array, scale: Array | float) -> Array:
     clipped = jnp.maximum(rate, 0.05 * scale)
     return clipped + jnp.log(-jnp.expm1(-clipped))
 

@@ -12,11 +12,10 @@ Together their tangents are the kernel of the derivative of (W, B, b), the verti
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from lrposterior.parameters import REGRESSIONS, AnyArray, ParameterSpace
+from lrposterior.parameters import REGRESSIONS, AnyArray, ParameterSpace, joined
 
 SMALLEST_MOMENT = 1e-6
 LARGEST_STRETCH = 0.5
@@ -31,7 +30,6 @@ def move(space: ParameterSpace, z: AnyArray, A: AnyArray, inverse: AnyArray) -> 
         z: (..., coordinate).
         A, inverse: (..., rank, rank) and its inverse.
     """
-    concatenate = np.concatenate if isinstance(z, np.ndarray) else jnp.concatenate
 
     def moved(name: str) -> AnyArray:
         block = space.coordinates(z, name)
@@ -43,12 +41,11 @@ def move(space: ParameterSpace, z: AnyArray, A: AnyArray, inverse: AnyArray) -> 
             return inverse @ block @ inverse.swapaxes(-1, -2)
         return inverse @ block if name in REGRESSIONS else block
 
-    return concatenate([moved(block.name).reshape(*z.shape[:-1], -1) for block in space.blocks], axis=-1)
+    return joined([moved(block.name).reshape(*z.shape[:-1], -1) for block in space.blocks], axis=-1)
 
 
 def gauge_direction(space: ParameterSpace, z: AnyArray, generator: AnyArray) -> AnyArray:
     """(coordinate,) derivative of z (coordinate,) along the gauge A = 1 + Omega, for a generator Omega (rank, rank)."""
-    concatenate = np.concatenate if isinstance(z, np.ndarray) else jnp.concatenate
 
     def direction(name: str) -> AnyArray:
         block = space.coordinates(z, name)
@@ -60,7 +57,7 @@ def gauge_direction(space: ParameterSpace, z: AnyArray, generator: AnyArray) -> 
             return -generator @ block - block @ generator.T
         return -generator @ block if name in REGRESSIONS else 0.0 * block
 
-    return concatenate([direction(block.name).reshape(-1) for block in space.blocks])
+    return joined([direction(block.name).reshape(-1) for block in space.blocks], axis=0)
 
 
 def gauge_directions(space: ParameterSpace, z: np.ndarray, generators: np.ndarray) -> np.ndarray:
@@ -128,7 +125,7 @@ def gauge_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | Non
 
 
 def settle_trades(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The point with the largest prior density that trades reach from z (coordinate,): its part along them is taken off.
+    """The point with the largest prior density that trades reach from z (coordinate,), which has no part along them.
 
     Returns:
         The point, and how far each of `trade_directions` went (direction,): z - directions @ how far.

@@ -11,10 +11,10 @@ loadings the right factors are their regression on the other loadings plus a res
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -166,8 +166,14 @@ class ParameterSpace:
             right = self.unwhiten(z)["K"] / self["K"].standard_deviation
         if "initial_kappa" not in self:
             return left, right
-        concatenate = np.concatenate if isinstance(z, np.ndarray) else jnp.concatenate
-        return left, concatenate([right, self.coordinates(z, "initial_kappa")], axis=-2)
+        return left, joined([right, self.coordinates(z, "initial_kappa")], axis=-2)
+
+
+def joined(parts: Sequence[AnyArray], axis: int) -> AnyArray:
+    """Arrays of NumPy or of JAX one after the other."""
+    if isinstance(parts[0], np.ndarray):
+        return cast(AnyArray, np.concatenate(cast(Sequence[np.ndarray], parts), axis=axis))
+    return cast(AnyArray, jnp.concatenate(cast(Sequence[Array], parts), axis=axis))
 
 
 def _regressed(parameters: Mapping[str, AnyArray], name: str) -> AnyArray:

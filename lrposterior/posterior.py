@@ -27,9 +27,9 @@ from lrposterior.parameters import ParameterSpace
 from lrposterior.parts import ExplainedParts, explained_by_parts
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
+from lrposterior.spectrum import Spectrum, horizontal_spectrum
 from lrposterior.structured.entries import entry_variances
 from lrposterior.structured.system import System
-from lrposterior.spectrum import Spectrum, horizontal_spectrum
 
 if TYPE_CHECKING:
     from xarray import DataTree

@@ -3,8 +3,8 @@
     /              mode_coordinates; as attributes: format, format_version, package_version, configuration (JSON)
     /recording     the arguments of `Recording`
     /statistics    the fields of `FitStatistics`
-    /distribution  the fields of the posterior's distribution; of a mixture the locations (component, coordinate), the
-                   scales side by side, and how many columns are each component's
+    /distribution  the posterior's distribution (`lrposterior.distribution_arrays`); of a mixture the locations
+                   (component, coordinate), the scales side by side, and how many columns are each component's
     /background    where the model has one. Known W0: dense as W0 (post, pre), sparse as value, post, pre (entry,).
                    Random bulk: subspace (neuron, dimension)
 
@@ -31,11 +31,13 @@ import scipy.sparse
 
 from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.checks import argument_error
-from lrposterior.distribution import (
-    MixtureDistribution,
-    NormalDistribution,
-    ParameterDistribution,
-    SampleDistribution,
+from lrposterior.distribution_arrays import (
+    DISTRIBUTION_AXES,
+    DISTRIBUTIONS,
+    Axes,
+    distribution_arrays,
+    distribution_of,
+    fields_of,
 )
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
@@ -52,8 +54,6 @@ SEAL = b"\nlrposterior sha256\n"
 MEGABYTE = 2**20
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-Axes = Mapping[str, tuple[str, ...]]
-
 # Classes of which every field is a number, a string, None or another such class: they become JSON.
 CONFIGURATIONS: dict[str, type] = {
     "LowRankModel": LowRankModel,
@@ -64,24 +64,8 @@ CONFIGURATIONS: dict[str, type] = {
     "TimeConstantPrior": TimeConstantPrior,
 }
 
-# Classes that hold arrays: every field of a distribution; W0 or the subspace of a background.
-DISTRIBUTIONS: dict[str, type] = {
-    "NormalDistribution": NormalDistribution,
-    "MixtureDistribution": MixtureDistribution,
-    "SampleDistribution": SampleDistribution,
-}
+# Classes that hold arrays: W0 or the subspace.
 BACKGROUNDS: dict[str, type] = {"FixedBackground": FixedBackground, "RandomBulk": RandomBulk}
-
-DISTRIBUTION_AXES: dict[str, Axes] = {
-    "NormalDistribution": {"location": ("coordinate",), "scale": ("coordinate", "column")},
-    "SampleDistribution": {"draws": ("chain", "draw", "coordinate")},
-    "MixtureDistribution": {
-        "weights": ("component",),
-        "location": ("component", "coordinate"),
-        "scale": ("coordinate", "column"),
-        "num_columns": ("component",),
-    },
-}
 
 RECORDING_AXES: Axes = {
     "activity": ("trial", "time", "neuron"),
@@ -245,7 +229,7 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
         "package_version": package_version(),
         "configuration": json.dumps(configuration, allow_nan=False),
     }
-    numbers = _fields(statistics) | {
+    numbers = fields_of(statistics) | {
         "diagnostic_names": tuple(statistics.diagnostics),
         "diagnostic_values": tuple(statistics.diagnostics.values()),
         "scale_names": tuple(statistics.scales),
@@ -253,30 +237,14 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
     }
     groups = {
         "/": root,
-        "recording": _dataset(_fields(posterior.recording), RECORDING_AXES),
+        "recording": _dataset(fields_of(posterior.recording), RECORDING_AXES),
         "statistics": _dataset(numbers, STATISTICS_AXES),
-        "distribution": _dataset(_distribution_arrays(distribution), DISTRIBUTION_AXES[kind]),
+        "distribution": _dataset(distribution_arrays(distribution), DISTRIBUTION_AXES[kind]),
     }
     groups["statistics"].attrs = {"evidence_note": statistics.evidence_note}
     if model.background is not None:
         groups["background"] = _background_dataset(model.background)
     return groups
-
-
-def _fields(instance: Any) -> dict[str, Any]:
-    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
-
-
-def _distribution_arrays(distribution: ParameterDistribution) -> dict[str, Any]:
-    if not isinstance(distribution, MixtureDistribution):
-        return _fields(distribution)
-    components = distribution.components
-    return {
-        "weights": distribution.weights,
-        "location": np.stack([component.location for component in components]),
-        "scale": np.concatenate([component.scale for component in components], axis=1),
-        "num_columns": np.array([component.scale.shape[1] for component in components]),
-    }
 
 
 def _dataset(values: Mapping[str, Any], axes: Axes) -> xr.Dataset:
@@ -320,7 +288,7 @@ def _encode(value: Any) -> Any:
     """A configuration as JSON: an object of a registered class becomes its fields and the name of the class."""
     if dataclasses.is_dataclass(value):
         return {"class": _name(value, CONFIGURATIONS)} | {
-            name: _encode(field) for name, field in _fields(value).items()
+            name: _encode(field) for name, field in fields_of(value).items()
         }
     return value.item() if isinstance(value, np.generic) else value
 
@@ -386,7 +354,7 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
         status=configuration["status"],
         statistics=_statistics(_read(path, "statistics")),
         mode_coordinates=_values(root)["mode_coordinates"],
-        distribution=_distribution(DISTRIBUTIONS[configuration["distribution"]], _values(distribution)),
+        distribution=distribution_of(DISTRIBUTIONS[configuration["distribution"]], _values(distribution)),
     )
 
 
@@ -414,14 +382,6 @@ def _decode(value: Any) -> Any:
         return value
     fields = {name: _decode(content) for name, content in value.items() if name != "class"}
     return CONFIGURATIONS[value["class"]](**fields)
-
-
-def _distribution(kind: type, arrays: dict[str, Any]) -> ParameterDistribution:
-    if kind is not MixtureDistribution:
-        return kind(**arrays)
-    scales = np.split(arrays["scale"], np.cumsum(arrays["num_columns"])[:-1], axis=1)
-    components = (NormalDistribution(*each) for each in zip(arrays["location"], scales, strict=True))
-    return MixtureDistribution(arrays["weights"], tuple(components))
 
 
 def _statistics(dataset: xr.Dataset) -> FitStatistics:

@@ -14,6 +14,7 @@ os.environ["NO_COLOR"] = "1"
 os.environ["COLUMNS"] = "100"
 os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
 
+import importlib
 import sys
 import time
 from collections.abc import Iterator
@@ -86,3 +87,9 @@ def close_figures() -> Iterator[None]:
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def structured_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Laplace fits by the structured engine, however small they are."""
+    monkeypatch.setattr(importlib.import_module("lrposterior.inference.fit"), "MAX_DENSE", 0)

@@ -3,7 +3,6 @@
 import functools
 import importlib
 
-
 import numpy as np
 import pytest
 

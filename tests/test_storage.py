@@ -17,7 +17,9 @@ from handmade import NEURONS, STATISTICS, fit_small_recording, make_posterior, m
 
 import lrposterior as lrp
 from lrposterior import storage
-from lrposterior.distribution import ParameterDistribution
+from lrposterior.distribution import ParameterDistribution, StructuredDistribution
+from lrposterior.structured.information import StructuredInformation
+from lrposterior.structured.layout import Layout
 
 
 def random_matrix(density=1.0):
@@ -54,6 +56,9 @@ MODELS = {
         rank=2, background=lrp.FixedBackground(scipy.sparse.csr_array((NEURONS, NEURONS)))
     ),
 }
+
+
+NUMBERS = {"B": 1.0, "b": 1.0, "initial_kappa": 1.0}
 
 
 def assert_same(one, other, name="posterior"):
@@ -137,6 +142,33 @@ def test_fitted_posterior_survives_and_saves_again(tmp_path):
     assert repr(fitted) == repr(again)
 
 
+@pytest.mark.usefixtures("structured_fits")
+@pytest.mark.parametrize("inferred", [False, True], ids=["one component", "mixture"])
+def test_fit_of_any_size_survives(tmp_path, inferred):
+    model = lrp.LowRankModel(
+        1,
+        initial_state="free",
+        background=lrp.RandomBulk(gain=0.5, dimension=2),
+        priors=lrp.CorrelatedLoadings(K=lrp.ScalePrior(1.0, 0.5) if inferred else 1.0, **NUMBERS),
+    )
+    simulation = lrp.simulate_recording(
+        lrp.LowRankModel(1), num_neurons=6, num_trials=3, num_bins=20, num_inputs=1, noise_scale=0.1, seed=3
+    )
+    fitted = lrp.fit(model, simulation.recording, seed=0, progress=False)
+    assert isinstance(fitted.distribution, StructuredDistribution)
+    assert (fitted.distribution.num_components > 1) is inferred
+    fitted.save(tmp_path / "fit.nc")
+    loaded = lrp.load_posterior(tmp_path / "fit.nc")
+    assert_same(fitted, loaded)
+    for one, other in (
+        (fitted.distribution.sample(5, seed=1), loaded.distribution.sample(5, seed=1)),
+        (fitted.connectivity_sd(), loaded.connectivity_sd()),
+    ):
+        assert one.tobytes() == other.tobytes()
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.distribution.information.factor[...] = 0.0
+
+
 def test_another_process_draws_the_same(posterior, saved):
     script = (
         "import sys, lrposterior\n"
@@ -177,7 +209,10 @@ def test_every_field_has_its_place_in_the_file():
         "scales",
     }
     assert set(storage.DISTRIBUTIONS.values()) == set(typing.get_args(ParameterDistribution))
-    flattened = {"components": {"location", "scale", "num_columns"}}
+    flattened = {
+        "components": {"location", "scale", "num_columns"},
+        "information": names(StructuredInformation) - {"layout"} | names(Layout),
+    }
     for name, kind in storage.DISTRIBUTIONS.items():
         assert set(storage.DISTRIBUTION_AXES[name]) == set().union(*(flattened.get(one, {one}) for one in names(kind)))
     for field in dataclasses.fields(lrp.FitStatistics):

@@ -39,8 +39,7 @@ import scipy.linalg
 
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError, Problem
-from lrposterior.inference.structured_problem import StructuredProblem
+from lrposterior.inference.problem import AnyProblem, FitError
 from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades
 
 MAX_STEPS = 100
@@ -54,7 +53,6 @@ SHORTEST_MOVE = 0.3
 FOLLOWED_AGAIN = 0.1
 # In the end it must not have changed by more than moves the scales by this.
 FOLLOWED_LAST = 0.05
-AnyProblem = Problem | StructuredProblem
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
 
@@ -90,12 +88,13 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
     reached = Balanced(problem, mode, np.zeros((0, 0)))
     for _ in range(MAX_STEPS):
         num_dynamics = problem.space.num_dynamics
-        if information is None or gained > problem.refresh:
+        follows = bool(problem.scale_priors) and since > FOLLOWED_AGAIN
+        if information is None or gained > problem.refresh or (follows and not is_fresh):
             information, gained, is_fresh = problem.information(z), 0.0, True
         covariance = problem.covariance(z, information)
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
         decrement = 0.5 * float(slope @ covariance.times(slope))
-        if since > FOLLOWED_AGAIN:
+        if follows:
             found, since = _followed_log_determinants(problem, z, covariance), 0.0
             change = found - followed if followed.size else np.full(found.shape, np.inf)
             # Half way: it changes with the scales that it moves.
@@ -215,7 +214,7 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
     return slopes
 
 
-def _rescale(problem: AnyProblem, z: np.ndarray, change: np.ndarray) -> tuple[Problem, np.ndarray]:
+def _rescale(problem: AnyProblem, z: np.ndarray, change: np.ndarray) -> tuple[AnyProblem, np.ndarray]:
     """The problem at other scales, and the same parameters in its coordinates."""
     if not change.size:
         return problem, z

@@ -1,4 +1,4 @@
-"""The posterior covariance of the whitened coordinates at a point, as `balance` and the Laplace posterior ask for it."""
+"""The posterior covariance of the whitened coordinates at a point, as `balance` and `laplace` ask for it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.gauge import relative_distance
 from lrposterior.inference.approximation import Approximation
-from lrposterior.inference.balance import AnyProblem, Balanced, balance
+from lrposterior.inference.balance import Balanced, balance
 from lrposterior.inference.gauge_fixed import make_frame
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
@@ -22,7 +22,7 @@ from lrposterior.inference.laplace import laplace, log_evidence, require_support
 from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, find_mode
 from lrposterior.inference.nuts import NUTS
-from lrposterior.inference.problem import FitError, Problem
+from lrposterior.inference.problem import AnyProblem, FitError, Problem, dense
 from lrposterior.inference.structured_problem import StructuredProblem, require_structured_memory
 from lrposterior.inference.svi import SVI
 from lrposterior.model import LowRankModel
@@ -59,10 +59,10 @@ class Laplace:
 
     def approximate(self, balanced: Balanced, *, seed: int, progress: bool) -> Approximation:
         problem = balanced.problem
-        if self.correction is None or not isinstance(problem, Problem):
+        if self.correction is None:
             return Approximation(laplace(problem, balanced.mode, balanced.scale_precision))
-        frame = make_frame(problem, balanced.mode, "full")
-        return correct(problem, frame, standard_normal(problem.space), seed=seed)
+        frame = make_frame(dense(problem), balanced.mode, "full")
+        return correct(dense(problem), frame, standard_normal(problem.space), seed=seed)
 
 
 Method = Laplace | SVI | NUTS
@@ -210,7 +210,7 @@ def _scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
     }
 
 
-def _problem(model: LowRankModel, recording: Recording, method: Method) -> AnyProblem:
+def _problem(model: LowRankModel, recording: Recording, method: Method) -> Problem | StructuredProblem:
     """The dense form for few coordinates and for all that only it knows, else the structured one."""
     settled = model.for_recording(recording)
     size = settled.space_for(recording).size
@@ -222,7 +222,7 @@ def _problem(model: LowRankModel, recording: Recording, method: Method) -> AnyPr
 
 
 def _find_mode(
-    problem: AnyProblem,
+    problem: Problem | StructuredProblem,
     start: np.ndarray | None,
     max_iterations: int,
     report: Callable[[int, float, float], None],

@@ -17,9 +17,9 @@ from scipy.stats.qmc import MultivariateNormalQMC
 
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
 from lrposterior.gauge import log_gauge_volume, product_svd
-from lrposterior.inference.balance import BLOCK_OF_SCALE, AnyProblem, unknown_moments
+from lrposterior.inference.balance import BLOCK_OF_SCALE, unknown_moments
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError, Problem
+from lrposterior.inference.problem import AnyProblem, FitError
 from lrposterior.inference.structured_problem import StructuredProblem
 from lrposterior.orbit import gauge_basis, stretches_and_rotations, vertical_basis
 from lrposterior.structured.information import StructuredInformation
@@ -76,7 +76,7 @@ def _noise_spread(problem: AnyProblem) -> np.ndarray:
     return 1.0 / np.sqrt(noise_information(problem) + 1.0)
 
 
-def _component(problem: Problem, mode: Mode, factors: Mapping[str, float]) -> NormalDistribution:
+def _component(problem: AnyProblem, mode: Mode, factors: Mapping[str, float]) -> NormalDistribution:
     """The Normal posterior where the prior scales of some blocks are multiplied by factors."""
     prior = np.ones(problem.space.num_dynamics)
     for name, factor in factors.items():
@@ -95,7 +95,7 @@ def _component(problem: Problem, mode: Mode, factors: Mapping[str, float]) -> No
 
 def scale_nodes(precision: np.ndarray) -> np.ndarray:
     """(node, scale) changes of the log scales, spread evenly over their Normal posterior, whose moments they have."""
-    points = MultivariateNormalQMC(np.zeros(len(precision)), seed=0).random(NUM_SCALE_NODES)
+    points = MultivariateNormalQMC(np.zeros(len(precision)), rng=0).random(NUM_SCALE_NODES)
     points = points - points.mean(axis=0)
     root = np.linalg.cholesky(np.atleast_2d(np.cov(points, rowvar=False, bias=True)))
     standard = scipy.linalg.solve_triangular(root, points.T, lower=True)
@@ -191,7 +191,7 @@ def smallest_singular_ratio(problem: AnyProblem, mode: Mode) -> float:
 
     def singular_value(z: Array) -> Array:
         left, right = space.factors(z)
-        return (U[:, -1] @ left) @ (V[:, -1] @ right)
+        return (left.T @ U[:, -1]) @ (right.T @ V[:, -1])
 
     slope = np.asarray(jax.grad(singular_value)(jnp.asarray(mode.z)))[: space.num_dynamics]
     variance = float(slope @ problem.covariance(mode.z, mode.information).times(slope))

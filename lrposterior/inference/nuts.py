@@ -27,7 +27,7 @@ from lrposterior.inference.gauge_fixed import (
     slice_points,
 )
 from lrposterior.inference.laplace import LARGEST_PRODUCT_SHARE, product_share
-from lrposterior.inference.problem import Problem
+from lrposterior.inference.problem import Problem, dense
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
 
@@ -89,7 +89,7 @@ class NUTS:
 
     def approximate(self, balanced: Balanced, *, seed: int, progress: bool) -> Approximation:
         """Run the chains."""
-        problem, mode = balanced.problem, balanced.mode
+        problem, mode = dense(balanced.problem), balanced.mode
         model, space = problem.model.structure, problem.space
         # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is simpler.
         is_fixed = product_share(problem, mode) < LARGEST_PRODUCT_SHARE

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,73 @@ MAX_SETTLING, SETTLED = 100, 1e-7
 
 class FitError(RuntimeError):
     """A fit that failed. The text holds the cause and the remedy."""
+
+
+class AnyProblem(Protocol):
+    """What `balance` and the Laplace posterior ask of a problem, whatever form its information has.
+
+    Attributes:
+        decrement_tolerance: nats that may still be expected at a mode.
+        refresh: nats by which the point may move before the information is found again.
+        followed_step: change of a log scale over which the change of the curvature is measured.
+    """
+
+    decrement_tolerance: ClassVar[float]
+    refresh: ClassVar[float]
+    followed_step: ClassVar[float]
+
+    @property
+    def model(self) -> LowRankModel: ...
+
+    @property
+    def recording(self) -> Recording: ...
+
+    @property
+    def space(self) -> ParameterSpace: ...
+
+    @property
+    def scale_priors(self) -> Mapping[str, ScalePrior]: ...
+
+    @property
+    def subspace(self) -> np.ndarray | None:
+        """(neuron, dimension) the patterns through which a random bulk is seen."""
+        ...
+
+    def with_scales(self, scales: Mapping[str, float]) -> AnyProblem:
+        """The same problem with other prior scales."""
+        ...
+
+    def scales(self) -> dict[str, float]:
+        """The inferred scales at their present values."""
+        ...
+
+    def num_observations(self) -> np.ndarray:
+        """(neuron,) number of observed entries."""
+        ...
+
+    def negative_log_density(self, z: np.ndarray) -> float:
+        """-log p(activity, z) in nats."""
+        ...
+
+    def gradient(self, z: np.ndarray) -> np.ndarray:
+        """Its derivatives, by the dynamics coordinates first."""
+        ...
+
+    def information(self, z: np.ndarray) -> Any:
+        """Gauss-Newton information about the dynamics coordinates, without the prior."""
+        ...
+
+    def covariance(self, z: np.ndarray, information: Any) -> Covariance:
+        """Posterior covariance at z, where the information is this."""
+        ...
+
+    def carried(self, information: Any, A: np.ndarray, trades: np.ndarray) -> Any:
+        """The information after a change of gauge and trades; None where it is to be found again."""
+        ...
+
+    def descend(self, z: np.ndarray, covariance: Covariance, slope: np.ndarray) -> tuple[np.ndarray, float]:
+        """A point further down across the gauge, and the nats gained."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +132,8 @@ class Problem:
 
     def with_scales(self, scales: Mapping[str, float]) -> Problem:
         """The same problem with other prior scales."""
-        return rescaled(self, scales)
+        model = self.model.with_scales(scales)
+        return dataclasses.replace(self, model=model, space=model.space_for(self.recording))
 
     def scales(self) -> dict[str, float]:
         """The inferred scales at their present values."""
@@ -158,23 +226,15 @@ class Problem:
         return z
 
 
-AnyProblem = TypeVar("AnyProblem", bound="_Scaled")
+def dense(problem: AnyProblem) -> Problem:
+    """The problem, of which a method needs the dense form.
 
-
-class _Scaled(Protocol):
-    """What has a model with prior scales."""
-
-    @property
-    def model(self) -> LowRankModel: ...
-
-    @property
-    def recording(self) -> Recording: ...
-
-
-def rescaled(problem: AnyProblem, scales: Mapping[str, float]) -> AnyProblem:
-    """The same problem with other prior scales."""
-    model = problem.model.with_scales(scales)
-    return dataclasses.replace(problem, model=model, space=model.space_for(problem.recording))
+    Raises:
+        TypeError: if it has another one.
+    """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem: expected its dense form, got {type(problem).__name__}")
+    return problem
 
 
 compiled = functools.partial(jax.jit, static_argnums=0)

@@ -1,7 +1,7 @@
 """One model on one recording of any size: what `Problem` is to few coordinates, by the structured engine.
 
-The engine (`lrposterior.structured`) has a row for every neuron and a prior scale for every coordinate; here its vectors
-are turned into the whitened coordinates z of the package and back.
+The engine (`lrposterior.structured`) has a row for every neuron and a prior scale for every coordinate; here its
+vectors are turned into the whitened coordinates z of the package and back.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import psutil
 from lrposterior.background import RandomBulk
 from lrposterior.checks import argument_error
 from lrposterior.distribution import StructuredDistribution
+from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError, rescaled
+from lrposterior.inference.problem import FitError
 from lrposterior.model import LowRankModel
 from lrposterior.orbit import gauge_basis, vertical_basis
 from lrposterior.parameters import ParameterSpace
@@ -97,7 +98,8 @@ class StructuredProblem:
 
     def with_scales(self, scales: Mapping[str, float]) -> StructuredProblem:
         """The same problem with other prior scales."""
-        return rescaled(self, scales)
+        model = self.model.with_scales(scales)
+        return dataclasses.replace(self, model=model, space=model.space_for(self.recording))
 
     def scales(self) -> dict[str, float]:
         """The inferred scales at their present values."""
@@ -106,7 +108,7 @@ class StructuredProblem:
     @property
     def subspace(self) -> np.ndarray | None:
         background = self.model.background
-        return background.subspace if isinstance(background, RandomBulk) else None
+        return background.visited if isinstance(background, RandomBulk) else None
 
     @cached_property
     def coordinates(self) -> Coordinates:
@@ -156,12 +158,12 @@ class StructuredProblem:
             start += size
         return trade_information(regauge_information(information, A), -Z, np.concatenate(parts, axis=1))
 
-    def descend(self, z: np.ndarray, covariance: StructuredCovariance, slope: np.ndarray) -> tuple[np.ndarray, float]:
+    def descend(self, z: np.ndarray, covariance: Covariance, slope: np.ndarray) -> tuple[np.ndarray, float]:
         """A point further down across the gauge, and the nats gained."""
         point = self.point(z)
 
         def solve(raw_slope: np.ndarray) -> np.ndarray:
-            return covariance.posterior.times(raw_slope[:, None])[:, 0]
+            return self.coordinates.unscaled(covariance.times(self.coordinates.pulled(raw_slope)))
 
         reached, _ = quasi_newton(
             self.system, self.coordinates.deviations, point, solve, tolerance=0.1 * DECREMENT_TOLERANCE
@@ -175,7 +177,7 @@ class StructuredProblem:
         factors: Sequence[Mapping[str, float]],
         noise: np.ndarray,
     ) -> StructuredDistribution:
-        """The Laplace posterior around the mode z, a component for each choice of factors on the prior scales of blocks.
+        """The Laplace posterior around the mode z, a component for each choice of factors on blocks' prior scales.
 
         Args:
             z: (coordinate,) the mode.
@@ -269,7 +271,7 @@ class StructuredCovariance:
         return float(overlaps[groups.index(names[first]), groups.index(names[second])])
 
     def row_moment(self, name: str) -> np.ndarray:
-        names, columns = self._blocks
+        _, columns = self._blocks
         if name not in columns:
             return np.einsum("rcrd->cd", self._shared(name).reshape(2 * self.space[name].shape))
         part = columns[name]

@@ -36,7 +36,7 @@ from lrposterior.inference.gauge_fixed import (
 )
 from lrposterior.inference.importance import Correction, correct, require_correction
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError, Problem
+from lrposterior.inference.problem import FitError, Problem, dense
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
 
@@ -121,7 +121,7 @@ class SVI:
         Raises:
             FitError: if the data do not support the rank, or the ELBO is not finite.
         """
-        problem, mode = balanced.problem, balanced.mode
+        problem, mode = dense(balanced.problem), balanced.mode
         frame = make_frame(problem, mode, "full" if self.guide == "full" else "diagonal")
         climb = _climb(problem.model.structure, problem.space, dataclasses.replace(self, correction=None))
         key, final_key = jax.random.split(jax.random.key(seed))

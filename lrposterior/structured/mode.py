@@ -368,6 +368,14 @@ def _shortened_step(system: System, deviations: np.ndarray, point: Point, step: 
     return None
 
 
+def _stretch(A: np.ndarray) -> float:
+    return float(np.linalg.norm(A - np.eye(len(A)), 2))
+
+
+def _horizontal_step(posterior: StructuredPosterior, slope: np.ndarray) -> np.ndarray:
+    return posterior.times(slope[:, None])[:, 0]
+
+
 def _horizontal_norm(posterior: StructuredPosterior, slope: np.ndarray) -> float:
     whitened = slope * posterior.deviations
     vertical = posterior.factor[:, posterior.values.size :] / posterior.deviations[:, None]

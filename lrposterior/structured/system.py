@@ -11,7 +11,7 @@ import numpy as np
 from lrposterior.background import RandomBulk
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
-from lrposterior.priors import CorrelatedLoadings, TimeConstantPrior
+from lrposterior.priors import SCALES, CorrelatedLoadings, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.structured.layout import Layout
 
@@ -68,7 +68,7 @@ class System:
             ValueError: if the model has what this engine does not know: a known background, or an inferred time
                 constant.
         """
-        if not cls.serves(model):
+        if not cls.serves(model) or isinstance(model.time_constant, TimeConstantPrior):
             raise ValueError(
                 "model: expected no fixed background and a time constant that is a number, got "
                 f"background={model.background!r}, time_constant={model.time_constant!r}; fix them"
@@ -175,12 +175,11 @@ class PriorScales:
 
     @classmethod
     def of(cls, model: LowRankModel, *, A: float = 1.0, G: float = 1.0) -> PriorScales:
-        """The scales of a settled model."""
+        """The scales of a settled model; of those that are inferred, the medians of their priors."""
         priors = model.priors
+        K, B, b, initial_kappa = (center(getattr(priors, name)) for name in SCALES)
         unit = priors.unit or 1.0
-        return cls(
-            priors.M, priors.K, priors.B * unit, priors.b * unit, A, G, initial_latents=priors.initial_kappa * unit
-        )
+        return cls(priors.M, K, B * unit, b * unit, A, G, initial_latents=initial_kappa * unit)
 
     def deviations(self, layout: Layout) -> np.ndarray:
         """(coordinate,) prior standard deviations."""

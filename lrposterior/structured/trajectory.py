@@ -185,10 +185,10 @@ def slice_of(system: System, loadings: np.ndarray, chunk: slice) -> Slice:
     """A chunk of neurons of a system."""
     mask, known = system.mask, system.known
     return Slice(
-        loadings[chunk],
-        system.activity[chunk],
-        None if mask is None else mask[chunk],
-        None if known is None else known[chunk],
+        jnp.asarray(loadings[chunk]),
+        jnp.asarray(system.activity[chunk]),
+        None if mask is None else jnp.asarray(mask[chunk]),
+        None if known is None else jnp.asarray(known[chunk]),
     )
 
 
