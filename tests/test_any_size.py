@@ -82,7 +82,7 @@ def differences(model: lrp.LowRankModel) -> tuple[float, float, float]:
 def test_posterior_is_that_of_the_dense_form(model):
     mean, sd, evidence = differences(model)
     assert mean < 0.012
-    # The chain of the information ends at 0.02 prior precisions, which is 1% of a standard deviation that only the prior
+    # The chain of the information ends at 0.02 prior precisions, 1% of a standard deviation that only the prior
     # bounds, and the gauge is balanced to 0.1%.
     assert sd < 4e-3
     assert evidence < 0.5

@@ -5,8 +5,8 @@ import functools
 
 import numpy as np
 import pytest
-from single_neuron import integrate, record_ambiguous
 from handmade import with_factors
+from single_neuron import integrate, record_ambiguous
 
 import lrposterior as lrp
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, SampleDistribution
