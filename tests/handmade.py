@@ -1,8 +1,10 @@
 """Recordings and posteriors put together by hand, without a fit: every kind, at no cost. And one small fit."""
 
+import dataclasses
 import functools
 
 import numpy as np
+import scipy.sparse
 
 import lrposterior as lrp
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, SampleDistribution
@@ -115,3 +117,19 @@ def make_rank_selection():
         RankFit(4, "the data do not support rank 4"),
     ]
     return lrp.RankSelection(*choose(fits), tuple(fits))
+
+
+def assert_same(one, other, name="posterior"):
+    """Equal in type and to the bit, through all fields."""
+    assert type(one) is type(other) or isinstance(one, float | int | np.generic), name
+    if scipy.sparse.issparse(one):
+        assert one.shape == other.shape
+        for part in (*zip(one.coords, other.coords, strict=True), (one.data, other.data)):
+            np.testing.assert_array_equal(*part, err_msg=name)
+    elif dataclasses.is_dataclass(one):
+        for field in dataclasses.fields(one):
+            assert_same(getattr(one, field.name), getattr(other, field.name), f"{name}.{field.name}")
+    elif isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes()), name
+    else:
+        np.testing.assert_equal(other, one, err_msg=name)

@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 import pytest
+from handmade import with_factors
 from single_neuron import integrate, record_ambiguous
 
 import lrposterior as lrp
@@ -44,8 +45,9 @@ def moved(posterior, shift):
     left, right = space.factors(normal.location + shift)
     columns_left, columns_right = space.factors(normal.scale.T)
     inverse = np.linalg.inv(A).T
-    location = space.with_factors(normal.location + shift, left @ A, right @ inverse)
-    return NormalDistribution(location, space.with_factors(normal.scale.T, columns_left @ A, columns_right @ inverse).T)
+    location = with_factors(space, normal.location + shift, left @ A, right @ inverse)
+    scale = with_factors(space, normal.scale.T, columns_left @ A, columns_right @ inverse).T
+    return NormalDistribution(location, scale)
 
 
 # The fit

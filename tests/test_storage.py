@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import xarray as xr
-from handmade import NEURONS, STATISTICS, fit_small_recording, make_posterior, make_recording
+from handmade import NEURONS, STATISTICS, assert_same, fit_small_recording, make_posterior, make_recording
 
 import lrposterior as lrp
 from lrposterior import storage
@@ -59,22 +59,6 @@ MODELS = {
 
 
 NUMBERS = {"B": 1.0, "b": 1.0, "initial_kappa": 1.0}
-
-
-def assert_same(one, other, name="posterior"):
-    """Equal in type and to the bit, through all fields."""
-    assert type(one) is type(other) or isinstance(one, float | int | np.generic), name
-    if scipy.sparse.issparse(one):
-        assert one.shape == other.shape
-        for part in (*zip(one.coords, other.coords, strict=True), (one.data, other.data)):
-            np.testing.assert_array_equal(*part, err_msg=name)
-    elif dataclasses.is_dataclass(one):
-        for field in dataclasses.fields(one):
-            assert_same(getattr(one, field.name), getattr(other, field.name), f"{name}.{field.name}")
-    elif isinstance(one, np.ndarray):
-        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes()), name
-    else:
-        np.testing.assert_equal(other, one, err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ likelihood; Gilmour, Thompson and Cullis 1995, doi:10.2307/2533274)
     2 |(I - Sigma)_ij|²  (Frobenius norm).
 
 The last term of the derivative is the change of the curvature as the mode follows the scale, dz / d log s_i =
-2 Sigma z_i: the data say less where the recurrence is strong and rates saturate, so that without it residual scales
-come out too small by a fifth and more.
+2 Sigma z_i, and the noise scales follow the mode: the data say less where the recurrence is strong and rates saturate,
+so that without it residual scales come out too small by a fifth and more.
 """
 
 from __future__ import annotations
@@ -209,6 +209,7 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
         block[rows] = z[rows]
         followed = z.copy()
         followed[: block.size] += 2.0 * problem.followed_step * covariance.times(block)
+        followed = problem.best_noise(followed)
         moved = problem.covariance(followed, problem.information(followed))
         slopes[i] = (moved.log_determinant - covariance.log_determinant) / problem.followed_step
     return slopes

@@ -42,7 +42,8 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
 
     Where prior scales are inferred, their logarithms are Normal with the given precision, and the posterior is a
     mixture over `NUM_SCALE_NODES` values of them. At each the prior precision is another diagonal matrix D, and the
-    maximum moves from z to z - (F + D)^-1 (D - I) z.
+    maximum moves from z to z - (F + D)^-1 (D - I) z. What is taken off along the vertical space V is then the part
+    V (V^T D V)^-1 V^T D that is independent of the rest.
 
     Args:
         problem: what is fitted, at the most probable scales.
@@ -87,9 +88,10 @@ def _component(problem: AnyProblem, mode: Mode, factors: Mapping[str, float]) ->
     scale = scipy.linalg.solve_triangular(root, np.eye(prior.size), lower=True, trans=1, check_finite=False)
     excess = (prior - 1.0) * mode.z[: prior.size]
     shift = scipy.linalg.cho_solve((root, True), excess - gauge @ (gauge.T @ excess))
+    conjugate = np.linalg.solve(vertical.T @ (prior[:, None] * vertical), vertical.T * prior)
     location = mode.z.copy()
-    location[: prior.size] -= shift - vertical @ (vertical.T @ shift)
-    scale -= vertical @ (vertical.T @ scale)
+    location[: prior.size] -= shift - vertical @ (conjugate @ shift)
+    scale -= vertical @ (conjugate @ scale)
     return NormalDistribution(location, np.asarray(scipy.linalg.block_diag(scale, np.diag(_noise_spread(problem)))))
 
 

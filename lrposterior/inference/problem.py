@@ -96,6 +96,10 @@ class AnyProblem(Protocol):
         """The information after a change of gauge and trades; None where it is to be found again."""
         ...
 
+    def best_noise(self, z: np.ndarray) -> np.ndarray:
+        """z with every noise scale at its conditional mode given the dynamics."""
+        ...
+
     def descend(self, z: np.ndarray, covariance: Covariance, slope: np.ndarray) -> tuple[np.ndarray, float]:
         """A point further down across the gauge, and the nats gained."""
         ...

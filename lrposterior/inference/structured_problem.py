@@ -39,7 +39,7 @@ from lrposterior.structured.mode import (
 )
 from lrposterior.structured.start import find_start
 from lrposterior.structured.system import System
-from lrposterior.structured.trajectory import run
+from lrposterior.structured.trajectory import Trajectory, run
 
 DECREMENT_TOLERANCE = 1e-2
 # Nats by which the point may move before the information is found again.
@@ -123,9 +123,15 @@ class StructuredProblem:
 
     def whitened(self, point: Point) -> np.ndarray:
         """z (coordinate,) of a point, its noise scales included."""
+        return self._with_noise(self.coordinates.whitened(point.trajectory.vector), point.trajectory)
+
+    def best_noise(self, z: np.ndarray) -> np.ndarray:
+        """z with every noise scale at its conditional mode given the dynamics."""
+        return self._with_noise(z[: self.space.num_dynamics], run(self.system, self.coordinates.vector(z)))
+
+    def _with_noise(self, dynamics: np.ndarray, trajectory: Trajectory) -> np.ndarray:
         block = self.space["log_noise_scale"]
-        noise = (point.trajectory.log_noise_scale - block.mean) / block.standard_deviation
-        return np.concatenate([self.coordinates.whitened(point.trajectory.vector), noise])
+        return np.concatenate([dynamics, (trajectory.log_noise_scale - block.mean) / block.standard_deviation])
 
     def negative_log_density(self, z: np.ndarray) -> float:
         """-log p(activity, z) in nats, with every noise scale at its conditional mode."""

@@ -1,0 +1,162 @@
+"""The structured engine stands in for the dense curvature in fits of many coordinates: the switch must not be seen."""
+
+import dataclasses
+import functools
+import importlib
+
+import numpy as np
+import psutil
+import pytest
+from handmade import assert_same
+
+import lrposterior as lrp
+from lrposterior.distribution import StructuredDistribution, normals
+from lrposterior.inference.problem import Problem
+from lrposterior.inference.structured_problem import StructuredProblem
+from lrposterior.orbit import move, settle_trades, vertical_basis
+from lrposterior.precision import double_precision
+from lrposterior.structured.information import StructuredInformation
+
+FIXED = {"B": 1.0, "b": 1.0, "initial_kappa": 1.0}
+INDEPENDENT, CORRELATED = lrp.Priors(K=2.5, **FIXED), lrp.CorrelatedLoadings(K=1.0, **FIXED)
+BULK = lrp.RandomBulk(gain=0.5, dimension=2)
+MODELS = {
+    "independent": lrp.LowRankModel(2, priors=INDEPENDENT),
+    "free": lrp.LowRankModel(2, priors=INDEPENDENT, initial_state="free"),
+    "bulk": lrp.LowRankModel(2, priors=INDEPENDENT, background=BULK),
+    "correlated": lrp.LowRankModel(2, priors=CORRELATED),
+    "all": lrp.LowRankModel(2, priors=CORRELATED, background=BULK, initial_state="free"),
+}
+PRIOR = lrp.ScalePrior(1.5, 0.5)
+INFERRED = {
+    "independent": lrp.LowRankModel(2, priors=lrp.Priors(K=PRIOR, B=PRIOR, b=PRIOR)),
+    "all": lrp.LowRankModel(
+        2, priors=lrp.CorrelatedLoadings(), background=lrp.RandomBulk(dimension=2), initial_state="free"
+    ),
+}
+
+
+@functools.cache
+def recording() -> lrp.Recording:
+    """12 neurons with inputs, stimulation and masked entries."""
+    model, random = lrp.LowRankModel(2), np.random.default_rng(5)
+    shape = (5, 30, 12)
+    stimulation = np.zeros(shape)
+    stimulation[1, 8:14, 3:6] = 1.0
+    like = lrp.Recording(np.zeros(shape), 0.02, inputs=random.standard_normal((5, 30, 2)), stimulation=stimulation)
+    parameters = {
+        "M": random.standard_normal((12, 2)),
+        "K": 1.5 * random.standard_normal((12, 2)),
+        "B": random.standard_normal((12, 2)),
+        "b": 0.3 * random.standard_normal(12),
+        "noise_scale": np.full(12, 0.1),
+    }
+    simulated = model.simulate(parameters, like, seed=2)
+    return dataclasses.replace(simulated, mask=random.random(shape) < 0.9)
+
+
+@functools.cache
+def dense_fit(model: lrp.LowRankModel) -> lrp.Posterior:
+    return lrp.fit(model, recording(), seed=0, progress=False)
+
+
+@functools.cache
+def structured_fit(model: lrp.LowRankModel) -> lrp.Posterior:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("lrposterior.inference.fit"), "MAX_DENSE", 0)
+        return lrp.fit(model, recording(), seed=0, progress=False)
+
+
+def differences(model: lrp.LowRankModel) -> tuple[float, float, float]:
+    """Largest difference of the means of W in standard deviations, of these in themselves, and of the evidence."""
+    one, other = dense_fit(model), structured_fit(model)
+    assert not isinstance(one.distribution, StructuredDistribution)
+    assert isinstance(other.distribution, StructuredDistribution)
+    sd = one.connectivity_sd()
+    mean = np.max(np.abs(other.connectivity_mean() - one.connectivity_mean()) / sd)
+    evidence = other.statistics.log_evidence - one.statistics.log_evidence
+    return float(mean), float(np.max(np.abs(other.connectivity_sd() / sd - 1.0))), abs(evidence)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_posterior_is_that_of_the_dense_form(model):
+    mean, sd, evidence = differences(model)
+    assert mean < 0.012
+    # The chain of the information ends at 0.02 prior precisions, 1% of a standard deviation that only the prior
+    # bounds, and the gauge is balanced to 0.1%.
+    assert sd < 4e-3
+    assert evidence < 0.5
+
+
+@pytest.mark.parametrize("model", INFERRED.values(), ids=INFERRED)
+def test_posterior_is_that_of_the_dense_form_where_scales_are_inferred(model):
+    mean, sd, evidence = differences(model)
+    assert mean < 0.05
+    assert sd < 0.03
+    assert evidence < 0.5
+    one, other = dense_fit(model).statistics.scales, structured_fit(model).statistics.scales
+    assert list(one) == list(other)
+    for name, (value, spread) in one.items():
+        assert abs(np.log(other[name][0] / value)) < 0.1 * spread
+        assert other[name][1] == pytest.approx(spread, rel=0.03)
+
+
+@pytest.mark.parametrize("model", [MODELS["all"], INFERRED["all"]], ids=["one component", "mixture"])
+def test_draws_have_the_moments_of_the_components(model):
+    distribution = structured_fit(model).distribution
+    draws = distribution.sample(20_000, seed=1)
+    weights, components = zip(*normals(distribution), strict=True)
+    assert sum(weights) == pytest.approx(1.0)
+    mean = sum(weight * each.location for weight, each in zip(weights, components, strict=True))
+    variance = sum(
+        weight * (np.sum(each.scale**2, axis=1) + (each.location - mean) ** 2)
+        for weight, each in zip(weights, components, strict=True)
+    )
+    # Sampling errors: 0.007 standard deviations of a mean, 0.5% of a standard deviation; five times that.
+    assert np.max(np.abs(draws.mean(axis=0) - mean) / np.sqrt(variance)) < 0.036
+    np.testing.assert_allclose(draws.std(axis=0), np.sqrt(variance), rtol=0.03)
+
+
+def test_draws_of_W_have_the_stated_sd():
+    posterior = structured_fit(MODELS["independent"])
+    W = posterior.sample_connectivity(4000, seed=0).to_dense()
+    np.testing.assert_allclose(W.std(axis=0), posterior.connectivity_sd(), rtol=0.06)
+
+
+@pytest.mark.parametrize("name", ["free", "bulk", "correlated", "all"])
+@double_precision
+def test_information_that_is_carried_over_is_that_found_anew(name):
+    problem = StructuredProblem.of(MODELS[name], recording())
+    dense = Problem.of(MODELS[name], recording())
+    z = structured_fit(MODELS[name]).mode_coordinates
+    A = np.array([[1.2, 0.3], [-0.1, 0.8]])
+    moved, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
+    # From a matrix without truncation, so that nothing but the move differs.
+    coordinates, unit = problem.coordinates, np.eye(problem.space.num_dynamics)
+    jacobian, columns = coordinates.whitened(unit), coordinates.unscaled(unit)
+    exact = StructuredInformation.from_dense(
+        problem.system.layout,
+        jacobian.T @ dense.information(z) @ jacobian,
+        coordinates.unscaled(vertical_basis(problem.space, z, problem.subspace)),
+        coordinates.deviations,
+    )
+    expected = dense.information(moved)
+    found = columns.T @ problem.carried(exact, A, trades).times(columns)
+    np.testing.assert_allclose(found, expected, atol=1e-8 * np.max(np.abs(expected)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_results_know_a_structured_posterior(name, tmp_path):
+    dense, posterior = dense_fit(MODELS[name]), structured_fit(MODELS[name])
+    np.testing.assert_allclose(posterior.spectrum.removed_variance, dense.spectrum.removed_variance, atol=0.01)
+    assert posterior.to_arviz(num_draws=20, seed=0).posterior.sizes["draw"] == 20
+    posterior.save(tmp_path / "fit.nc")
+    assert_same(posterior, lrp.load_posterior(tmp_path / "fit.nc"))
+
+
+@pytest.mark.usefixtures("structured_fits")
+def test_refusal_where_memory_would_not_do(monkeypatch):
+    free = psutil.virtual_memory()._replace(available=1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(ValueError, match=r"recording: expected one whose posterior fits into 1e-06 GB .* 12 neurons"):
+        lrp.fit(MODELS["independent"], recording(), seed=0, progress=False)
