@@ -207,9 +207,10 @@ def select_rank(
 
         def refit(rank: int, trials: Recording) -> Posterior:
             bar.set_postfix_str(f"rank {rank}")
-            posterior = fit(dataclasses.replace(model, rank=rank), trials, method, seed=seed, progress=False)
-            bar.update()
-            return posterior
+            try:
+                return fit(dataclasses.replace(model, rank=rank), trials, method, seed=seed, progress=False)
+            finally:
+                bar.update()
 
         for rank in candidates:
             try:
@@ -263,7 +264,7 @@ def choose(fits: Sequence[RankFit]) -> tuple[int, str, str]:
     if len(fitted) == 1:
         only = fitted[0]
         singular = "" if only.log_evidence is not None else " It is singular too: read its intervals with caution."
-        return only.rank, ONLY_FIT, f"Rank {only.rank} is the only one that could be fitted.{refused}{singular}"
+        return only.rank, ONLY_FIT, f"Rank {only.rank} is the only candidate that could be fitted.{refused}{singular}"
     regular = {one.rank: one.log_evidence for one in fitted if one.log_evidence is not None}
     singular = [one for one in fitted if one.log_evidence is None]
     if regular:

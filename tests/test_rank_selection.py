@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import lrposterior as lrp
 from lrposterior import plots
 from lrposterior.arviz_bridge import log_likelihood_of_draws
-from lrposterior.held_out import HeldOutDensity, cross_validate, leave_one_out, make_folds
+from lrposterior.held_out import HeldOutDensity, cross_validate, make_folds
 from lrposterior.rank_selection import RankFit, choose
 
 
@@ -171,9 +171,12 @@ def test_leave_one_out_agrees_with_refitting_where_it_can_be_trusted():
     recording = lrp.simulate_recording(
         lrp.LowRankModel(1), num_neurons=4, num_trials=60, num_bins=12, num_inputs=1, noise_scale=0.1, seed=0
     ).recording
-    posterior = lrp.fit(lrp.LowRankModel(1), recording, seed=0, progress=False)
-    loo = leave_one_out(posterior, num_draws=1000, seed=0)
+    found = lrp.select_rank(lrp.LowRankModel(1), recording, [1], seed=0, progress=False)
+    assert (found.rank, found.criterion) == (1, "only rank that could be fitted")
+    loo = found[1].held_out
+    assert loo.by == "loo"
     assert loo.is_trusted
+    assert "Pareto k above" not in str(found)
     refitted, _ = cross_validate(
         lambda trials: lrp.fit(lrp.LowRankModel(1), trials, seed=0, progress=False),
         recording,
