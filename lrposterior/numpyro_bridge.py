@@ -36,8 +36,9 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
     - log_noise_scale (neuron,),
 
     with scales that have priors of their own at the medians of these. It adds the log likelihood of the recording by
-    `numpyro.factor`, and returns the parameters by name. Its log density is that of `lrposterior.log_density`. Inside a larger program, pass what that program has sampled or computed itself;
-    only the rest is then sampled::
+    `numpyro.factor`, and returns the parameters by name. Its log density is that of `lrposterior.log_density`.
+
+    Inside a larger program, pass what that program has sampled or computed itself; only the rest is then sampled::
 
         network = numpyro_model(model, recording)
 
