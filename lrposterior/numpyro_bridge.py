@@ -31,13 +31,12 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
         B (neuron, input), b (neuron,),
         A (neuron, dimension), where there is a random bulk: of what the recording sees of it,
         log_time_constant_excess (), where the time constant is inferred,
-        K_on_M (rank, rank), K_on_B (rank, input), K_on_b (rank, 1), where the loadings are correlated: the regression
-            of K, which gives the mean of its prior,
+        K_on_M (rank, rank), K_on_B (rank, input), K_on_b (rank, 1), where the loadings are correlated: they regress K,
         log_noise_scale (neuron,),
 
-    with scales that have priors of their own at the medians of these,
-    adds the log likelihood of the recording by `numpyro.factor`, and returns the parameters by name. Its log density is
-    that of `lrposterior.log_density`. Inside a larger program, pass what that program has sampled or computed itself;
+    with scales that have priors of their own at the medians of these, adds the log likelihood of the recording by
+    `numpyro.factor`, and returns the parameters by name. Its log density is that of `lrposterior.log_density`. Inside a
+    larger program, pass what that program has sampled or computed itself;
     only the rest is then sampled::
 
         network = numpyro_model(model, recording)
