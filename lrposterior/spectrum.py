@@ -18,6 +18,8 @@ from lrposterior.distribution import ParameterDistribution, SampleDistribution, 
 from lrposterior.orbit import aligning_gauge, move, vertical_basis
 from lrposterior.parameters import ParameterSpace
 
+SMALLEST_VARIANCE = np.finfo(np.float64).tiny
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -162,4 +164,6 @@ def _complement(vertical: np.ndarray) -> np.ndarray:
 
 def _spectrum(covariance: np.ndarray, basis: np.ndarray, vertical: np.ndarray) -> Spectrum:
     variance, rotation = np.linalg.eigh(covariance)
+    # What the data determine beyond double precision has an information that is as large as it can be written.
+    variance = np.where(np.abs(variance) < SMALLEST_VARIANCE, SMALLEST_VARIANCE, variance)
     return Spectrum(1.0 / variance - 1.0, basis @ rotation, vertical)
