@@ -24,58 +24,43 @@ from lrposterior.recording import Recording
 def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Parameters]:
     """A NumPyro program of a recording under a model.
 
-        Called without arguments the program samples every parameter from its prior, under the names
+    Called without arguments the program samples every parameter from its prior, under the names
 
-    <<<<<<< HEAD
         - M, K (neuron, rank),
-        - initial_kappa (trial, rank), where the initial state is free,
-        - B (neuron, input), b (neuron,),
-        - A (neuron, dimension), where there is a random bulk: of what the recording sees of it,
-        - log_time_constant_excess (), where the time constant is inferred,
-        - K_on_M (rank, rank), K_on_B (rank, input), K_on_b (rank, 1), where the loadings are correlated: the regression of
-          K, which gives the mean of its prior,
-        - log_noise_scale (neuron,),
+    - initial_kappa (trial, rank), where the initial state is free,
+    - B (neuron, input), b (neuron,),
+    - A (neuron, dimension), where there is a random bulk: of what the recording sees of it,
+    - log_time_constant_excess (), where the time constant is inferred,
+    - K_on_M (rank, rank), K_on_B (rank, input), K_on_b (rank, 1), where the loadings are correlated: the regression of
+      K, which gives the mean of its prior,
+    - log_noise_scale (neuron,),
 
-        with scales that have priors of their own at the medians of these. It adds the log likelihood of the recording by
-        `numpyro.factor`, and returns the parameters by name. Its log density is that of `lrposterior.log_density`.
+    with scales that have priors of their own at the medians of these. It adds the log likelihood of the recording by
+    `numpyro.factor`, and returns the parameters by name. Its log density is that of `lrposterior.log_density`.
 
-        Inside a larger program, pass what that program has sampled or computed itself; only the rest is then sampled::
-    =======
-            M, K (neuron, rank),
-            initial_kappa (trial, rank), where the initial state is free,
-            B (neuron, input), b (neuron,),
-            A (neuron, dimension), where there is a random bulk: of what the recording sees of it,
-            log_time_constant_excess (), where the time constant is inferred,
-            K_on_M (rank, rank), K_on_B (rank, input), K_on_b (rank, 1), where the loadings are correlated: they regress K,
-            log_noise_scale (neuron,),
+    Inside a larger program, pass what that program has sampled or computed itself; only the rest is then sampled::
 
-        with scales that have priors of their own at the medians of these, adds the log likelihood of the recording by
-        `numpyro.factor`, and returns the parameters by name. Its log density is that of `lrposterior.log_density`. Inside a
-        larger program, pass what that program has sampled or computed itself;
-        only the rest is then sampled::
-    >>>>>>> green
+        network = numpyro_model(model, recording)
 
-            network = numpyro_model(model, recording)
+        def program():
+            scale = numpyro.sample("scale", dist.HalfNormal(2.5))
+            shape = numpyro.sample("shape", dist.Normal().expand([num_neurons, rank]).to_event(2))
+            network(K=scale * shape)
 
-            def program():
-                scale = numpyro.sample("scale", dist.HalfNormal(2.5))
-                shape = numpyro.sample("shape", dist.Normal().expand([num_neurons, rank]).to_event(2))
-                network(K=scale * shape)
+    M and K of the draws lie along the gauge orbit (`lrposterior.gauge`): look at W = M K^T / N and at predictions, and
+    judge convergence by them.
 
-        M and K of the draws lie along the gauge orbit (`lrposterior.gauge`): look at W = M K^T / N and at predictions, and
-        judge convergence by them.
+    Args:
+        model: the model.
+        recording: the recording.
 
-        Args:
-            model: the model.
-            recording: the recording.
+    Returns:
+        The program. It raises a ValueError where it is given a parameter that the model does not have, or a shape that
+        does not fit, and a RuntimeError in single precision.
 
-        Returns:
-            The program. It raises a ValueError where it is given a parameter that the model does not have, or a shape that
-            does not fit, and a RuntimeError in single precision.
-
-        Raises:
-            ValueError: if the model and the recording do not fit each other.
-            RuntimeError: if 64-bit arrays are switched off.
+    Raises:
+        ValueError: if the model and the recording do not fit each other.
+        RuntimeError: if 64-bit arrays are switched off.
     """
     require_double_precision("numpyro_model")
     require_instance(model, "model", LowRankModel)
