@@ -112,8 +112,8 @@ def summarise(results: list[dict]) -> None:
         fitted = f"{bulk} {dimension}" if dimension else bulk
         right = f"{chosen.get(str(rank), 0)}/{len(of_key)}"
         print(
-            f"{rank:9d}  {gain:4.2f}  {bulk + f' {dimension}' * (dimension > 0):11s}  {'x'.join(map(str, size)):11s}  {right:>5s}  {chosen}  {by}  "
-            f"{by}  {above}  {np.mean([one['seconds'] for one in of_key]):.0f} s each"
+            f"{rank:9d}  {gain:4.2f}  {fitted:11s}  {'x'.join(map(str, size)):11s}  {right:>5s}  {chosen}  {by}  "
+            f"{above}  {np.mean([one['seconds'] for one in of_key]):.0f} s each"
         )
 
 
@@ -138,16 +138,9 @@ def main() -> None:
     started = time.perf_counter()
     for seed in range(options.recordings if not options.summary else 0):
         for rank in options.ranks:
-            values = (
-                rank,
-                options.gain,
-                options.bulk,
-                options.neurons,
-                options.trials,
-                options.bins,
-                options.above,
-                seed,
-            )
+            dimension = options.dimension if options.bulk == "with" else 0
+            size = (options.neurons, options.trials, options.bins)
+            values = (rank, options.gain, options.bulk, *size, options.above, dimension, seed)
             done = any(tuple(one[name] for name in KEY) == values for one in load())
             if done or time.perf_counter() - started > options.seconds:
                 continue
