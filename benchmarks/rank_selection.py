@@ -5,7 +5,7 @@ True networks: M ~ Normal(0, 1), K ~ Normal(0, 2²), b ~ Normal(0, .5²) and B ~
 tests/test_recovery.py. Their W has singular values of 1.3 to 3.5 and their rates a root mean square of 1.6 to 1.7; here
 it is 0.9 to 2.9 and 1.3 to 1.7. The recordings are smaller: by default 20 neurons and 12 trials of 50 bins, where the
 teachers have 20 to 128 neurons and 60 trials of 100. With a gain g the truth has a bulk W0_ij ~ Normal(0, g² / N)
-beside the low-rank part, and is fitted with a bulk of 4 dimensions ("with") or without one ("without").
+beside the low-rank part, and is fitted with a bulk of --dimension directions ("with") or without one ("without").
 
 Candidates are R - 1, R and R + 1 (more by --above). Folds of trials are fitted only where a rank that could be
 fitted has no evidence, and the choice therefore needs them.
@@ -29,8 +29,8 @@ import numpy as np
 import lrposterior as lrp
 
 RESULTS = Path(__file__).parent / "results" / "rank_selection.json"
-DT, TAU, NOISE, NUM_INPUTS, DIMENSION = 0.01, 0.1, 0.05, 8, 4
-KEY = ("rank", "gain", "bulk", "neurons", "trials", "bins", "above", "seed")
+DT, TAU, NOISE, NUM_INPUTS = 0.01, 0.1, 0.05, 8
+KEY = ("rank", "gain", "bulk", "neurons", "trials", "bins", "above", "dimension", "seed")
 
 
 def record(setting: dict) -> lrp.Recording:
@@ -55,8 +55,9 @@ def record(setting: dict) -> lrp.Recording:
     return model.simulate(parameters, empty, seed=seed)
 
 
-def make_model(rank: int, *, bulk: bool = False) -> lrp.LowRankModel:
-    background = lrp.RandomBulk(dimension=DIMENSION) if bulk else None
+def make_model(rank: int, *, dimension: int = 0) -> lrp.LowRankModel:
+    """With a bulk that is seen in this many dimensions, or without."""
+    background = lrp.RandomBulk(dimension=dimension) if dimension else None
     return lrp.LowRankModel(rank, TAU, "relu", background=background, priors=lrp.Priors(unit=1.0))
 
 
@@ -65,7 +66,7 @@ def run(setting: dict) -> dict:
     started, rank = time.perf_counter(), setting["rank"]
     recording = record(setting)
     ranks = [one for one in range(rank - 1, rank + setting["above"] + 1) if one > 0]
-    model, options = make_model(rank, bulk=setting["bulk"] == "with"), {"seed": 0, "progress": False}
+    model, options = make_model(rank, dimension=setting["dimension"]), {"seed": 0, "progress": False}
     # Without folds first; where no rank has an evidence there is then nothing to choose by.
     try:
         selection = lrp.select_rank(model, recording, ranks, num_folds=0, **options)
@@ -101,16 +102,17 @@ def summarise(results: list[dict]) -> None:
     keys = sorted({tuple(one[name] for name in KEY[:-1]) for one in results})
     for key in keys:
         of_key = [one for one in results if tuple(one[name] for name in KEY[:-1]) == key]
-        rank, gain, bulk, *size, _ = key
+        rank, gain, bulk, *size, _, dimension = key
         chosen, by, above = {}, {}, {"regular": 0, "singular": 0, "failed": 0}
         for one in of_key:
             chosen[str(one["chosen"])] = chosen.get(str(one["chosen"]), 0) + 1
             by[one.get("criterion", "none")] = by.get(one.get("criterion", "none"), 0) + 1
             kinds = [kind for kind in ("singular", "failed") if rank + 1 in one.get(kind, ())]
             above[kinds[0] if kinds else "regular"] += 1
+        fitted = f"{bulk} {dimension}" if dimension else bulk
         right = f"{chosen.get(str(rank), 0)}/{len(of_key)}"
         print(
-            f"{rank:9d}  {gain:4.2f}  {bulk:11s}  {'x'.join(map(str, size)):11s}  {right:>5s}  {chosen}  {by}  "
+            f"{rank:9d}  {gain:4.2f}  {fitted:11s}  {'x'.join(map(str, size)):11s}  {right:>5s}  {chosen}  {by}  "
             f"{above}  {np.mean([one['seconds'] for one in of_key]):.0f} s each"
         )
 
@@ -120,6 +122,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 5])
     parser.add_argument("--gain", type=float, default=0.0)
     parser.add_argument("--bulk", choices=("with", "without"), default="without", help="in the fit")
+    parser.add_argument("--dimension", type=int, default=4, help="of the fitted bulk")
     parser.add_argument("--neurons", type=int, default=20)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--bins", type=int, default=50)
@@ -130,21 +133,14 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="one small recording that is not stored")
     options = parser.parse_args()
     if options.tiny:
-        summarise([run(dict(zip(KEY, (1, 0.0, "without", 8, 6, 30, 1, 0), strict=True)))])
+        summarise([run(dict(zip(KEY, (1, 0.0, "without", 8, 6, 30, 1, 0, 0), strict=True)))])
         return
     started = time.perf_counter()
     for seed in range(options.recordings if not options.summary else 0):
         for rank in options.ranks:
-            values = (
-                rank,
-                options.gain,
-                options.bulk,
-                options.neurons,
-                options.trials,
-                options.bins,
-                options.above,
-                seed,
-            )
+            dimension = options.dimension if options.bulk == "with" else 0
+            size = (options.neurons, options.trials, options.bins)
+            values = (rank, options.gain, options.bulk, *size, options.above, dimension, seed)
             done = any(tuple(one[name] for name in KEY) == values for one in load())
             if done or time.perf_counter() - started > options.seconds:
                 continue
