@@ -124,6 +124,13 @@ def gauge_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | Non
     return scipy.linalg.orth(directions - trades @ (trades.T @ directions))
 
 
+def stretch_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> np.ndarray:
+    """(dynamics coordinate, rank (rank + 1) / 2) orthonormal basis of the stretches, beyond what trades make up."""
+    stretches = stretches_and_rotations(space, z)[0][: space.num_dynamics]
+    trades = trade_basis(space, z, subspace)
+    return scipy.linalg.orth(stretches - trades @ (trades.T @ stretches))
+
+
 def settle_trades(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The point with the largest prior density that trades reach from z (coordinate,), which has no part along them.
 

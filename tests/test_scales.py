@@ -14,7 +14,7 @@ from lrposterior.inference.balance import _followed_log_determinants, _scale_ste
 from lrposterior.inference.laplace import log_evidence, scale_nodes
 from lrposterior.inference.mode import find_mode
 from lrposterior.inference.problem import Problem
-from lrposterior.orbit import gauge_basis, gauge_exponent, move, vertical_basis
+from lrposterior.orbit import gauge_exponent, move, vertical_basis
 from lrposterior.precision import double_precision
 
 FIXED = {"B": 1.0, "b": 1.0, "initial_kappa": 1.0}
@@ -60,10 +60,9 @@ def balanced_at(correlated: bool, K: float | lrp.ScalePrior):
 
 @pytest.mark.parametrize("correlated", [False, True], ids=["independent", "correlated"])
 def test_slope_of_a_scale_is_that_of_the_evidence(correlated):
-    """They differ by what varies along the gauge, which the covariance of the scale step leaves out.
+    """Where the steps end, the evidence of refits at fixed scales is flat, to a tenth of the scale's posterior sd.
 
-    The evidence integrates over the gauge, along which the prior alone acts: with variance at most 1 for each of the
-    rank^2 directions, of which the part within K counts. It does not grow with the number of neurons.
+    Without the stretches it would be .3 sd away at this size, and without the change of the curvature more.
     """
     inferred = balanced_at(correlated, PRIOR)
     K, step = inferred.problem.model.scale("K"), 0.05
@@ -77,9 +76,7 @@ def test_slope_of_a_scale_is_that_of_the_evidence(correlated):
 
     slope = (evidence(np.exp(step)) - evidence(np.exp(-step))) / (2.0 * step)
     slope -= np.log(K / PRIOR.median) / PRIOR.spread**2
-    problem, z = inferred.problem, inferred.mode.z
-    gauge = gauge_basis(problem.space, z, problem.subspace)[problem.space.slices["K"]]
-    assert 0.0 < slope < np.sum(gauge**2)
+    assert abs(slope) < 0.1 * np.sqrt(inferred.scale_precision[0, 0])
 
 
 @pytest.mark.parametrize("correlated", [False, True], ids=["independent", "correlated"])
@@ -89,7 +86,7 @@ def test_scale_step_vanishes_at_the_balance(correlated):
     problem, z = inferred.problem, inferred.mode.z
     covariance = problem.covariance(z, problem.information(z))
     step = _scale_step(problem, z, covariance, _followed_log_determinants(problem, z, covariance))
-    assert np.max(np.abs(step.change)) < 2e-3
+    assert np.max(np.abs(step.change)) < 0.1 / np.sqrt(step.precision[0, 0])
     np.testing.assert_allclose(step.precision, inferred.scale_precision, rtol=1e-6)
 
 

@@ -22,12 +22,14 @@ Prior scales s_i that are inferred follow from the evidence in the same round. W
 whitened coordinates, of which block i has n_i, its derivative and the expected curvature are (restricted maximum
 likelihood; Gilmour, Thompson and Cullis 1995, doi:10.2307/2533274)
 
-    d log p(y) / d log s_i = |z_i|² + tr Sigma_ii - n_i - 1/2 d log det(F + I) / d log s_i,
+    d log p(y) / d log s_i = |z_i|² + tr (Sigma + P)_ii - n_i - 1/2 d log det(F + I) / d log s_i,
     2 |(I - Sigma)_ij|²  (Frobenius norm).
 
-The last term of the derivative is the change of the curvature as the mode follows the scale, dz / d log s_i =
-2 Sigma z_i, and the noise scales follow the mode: the data say less where the recurrence is strong and rates saturate,
-so that without it residual scales come out too small by a fifth and more.
+P projects on the stretches of M against K. They vary as well, with the prior's curvature and that of the orbit, and
+what they add to |z_i|² in expectation, first and second order together, is this trace. The last term of the derivative
+is the change of the curvature as the mode follows the scale, dz / d log s_i = 2 Sigma z_i, and the noise scales follow
+the mode: the data say less where the recurrence is strong and rates saturate, so that without it residual scales come
+out too small by a fifth and more.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ import scipy.linalg
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import AnyProblem, FitError
-from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades
+from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades, stretch_basis
 
 MAX_STEPS = 100
 # In units of log A and log scale.
@@ -188,9 +190,11 @@ def _scale_step(problem: AnyProblem, z: np.ndarray, covariance: Covariance, foll
     """Fisher scoring for the logarithms of the scales (scale,), with their priors."""
     blocks = [BLOCK_OF_SCALE.get(name, name) for name in problem.scale_priors]
     precision, slope = np.zeros((len(blocks), len(blocks))), -0.5 * followed
+    stretches = stretch_basis(problem.space, z, problem.subspace)
     for i, (name, prior) in enumerate(problem.scale_priors.items()):
         rows = problem.space.slices[blocks[i]]
         slope[i] += np.sum(z[rows] ** 2) + covariance.trace(blocks[i]) - (rows.stop - rows.start)
+        slope[i] += np.sum(stretches[rows] ** 2)
         slope[i] -= np.log(problem.model.scale(name) / prior.median) / prior.spread**2
         precision[i] = [2.0 * covariance.learned(blocks[i], other) for other in blocks]
         precision[i, i] += prior.spread**-2
