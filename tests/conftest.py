@@ -81,6 +81,16 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_code() -> Iterator[None]:
+    """Compiled functions of one file are let go before the next.
+
+    Each keeps memory maps, of which Linux allows a process 65,530 by default; beyond them the compiler crashes.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def close_figures() -> Iterator[None]:
     """Figures of one test do not pile up in the next."""
