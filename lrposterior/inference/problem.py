@@ -38,14 +38,17 @@ class AnyProblem(Protocol):
     """What `balance` and the Laplace posterior ask of a problem, whatever form its information has.
 
     Attributes:
-        decrement_tolerance: nats that may still be expected at a mode.
         refresh: nats by which the point may move before the information is found again.
         followed_step: change of a log scale over which the change of the curvature is measured.
     """
 
-    decrement_tolerance: ClassVar[float]
     refresh: ClassVar[float]
     followed_step: ClassVar[float]
+
+    @property
+    def decrement_tolerance(self) -> float:
+        """Nats that may still be expected at a mode."""
+        ...
 
     @property
     def model(self) -> LowRankModel: ...
@@ -123,9 +126,13 @@ class Problem:
     data: Data
     scale_priors: Mapping[str, ScalePrior]
 
-    decrement_tolerance: ClassVar[float] = 1e-5
     refresh: ClassVar[float] = 0.0
     followed_step: ClassVar[float] = 0.02
+
+    @property
+    def decrement_tolerance(self) -> float:
+        """Nats that may still be expected at a mode."""
+        return 1e-5
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> Problem:

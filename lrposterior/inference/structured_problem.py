@@ -41,7 +41,8 @@ from lrposterior.structured.start import find_start
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Trajectory, run
 
-DECREMENT_TOLERANCE = 1e-2
+# Nats for every coordinate that may still be expected at a mode.
+DECREMENT_TOLERANCE = 1e-6
 # Nats by which the point may move before the information is found again.
 REFRESH = 1.0
 # Change of a log scale over which the change of the curvature is measured: log determinants are good to some tenths.
@@ -84,9 +85,13 @@ class StructuredProblem:
     scale_priors: Mapping[str, ScalePrior]
     system: System
 
-    decrement_tolerance: ClassVar[float] = DECREMENT_TOLERANCE
     refresh: ClassVar[float] = REFRESH
     followed_step: ClassVar[float] = FOLLOWED_STEP
+
+    @property
+    def decrement_tolerance(self) -> float:
+        """Nats that may still be expected at a mode."""
+        return DECREMENT_TOLERANCE * self.space.size
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> StructuredProblem:
@@ -172,7 +177,7 @@ class StructuredProblem:
             return self.coordinates.unscaled(covariance.times(self.coordinates.pulled(raw_slope)))
 
         reached, _ = quasi_newton(
-            self.system, self.coordinates.deviations, point, solve, tolerance=0.1 * DECREMENT_TOLERANCE
+            self.system, self.coordinates.deviations, point, solve, tolerance=0.1 * self.decrement_tolerance
         )
         return self.whitened(reached), point.objective - reached.objective
 
