@@ -8,8 +8,63 @@ import numpy as np
 
 import lrposterior as lrp
 from lrposterior.inference.problem import Problem
+from lrposterior.priors import SCALES, center
+from lrposterior.structured.blocks import WhitenedBlocks
+from lrposterior.structured.information import StructuredInformation
 from lrposterior.structured.layout import Layout
-from lrposterior.structured.system import PriorScales, System
+from lrposterior.structured.system import System
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PriorScales:
+    """Standard deviations of the independent Normal priors, with any for what a model would not have.
+
+    G is that of the coefficients that regress K / E on the whitened loadings (M / M scale, B / B scale, b / b scale).
+    """
+
+    M: float
+    E: float
+    B: float
+    b: float
+    A: float = 1.0
+    G: float = 1.0
+    initial_latents: float = 1.0
+
+    def deviations(self, layout: Layout) -> np.ndarray:
+        row = np.empty(layout.width)
+        for name, columns in layout.columns.items():
+            row[columns] = getattr(self, name)
+        rows = np.broadcast_to(row, (layout.num_neurons, layout.width))
+        coefficients = np.broadcast_to(self.G / row[layout.regressors], (layout.rank, layout.regressors.size))
+        initial = np.full((layout.num_initial, layout.rank), self.initial_latents)
+        return layout.join(rows, coefficients, initial)
+
+
+def structured_from_dense(layout, information, vertical, deviations):
+    """The structured form of a matrix F (coordinate, coordinate), without truncation."""
+    C = layout.num_loadings
+    rows = np.arange(layout.num_local).reshape(layout.num_neurons, -1)[:, :C]
+    index = rows[:, :, None], rows[:, None, :]
+    blocks, rest = information[index], information.copy()
+    rest[index] = 0.0
+    whitened = WhitenedBlocks.of(layout, blocks, deviations)
+    weights, rotation = np.linalg.eigh(whitened.solve(whitened.solve(rest).T))
+    return StructuredInformation(layout, blocks, whitened.times(rotation), weights, vertical)
+
+
+def information_times(linearisation, changes):
+    """F times changes (coordinate, column): what the neurons' own blocks add to the rest."""
+    layout = linearisation.system.layout
+    product = linearisation.information_beyond_blocks(changes)
+    loadings = layout.rows(changes)[:, : layout.num_loadings]
+    layout.rows(product)[:, : layout.num_loadings] += linearisation.blocks @ loadings
+    return product
+
+
+def entry_means(system, vector, post, pre):
+    """(entry,) W[post, pre] at a point."""
+    left = system.layout.loadings(vector)[:, : system.layout.num_latents]
+    return np.einsum("er,er->e", left[post], system.right_factors(vector)[pre]) / len(left)
 
 
 def problem_of(model, *, num_trials=3, num_bins=9, num_neurons=6, num_inputs=2, stimulation=True, gaps=True, seed=0):
@@ -36,7 +91,10 @@ def system_of(problem, *, seen_right=None, correlated=False):
 
 
 def scales_of(problem):
-    return PriorScales.of(problem.model)
+    priors = problem.model.priors
+    K, B, b, initial_kappa = (center(getattr(priors, name)) for name in SCALES)
+    unit = priors.unit or 1.0
+    return PriorScales(priors.M, K, B * unit, b * unit, initial_latents=initial_kappa * unit)
 
 
 def to_vector(problem, layout: Layout, z):

@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import pytest
 from handmade import assert_same
+from structured_cases import structured_from_dense
 
 import lrposterior as lrp
 from lrposterior.distribution import StructuredDistribution, normals
@@ -15,7 +16,6 @@ from lrposterior.inference.problem import Problem
 from lrposterior.inference.structured_problem import StructuredProblem
 from lrposterior.orbit import move, settle_trades, vertical_basis
 from lrposterior.precision import double_precision
-from lrposterior.structured.information import StructuredInformation
 
 FIXED = {"B": 1.0, "b": 1.0, "initial_kappa": 1.0}
 INDEPENDENT, CORRELATED = lrp.Priors(K=2.5, **FIXED), lrp.CorrelatedLoadings(K=1.0, **FIXED)
@@ -134,7 +134,7 @@ def test_information_that_is_carried_over_is_that_found_anew(name):
     # From a matrix without truncation, so that nothing but the move differs.
     coordinates, unit = problem.coordinates, np.eye(problem.space.num_dynamics)
     jacobian, columns = coordinates.whitened(unit), coordinates.unscaled(unit)
-    exact = StructuredInformation.from_dense(
+    exact = structured_from_dense(
         problem.system.layout,
         jacobian.T @ dense.information(z) @ jacobian,
         coordinates.unscaled(vertical_basis(problem.space, z, problem.subspace)),

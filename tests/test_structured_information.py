@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from structured_cases import (
+    entry_means,
+    information_times,
     jacobian_to_dense,
     problem_of,
     scales_of,
     simulated_problem,
+    structured_from_dense,
     system_of,
     to_dense,
     to_vector,
@@ -16,8 +19,7 @@ import lrposterior as lrp
 from lrposterior.inference.initialise import initialise
 from lrposterior.structured import trajectory as passes
 from lrposterior.structured.courses import network_courses
-from lrposterior.structured.entries import entry_means, entry_variances
-from lrposterior.structured.information import StructuredInformation
+from lrposterior.structured.entries import entry_variances
 from lrposterior.structured.krylov import block_krylov, reduce_precision
 from lrposterior.structured.layout import vertical_directions
 from lrposterior.structured.products import Linearisation
@@ -64,9 +66,9 @@ def test_the_chain_of_a_small_matrix_is_exact_and_orthonormal():
 def test_the_krylov_form_equals_the_dense_form(initial_state):
     system, vector, deviations = rich_case(initial_state)
     linearisation, structured = information_at(system, vector, deviations)
-    F = linearisation.information_times(np.eye(vector.size))
+    F = information_times(linearisation, np.eye(vector.size))
     np.testing.assert_allclose(structured.times(np.eye(vector.size)), F, rtol=0, atol=1e-9 * np.abs(F).max())
-    dense = StructuredInformation.from_dense(system.layout, F, structured.vertical, deviations)
+    dense = structured_from_dense(system.layout, F, structured.vertical, deviations)
     np.testing.assert_allclose(dense.times(np.eye(vector.size)), F, rtol=0, atol=1e-9 * np.abs(F).max())
 
 
@@ -75,9 +77,9 @@ def test_the_krylov_form_equals_the_dense_form(initial_state):
 def test_posterior_under_any_prior_equals_the_dense_inverse(kind, other_scales):
     system, vector, at = rich_case()
     linearisation, structured = information_at(system, vector, at)
-    F = linearisation.information_times(np.eye(vector.size))
+    F = information_times(linearisation, np.eye(vector.size))
     if kind == "dense":
-        structured = StructuredInformation.from_dense(system.layout, F, structured.vertical, at)
+        structured = structured_from_dense(system.layout, F, structured.vertical, at)
     deviations = at * other_scales ** np.random.default_rng(0).uniform(0, 2, at.size)
     posterior = structured.posterior(deviations)
     covariance, log_determinant = dense_posterior(F, structured.vertical, deviations)
@@ -143,7 +145,7 @@ def test_a_truncated_chain_agrees_with_the_dense_laplace_to_one_in_a_thousand():
     covariance, log_determinant = dense_posterior(F, structured.vertical, deviations)
     np.testing.assert_allclose(posterior.log_determinant, log_determinant, rtol=1e-3)
     post, pre = np.random.default_rng(0).integers(0, 100, (2, 500))
-    exact = StructuredInformation.from_dense(system.layout, F, structured.vertical, deviations).posterior(deviations)
+    exact = structured_from_dense(system.layout, F, structured.vertical, deviations).posterior(deviations)
     np.testing.assert_allclose(exact.log_determinant, log_determinant, rtol=1e-9)
     sd, expected = (np.sqrt(entry_variances(system, vector, one, post, pre)) for one in (posterior, exact))
     assert np.median(np.abs(sd / expected - 1)) < 1e-4

@@ -1,6 +1,5 @@
 """Linearised responses against numerical derivatives, and the unseen connectivity against simulated networks."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from structured_cases import problem_of, scales_of, system_of
@@ -74,8 +73,6 @@ def test_moments_equal_those_of_the_numerically_linearised_response(bins):
         ]
         spread = np.einsum("pk,pq,qk->", slopes, covariance, slopes)
         np.testing.assert_allclose(moments.spread[candidate], spread, rtol=1e-6)
-    expected = moments.mean_power / (moments.mean_power + moments.spread)
-    np.testing.assert_allclose(moments.expected_r_squared, expected)
     assert moments.states.shape == (3, 2, len(bins), 4)
 
 
@@ -106,4 +103,3 @@ def test_the_unseen_connectivity_adds_the_variance_of_simulated_networks():
             spreads.append(np.sum(((kept - feed)[bins] - base) ** 2))
         error = np.std(spreads) / np.sqrt(len(spreads))
         assert abs(np.mean(spreads) - moments.unseen_spread[candidate]) < 4 * error
-    assert jnp.all(moments.expected_r_squared <= 1.0)

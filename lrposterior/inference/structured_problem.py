@@ -26,6 +26,7 @@ from lrposterior.orbit import gauge_basis, vertical_basis
 from lrposterior.parameters import ParameterSpace
 from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
+from lrposterior.structured.coarse import find_refined_start
 from lrposterior.structured.coordinates import Coordinates
 from lrposterior.structured.gauge import regauge_information, trade_information
 from lrposterior.structured.information import StructuredInformation, StructuredPosterior
@@ -37,7 +38,6 @@ from lrposterior.structured.mode import (
     posterior_information,
     quasi_newton,
 )
-from lrposterior.structured.start import find_start
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Trajectory, run
 
@@ -234,7 +234,11 @@ class StructuredProblem:
                 report(iteration, objective, decrement)
 
         try:
-            first = find_start(self.system, deviations) if start is None else self.coordinates.vector(start)
+            first = (
+                find_refined_start(self.system, deviations, report=told)
+                if start is None
+                else self.coordinates.vector(start)
+            )
             vector, objective, decrement, num_steps = descend(
                 self.system, deviations, first, max_iterations=max_iterations, report=told
             )

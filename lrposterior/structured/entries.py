@@ -1,4 +1,4 @@
-"""Entries of the connectivity W = (M K^T + A Q^T) / N: their mean and variance, one at a time."""
+"""Entries of the connectivity W = (M K^T + A Q^T) / N: their variance, one at a time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from lrposterior.structured.system import System
 
 # Numbers of the arrays (entry, component) that exist at one time.
 ENTRIES_AT_ONCE = 20_000_000
-
-
-def entry_means(system: System, vector: np.ndarray, post: np.ndarray, pre: np.ndarray) -> np.ndarray:
-    """(entry,) W[post, pre] at a point."""
-    left = system.layout.loadings(vector)[:, : system.layout.num_latents]
-    return np.einsum("er,er->e", left[post], system.right_factors(vector)[pre]) / len(left)
 
 
 def entry_variances(

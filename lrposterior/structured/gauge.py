@@ -1,13 +1,12 @@
 """Coordinates of the same network: moving along the directions that mean nothing.
 
 (M, E, G, initial latents) -> (M A, E A^-T, A^-1 G diag(A^-T, I), initial A^-T) leaves W and the activity as they are,
-and so do the trades of E against G and against A. Only the prior tells these points apart, and where its density,
-with all else integrated out, is highest, the second moments balance (see `lrposterior.inference.balance`):
+and so do the trades of E against G and against A. Only the prior tells these points apart. Where its density is
+highest,
 
-    E[M^T M] - E[E^T E] - E[initial^T initial] - E[G G^T] - E[G_M^T G_M] = (n_M - n_E - ...) I
+    M^T M - E^T E - initial^T initial - G G^T - G_M^T G_M = 0
 
-in whitened coordinates, G_M the coefficients of M, on the right the trace of each term's action. At the mode itself the
-same holds without the covariances and with 0 on the right.
+in whitened coordinates, G_M the coefficients of M.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import dataclasses
 import numpy as np
 import scipy.linalg
 
-from lrposterior.structured.information import StructuredInformation, StructuredPosterior
+from lrposterior.structured.information import StructuredInformation
 from lrposterior.structured.layout import Layout
 
 MAX_STEPS = 50
@@ -78,63 +77,28 @@ def trade_information(information: StructuredInformation, Z: np.ndarray, Y: np.n
     return dataclasses.replace(information, blocks=blocks, factor=factor)
 
 
-def balancing_step(
-    layout: Layout, vector: np.ndarray, deviations: np.ndarray, posterior: StructuredPosterior | None
-) -> np.ndarray:
-    """A (rank, rank), one Newton step towards the balance of the moments.
+def _settling_step(layout: Layout, vector: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """A (rank, rank), one Newton step towards the gauge with the highest prior density."""
+    R, whitened = layout.rank, vector / deviations
+    rows, G, initial = layout.rows(whitened), layout.coefficients(whitened), layout.initial_latents(whitened)
+    M, E = rows[:, :R], rows[:, layout.num_loadings :]
+    left, right = M.T @ M, E.T @ E + initial.T @ initial + G @ G.T + G[:, :R].T @ G[:, :R]
+    stretch = scipy.linalg.solve_continuous_lyapunov(left + right, right - left)
+    size = np.linalg.norm(stretch, 2)
+    return scipy.linalg.expm(stretch * min(1.0, LARGEST_STRETCH / max(size, 1e-300)))
+
+
+def settle(layout: Layout, vector: np.ndarray, deviations: np.ndarray, seen_right: np.ndarray) -> np.ndarray:
+    """(coordinate,) the same network at the point with the highest prior density.
 
     Args:
         layout: sizes.
         vector: (coordinate,) the point.
         deviations: (coordinate,) prior standard deviations, the same for all entries of M, E or the initial latents.
-        posterior: the covariance around the point; None for the balance at the mode.
+        seen_right: (neuron, seen) Q.
     """
-    R, whitened = layout.rank, vector / deviations
-    rows, G, initial = layout.rows(whitened), layout.coefficients(whitened), layout.initial_latents(whitened)
-    M, E = rows[:, :R], rows[:, layout.num_loadings :]
-    left, right = M.T @ M, E.T @ E + initial.T @ initial + G @ G.T + G[:, :R].T @ G[:, :R]
-    surplus = left - right
-    if posterior is not None:
-        surplus = surplus + _unknown_surplus(layout, posterior)
-        surplus = surplus + (layout.num_initial + (layout.regressors.size + R if layout.correlated else 0)) * np.eye(R)
-    stretch = scipy.linalg.solve_continuous_lyapunov(left + right, -surplus)
-    size = np.linalg.norm(stretch, 2)
-    return scipy.linalg.expm(stretch * min(1.0, LARGEST_STRETCH / max(size, 1e-300)))
-
-
-def _unknown_surplus(layout: Layout, posterior: StructuredPosterior) -> np.ndarray:
-    """What the covariance adds to the moments' difference."""
-    R, deviations, removed = layout.rank, posterior.deviations, posterior.removed
-    columns, scale = layout.columns, layout.rows(deviations)[0]
-    rows = layout.rows(posterior.factor)
-
-    def moment(part: slice) -> np.ndarray:
-        factor = rows[:, part]
-        return np.stack(
-            [[np.einsum("nk,k,nk->", factor[:, r], removed, factor[:, s]) for s in range(R)] for r in range(R)]
-        )
-
-    local = posterior.local.covariance().sum(axis=0)
-    surplus = np.zeros((R, R))
-    for name, sign in (("M", 1.0), ("E", -1.0)):
-        part = columns[name]
-        surplus += sign * (local[part, part] - moment(part)) / scale[part][0] ** 2
-    if layout.num_shared:
-        start = layout.num_local
-        shared = posterior.shared_covariance() / (deviations[start:, None] * deviations[None, start:])
-        count, size = layout.num_coefficients, layout.regressors.size
-        if layout.correlated:
-            G = shared[:count, :count].reshape(R, size, R, size)
-            surplus -= np.einsum("rcsc->rs", G) + np.einsum("rcrd->cd", G[:, :R, :, :R])
-        initial = shared[count:, count:].reshape(layout.num_initial, R, layout.num_initial, R)
-        surplus -= np.einsum("brbs->rs", initial)
-    return surplus
-
-
-def settle(layout: Layout, vector: np.ndarray, deviations: np.ndarray, seen_right: np.ndarray) -> np.ndarray:
-    """(coordinate,) the same network at the point with the highest prior density."""
     for _ in range(MAX_STEPS):
-        A = balancing_step(layout, vector, deviations, None)
+        A = _settling_step(layout, vector, deviations)
         vector = settle_trades(layout, regauge(layout, vector, A), deviations, seen_right)
         if np.linalg.norm(A - np.eye(len(A))) < 1e-9:
             break

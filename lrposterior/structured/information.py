@@ -29,27 +29,6 @@ class StructuredInformation:
     weights: np.ndarray
     vertical: np.ndarray
 
-    @classmethod
-    def from_dense(
-        cls, layout: Layout, information: np.ndarray, vertical: np.ndarray, deviations: np.ndarray
-    ) -> StructuredInformation:
-        """The same form of a matrix F (coordinate, coordinate), without truncation.
-
-        Args:
-            layout: sizes.
-            information: F.
-            vertical: (coordinate, direction).
-            deviations: (coordinate,) prior standard deviations, in which the parts are well scaled.
-        """
-        C = layout.num_loadings
-        rows = np.arange(layout.num_local).reshape(layout.num_neurons, -1)[:, :C]
-        index = rows[:, :, None], rows[:, None, :]
-        blocks, rest = information[index], information.copy()
-        rest[index] = 0.0
-        whitened = WhitenedBlocks.of(layout, blocks, deviations)
-        weights, rotation = np.linalg.eigh(whitened.solve(whitened.solve(rest).T))
-        return cls(layout, blocks, whitened.times(rotation), weights, vertical)
-
     def times(self, columns: np.ndarray) -> np.ndarray:
         """F times columns (coordinate, column)."""
         product = self.factor @ (self.weights[:, None] * (self.factor.T @ columns))

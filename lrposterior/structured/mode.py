@@ -1,8 +1,4 @@
-"""The mode by damped Gauss-Newton, each step solved with the low-rank form of the precision as preconditioner.
-
-First the mode in all coordinates, then the mode of W: at the gauge at which the second moments of the factors balance
-in expectation (`lrposterior.structured.gauge`).
-"""
+"""The mode by damped Gauss-Newton, each step solved with the low-rank form of the precision as preconditioner."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrposterior.structured.courses import network_courses
-from lrposterior.structured.gauge import balancing_step, regauge, regauge_information, settle
-from lrposterior.structured.information import StructuredInformation, StructuredPosterior
+from lrposterior.structured.gauge import settle
+from lrposterior.structured.information import StructuredInformation
 from lrposterior.structured.krylov import ReducedPrecision, reduce_precision
 from lrposterior.structured.products import Linearisation
 from lrposterior.structured.system import System
@@ -22,15 +18,11 @@ from lrposterior.structured.trajectory import Trajectory, gradient, objective, r
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e9
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
-# Nats per coordinate by which the point may move before the information is found again, and how often at most: what is
-# cut off of the information moves the balance by a small part of its own uncertainty.
-REFRESH, MAX_REFRESH = 1e-5, 3
 # On a kink of relu a descent stands still where the gradient is of no use. It counts as the mode if the quadratic model
 # expects no more than this part of P / 2, the nats by which draws of P coordinates lie above their mode.
 STANDSTILL_GAIN, STANDSTILL_PART = 1e-5, 0.02
 # Steps with one curvature, and how many of them are remembered.
 MAX_QUASI_NEWTON, MEMORY = 12, 8
-GAUGE_STEPS = 6
 # Conjugate gradients of one step: iterations at most, and the part of the residual that may be left.
 MAX_CONJUGATE, CONJUGATE_TOLERANCE = 60, 0.03
 SMALLEST_CURVATURE = 1e-2
@@ -58,31 +50,6 @@ class Accuracy:
 
 class ConvergenceError(RuntimeError):
     """No mode was found; the text holds cause and remedy."""
-
-
-@dataclass(frozen=True, eq=False)
-class StructuredMode:
-    """A mode and what is known around it.
-
-    Attributes:
-        trajectory: the network at the mode.
-        information: its information.
-        objective: -log p(activity, z) in nats.
-        gradient_norm: of the objective's gradient in whitened coordinates, on the horizontal space.
-        decrement: nats that the quadratic model still expects to gain.
-        num_iterations: Gauss-Newton steps.
-    """
-
-    trajectory: Trajectory
-    information: StructuredInformation
-    objective: float
-    gradient_norm: float
-    decrement: float
-    num_iterations: int
-
-    @property
-    def vector(self) -> np.ndarray:
-        return self.trajectory.vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,78 +233,6 @@ def _solve_roughly(reduced: ReducedPrecision, slope: np.ndarray) -> np.ndarray:
     return reduced.local.solve_transposed(column)[:, 0]
 
 
-def _solve_horizontally(posterior: StructuredPosterior, slope: np.ndarray) -> np.ndarray:
-    return posterior.times(slope[:, None])[:, 0]
-
-
-def balance(
-    system: System,
-    deviations: np.ndarray,
-    vector: np.ndarray,
-    *,
-    accuracy: Accuracy | None = None,
-    max_iterations: int = 30,
-    tolerance: float = 1e-3,
-    report: Report | None = None,
-) -> tuple[StructuredMode, StructuredPosterior]:
-    """From the mode in all coordinates to the mode of W, and the posterior there.
-
-    Steps along the gauge alternate with a descent on the horizontal space. The information is found again only after
-    the point has moved.
-
-    Args:
-        system: the recording.
-        deviations: (coordinate,) prior standard deviations.
-        vector: (coordinate,) the mode in all coordinates.
-        accuracy: of the posterior.
-        max_iterations: how often to alternate.
-        tolerance: largest decrement in nats, and largest stretch of the factors, that count as converged.
-        report: called with (phase, iteration, objective, decrement).
-
-    Raises:
-        ConvergenceError: if the balance is not reached.
-    """
-    accuracy = accuracy or Accuracy()
-    layout = system.layout
-    point = Point.at(system, vector, deviations)
-    information, settled, num_found, num_steps, more, decrement = None, np.inf, 0, 0, 1, np.inf
-    for iteration in range(max_iterations):
-        moved = settled - point.objective > REFRESH * vector.size
-        if information is None or (moved and num_found < MAX_REFRESH):
-            num_found += 1
-            information = None
-            information = posterior_information(system, deviations, point.trajectory, accuracy)
-            settled = np.inf
-        vector, stretch = point.trajectory.vector, np.inf
-        posterior = information.posterior(deviations)
-        for _ in range(GAUGE_STEPS):
-            A = balancing_step(layout, vector, deviations, posterior)
-            stretch = float(np.linalg.norm(A - np.eye(len(A)), 2))
-            if stretch < tolerance:
-                break
-            # Only one posterior in memory at a time.
-            del posterior
-            vector, information = regauge(layout, vector, A), regauge_information(information, A)
-            posterior = information.posterior(deviations)
-        point = Point.at(system, vector, deviations)
-        horizontal = functools.partial(_solve_horizontally, posterior)
-        decrement = 0.5 * float(point.slope @ horizontal(point.slope))
-        if report is not None:
-            report("balance", iteration, point.objective, decrement)
-        standstill = more == 0 and decrement < 0.5 * STANDSTILL_PART * vector.size
-        if (decrement < tolerance or standstill) and stretch < tolerance:
-            norm = _horizontal_norm(posterior, point.slope)
-            return StructuredMode(point.trajectory, information, point.objective, norm, decrement, num_steps), posterior
-        settled = min(settled, point.objective)
-        point, more = quasi_newton(system, deviations, point, horizontal, tolerance=0.1 * tolerance)
-        del posterior, horizontal
-        num_steps += more
-    raise ConvergenceError(
-        f"no convergence: the gauge of the mode is not balanced after {max_iterations} steps, {decrement:.2g} nats are "
-        "still to be gained; lower the rank"
-    )
-
-
 def posterior_information(
     system: System, deviations: np.ndarray, trajectory: Trajectory, accuracy: Accuracy
 ) -> StructuredInformation:
@@ -366,17 +261,3 @@ def _shortened_step(system: System, deviations: np.ndarray, point: Point, step: 
         if reached < point.objective:
             return Point(trajectory, reached, gradient(system, trajectory) + candidate / deviations**2)
     return None
-
-
-def _stretch(A: np.ndarray) -> float:
-    return float(np.linalg.norm(A - np.eye(len(A)), 2))
-
-
-def _horizontal_step(posterior: StructuredPosterior, slope: np.ndarray) -> np.ndarray:
-    return posterior.times(slope[:, None])[:, 0]
-
-
-def _horizontal_norm(posterior: StructuredPosterior, slope: np.ndarray) -> float:
-    whitened = slope * posterior.deviations
-    vertical = posterior.factor[:, posterior.values.size :] / posterior.deviations[:, None]
-    return float(np.linalg.norm(whitened - vertical @ (vertical.T @ whitened)))

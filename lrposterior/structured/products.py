@@ -95,14 +95,6 @@ class Linearisation:
         by_initial = system.by_trial(adjoint)[:, 0, : layout.rank] if layout.num_initial else None
         return layout.pull(self.vector, by_loading, by_right, by_initial)
 
-    def information_times(self, changes: np.ndarray) -> np.ndarray:
-        """F times changes (coordinate, column)."""
-        layout = self.system.layout
-        product = self.information_beyond_blocks(changes)
-        loadings = layout.rows(changes)[:, : layout.num_loadings]
-        layout.rows(product)[:, : layout.num_loadings] += self.blocks @ loadings
-        return product
-
     def _through_latents(self, values: Courses, factor: np.ndarray, loadings: np.ndarray) -> np.ndarray:
         """sum_n values_n factor_n (d psi_n . c), (sample, latent, column)."""
         num_components = values.coefficients.shape[1]

@@ -46,12 +46,6 @@ class ResponseMoments:
     unseen_spread: np.ndarray
     states: np.ndarray
 
-    @property
-    def expected_r_squared(self) -> np.ndarray:
-        """(candidate,) the share of the response's power that its prediction is expected to explain."""
-        total = self.mean_power + self.spread + self.unseen_spread
-        return np.divide(self.mean_power, total, out=np.zeros_like(total), where=total > 0.0)
-
 
 @dataclass(frozen=True, eq=False)
 class _Run:

@@ -11,7 +11,7 @@ import numpy as np
 from lrposterior.background import RandomBulk
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
-from lrposterior.priors import SCALES, CorrelatedLoadings, TimeConstantPrior, center
+from lrposterior.priors import CorrelatedLoadings, TimeConstantPrior
 from lrposterior.recording import Recording
 from lrposterior.structured.layout import Layout
 
@@ -153,43 +153,6 @@ class System:
     def by_sample(self, values: np.ndarray) -> np.ndarray:
         """(sample, ...) from (trial, bin, ...)."""
         return values.reshape(self.num_samples, *values.shape[2:])
-
-
-@dataclass(frozen=True, eq=False)
-class PriorScales:
-    """Standard deviations of the independent Normal priors with mean zero.
-
-    Attributes:
-        M, A, B, b, E: of the entries of a neuron's row; each a number, or (neuron, column).
-        G: of the coefficients that regress K / E on the whitened loadings (M / M scale, B / B scale, b / b scale).
-        initial_latents: of the initial latents.
-    """
-
-    M: float
-    E: float
-    B: float
-    b: float
-    A: float = 1.0
-    G: float = 1.0
-    initial_latents: float = 1.0
-
-    @classmethod
-    def of(cls, model: LowRankModel, *, A: float = 1.0, G: float = 1.0) -> PriorScales:
-        """The scales of a settled model; of those that are inferred, the medians of their priors."""
-        priors = model.priors
-        K, B, b, initial_kappa = (center(getattr(priors, name)) for name in SCALES)
-        unit = priors.unit or 1.0
-        return cls(priors.M, K, B * unit, b * unit, A, G, initial_latents=initial_kappa * unit)
-
-    def deviations(self, layout: Layout) -> np.ndarray:
-        """(coordinate,) prior standard deviations."""
-        row = np.empty(layout.width)
-        for name, columns in layout.columns.items():
-            row[columns] = getattr(self, name)
-        rows = np.broadcast_to(row, (layout.num_neurons, layout.width))
-        coefficients = np.broadcast_to(self.G / row[layout.regressors], (layout.rank, layout.regressors.size))
-        initial = np.full((layout.num_initial, layout.rank), self.initial_latents)
-        return layout.join(rows, coefficients, initial)
 
 
 def filtered(drive: np.ndarray, integration_constant: float, initial: float = 0.0) -> np.ndarray:

@@ -67,13 +67,18 @@ def objective(system: System, trajectory: Trajectory, deviations: np.ndarray) ->
 
 @double_precision
 def run(system: System, vector: np.ndarray) -> Trajectory:
-    """Run the network of a point, with every noise scale at its conditional mode."""
+    """Run the network of a point, with every noise scale at its conditional mode.
+
+    Where the network diverges, nothing explains the recording: the negative log likelihood is infinite.
+    """
     latents = run_latents(system, vector)
     loadings = system.layout.loadings(vector)
     squares = np.empty(len(loadings))
     for chunk in system.chunks():
         squares[chunk] = _squares(system.observation, system.nonlinearity, slice_of(system, loadings, chunk), latents)
-    log_scale = conditional_noise(system, squares)
+    if not np.all(np.isfinite(squares)):
+        return Trajectory(vector, latents, np.full(len(squares), system.noise_median), squares, np.inf)
+    log_scale = _conditional_noise(system, squares)
     count = system.num_observed
     by_neuron = 0.5 * squares * np.exp(-2.0 * log_scale) + count * (log_scale + 0.5 * np.log(2.0 * np.pi))
     return Trajectory(vector, latents, log_scale, squares, float(np.sum(by_neuron)))
@@ -130,7 +135,7 @@ def gradient(system: System, trajectory: Trajectory) -> np.ndarray:
     return layout.pull(trajectory.vector, by_loading[:, :, None], by_right[:, :, None], initial)[:, 0]
 
 
-def conditional_noise(system: System, squares: np.ndarray) -> np.ndarray:
+def _conditional_noise(system: System, squares: np.ndarray) -> np.ndarray:
     """(neuron,) log noise scales that maximise the density given the sums of squared residuals.
 
     Minimises n s + S exp(-2 s) / 2 + ((s - median) / spread)² / 2, a convex function; Newton's method started below the
