@@ -239,7 +239,6 @@ def plot(stored: list[tuple[Setting, list[dict]]]) -> plt.Figure:
                 axes[row, 0].set_ylabel("ECDF - uniform")
                 axes[row, 0].legend(loc="lower left", fontsize=6.5, handlelength=1.0, borderpad=0.1)
         axes[-1, column].set_xlabel("rank of the truth")
-    axes[0, 0].set_ylim(-0.5, 0.5)
     return figure
 
 

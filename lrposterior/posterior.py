@@ -116,7 +116,17 @@ class Posterior:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """What the data say along every direction of the parameters."""
+        """What the data say along every direction of the parameters.
+
+        Raises:
+            ValueError: if it would need more than 4 GB, or a sampled posterior has too few draws.
+        """
+        require_memory(
+            4 * self.space.num_dynamics**2,
+            "posterior",
+            MAX_GIGABYTES,
+            "analyse fewer neurons, with recording.select(neurons=...)",
+        )
         return horizontal_spectrum(self.space, self.mode_coordinates, self.distribution, self.subspace)
 
     @property
@@ -228,12 +238,15 @@ class Posterior:
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         num_neurons, rank = self.recording.num_neurons, self.model.rank
         num_left = rank + (0 if self.subspace is None else self.subspace.shape[1])
+        mend = "use connectivity_entries, or sample_connectivity and look at entries or blocks"
         require_memory(
             3 * num_neurons**2 * (1 + rank * num_left),
             "connectivity",
             MAX_GIGABYTES,
-            "use sample_connectivity and look at entries or blocks",
+            mend,
         )
+        if isinstance(self.distribution, StructuredDistribution):
+            require_memory(3 * self.space.size**2, "connectivity", MAX_GIGABYTES, mend)
         if isinstance(self.distribution, SampleDistribution):
             mean, variance = self._sample_moments(self.distribution.draws.reshape(-1, self.space.size))
         else:

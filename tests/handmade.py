@@ -4,9 +4,11 @@ import dataclasses
 import functools
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 
 import lrposterior as lrp
+from lrposterior import gauge
 from lrposterior.distribution import MixtureDistribution, NormalDistribution, SampleDistribution
 from lrposterior.held_out import HeldOutDensity
 from lrposterior.rank_selection import RankFit, choose
@@ -133,3 +135,27 @@ def assert_same(one, other, name="posterior"):
         assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes()), name
     else:
         np.testing.assert_equal(other, one, err_msg=name)
+
+
+def vertical_basis(left, right):
+    """Orthonormal basis (row * rank + column * rank, direction) of the vertical space, factors raveled in this order.
+
+    It has rank² directions, unless a singular value of left @ right^T is zero.
+    """
+    rank = left.shape[1]
+    generators = np.eye(rank * rank).reshape(rank * rank, rank, rank)
+    moved_left = (left @ generators).reshape(rank * rank, -1)
+    moved_right = -(right @ np.swapaxes(generators, 1, 2)).reshape(rank * rank, -1)
+    return scipy.linalg.orth(np.concatenate([moved_left, moved_right], axis=1).T)
+
+
+def log_orbit_volume(left, right):
+    """Logarithm of the volume of the orbit {(L A, Q A) : A orthogonal}, on which the prior density is constant.
+
+    log Vol = sum_{j=1..R} [log 2 + (j/2) log pi - logGamma(j/2)] + 1/2 sum_{i<j} log(s_i + s_j),
+
+    s the eigenvalues of L^T L + Q^T Q.
+    """
+    values = np.linalg.eigvalsh(left.T @ left + right.T @ right)
+    pairs = values[:, None] + values[None, :]
+    return gauge.log_group_volume(left.shape[1]) + 0.5 * float(np.sum(np.log(pairs[np.triu_indices(len(pairs), k=1)])))

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
+from handmade import vertical_basis
 
 import lrposterior as lrp
 from lrposterior.curvature import information
 from lrposterior.curvature.automatic import automatic_information
 from lrposterior.curvature.structured import structured_information
-from lrposterior.gauge import vertical_basis
 from lrposterior.inference.problem import Problem
 
 NONLINEARITIES = ("tanh", "relu", "softplus", "linear")

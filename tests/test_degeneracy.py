@@ -562,9 +562,9 @@ def test_a_rank_that_the_data_do_not_support_is_refused(plain):
 
 
 def test_a_network_too_large_for_the_memory_is_refused(plain, monkeypatch):
-    monkeypatch.setattr("lrposterior.degeneracy.analysis.MAX_GIGABYTES", 1e-6)
+    monkeypatch.setattr("lrposterior.posterior.MAX_GIGABYTES", 1e-6)
     with pytest.raises(ValueError, match=r"^posterior: expected an array of at most .* GB; analyse fewer neurons"):
-        analyze_degeneracy(plain.posterior)
+        analyze_degeneracy(dataclasses.replace(plain.posterior))
 
 
 # The reference figures

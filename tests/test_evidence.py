@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handmade import vertical_basis
 from scipy.special import gammaln, logsumexp
 
 import lrposterior as lrp
-from lrposterior.gauge import vertical_basis
 from lrposterior.inference.balance import balance
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import log_evidence

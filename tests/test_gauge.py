@@ -5,19 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.linalg
-from handmade import make_posterior, make_recording, with_factors
+from handmade import log_orbit_volume, make_posterior, make_recording, vertical_basis, with_factors
 
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution, SampleDistribution
-from lrposterior.gauge import (
-    canonical,
-    horizontal_coordinates,
-    horizontal_direction,
-    log_gauge_volume,
-    log_orbit_volume,
-    product_svd,
-    vertical_basis,
-)
+from lrposterior.gauge import canonical, log_gauge_volume, product_svd
 from lrposterior.orbit import stretches_and_rotations
 from lrposterior.spectrum import connectivity_spectrum, horizontal_spectrum
 
@@ -110,43 +102,6 @@ def test_a_product_of_lower_rank_has_a_smaller_orbit():
     left[:, 1], right[:, 1] = 0.0, 0.0
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
     assert vertical_basis(left @ turn, right @ turn).shape == (20, 3)
-
-
-def test_horizontal_direction_is_the_shortest_least_squares_solution(factors):
-    random = np.random.default_rng(1)
-    change_left = random.standard_normal((len(factors[0]), 7))
-    change_right = random.standard_normal((len(factors[1]), 7))
-    found = horizontal_direction(*factors, change_left, change_right)
-    change = (change_left @ change_right.T).ravel()
-    np.testing.assert_allclose(found, np.linalg.lstsq(product_jacobian(*factors), change)[0], atol=1e-11)
-
-
-def test_horizontal_direction_inverts_the_map_to_changes(factors):
-    random = np.random.default_rng(2)
-    jacobian, vertical = product_jacobian(*factors), vertical_basis(*factors)
-    direction = random.standard_normal(jacobian.shape[1])
-    horizontal = direction - vertical @ (vertical.T @ direction)
-    change = (jacobian @ direction).reshape(len(factors[0]), -1)
-    found = horizontal_direction(*factors, change, np.eye(change.shape[1]))
-    np.testing.assert_allclose(found, horizontal, atol=1e-11)
-    X, Y = found[: factors[0].size].reshape(factors[0].shape), found[factors[0].size :].reshape(factors[1].shape)
-    np.testing.assert_allclose(factors[0].T @ X, Y.T @ factors[1], atol=1e-11)
-
-
-def test_horizontal_coordinates_of_a_batch_do_not_depend_on_its_gauge(factors):
-    random = np.random.default_rng(4)
-    base = canonical(*factors)
-    others = [part + 0.3 * random.standard_normal((6, *part.shape)) for part in factors]
-    moved = random_gauge(*others, random)
-    jacobian = product_jacobian(*base)
-    found, again = horizontal_coordinates(*base, *others), horizontal_coordinates(*base, *moved)
-    for draw in range(6):
-        difference = (others[0][draw] @ others[1][draw].T - base[0] @ base[1].T).ravel()
-        expected = np.linalg.lstsq(jacobian, difference)[0]
-        for X, Y in (found, again):
-            np.testing.assert_allclose(np.concatenate([X[draw].ravel(), Y[draw].ravel()]), expected, atol=1e-10)
-    for zero in horizontal_coordinates(*base, *random_gauge(*base, random)):
-        np.testing.assert_allclose(zero, 0.0, atol=1e-11)
 
 
 # Volume of the orbit under rotations

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.stats
-from handmade import with_factors
+from handmade import vertical_basis, with_factors
 from matplotlib.figure import Figure
 
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution, SampleDistribution
-from lrposterior.gauge import canonical, vertical_basis
+from lrposterior.gauge import canonical
 from lrposterior.perturbation import prediction, ranking, responses
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.prediction import predict_responses, rank_perturbations

@@ -26,7 +26,6 @@ from lrposterior.checks import (
     require_probability,
     require_shape,
 )
-from lrposterior.connectivity import require_memory
 from lrposterior.degeneracy.subspaces import (
     LatentConnectivity,
     Subspace,
@@ -36,7 +35,7 @@ from lrposterior.degeneracy.subspaces import (
 )
 from lrposterior.degeneracy.tangent import ConnectivityTangent
 from lrposterior.gauge import product_svd
-from lrposterior.posterior import MAX_GIGABYTES, Posterior
+from lrposterior.posterior import Posterior
 from lrposterior.spectrum import Spectrum, connectivity_spectrum
 
 if TYPE_CHECKING:
@@ -384,8 +383,6 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
     threshold = require_positive(threshold, "threshold")
     rate_tolerance = require_probability(rate_tolerance, "rate_tolerance")
     space, mode = posterior.space, posterior.mode_coordinates
-    mend = "analyse fewer neurons, with recording.select(neurons=...)"
-    require_memory(4 * space.num_dynamics**2, "posterior", MAX_GIGABYTES, mend)
     left, right = space.factors(mode)
     values = product_svd(left, right[: len(left)])[1]
     if values[-1] <= SMALLEST_SINGULAR_RATIO * values[0]:

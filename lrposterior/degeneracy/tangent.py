@@ -75,24 +75,12 @@ class ConnectivityTangent:
     def read_moment(self, covariance: np.ndarray) -> np.ndarray:
         """E dW^T dW, (pre, pre): R E[X^T X] R^T + R E[X^T L Y^T] + (R E[X^T L Y^T])^T + E[Y L^T L Y^T]."""
         XX, XY, YY = self._blocks(covariance)
-        mixed = self.right @ np.einsum("irjs,is->rj", XY, self.left, optimize=True)
-        return (
-            self.right @ np.einsum("iris->rs", XX) @ self.right.T
-            + mixed
-            + mixed.T
-            + np.einsum("irjs,rs->ij", YY, self.left.T @ self.left, optimize=True)
-        )
+        return _moment(self.left, self.right, XX, XY, YY)
 
     def written_moment(self, covariance: np.ndarray) -> np.ndarray:
-        """E dW dW^T, (post, post): L E[Y^T Y] L^T + L E[Y^T R X^T] + (L E[Y^T R X^T])^T + E[X R^T R X^T]."""
+        """E dW dW^T, (post, post): the same for the transpose of W."""
         XX, XY, YY = self._blocks(covariance)
-        mixed = self.left @ np.einsum("isjr,js->ri", XY, self.right, optimize=True)
-        return (
-            self.left @ np.einsum("iris->rs", YY) @ self.left.T
-            + mixed
-            + mixed.T
-            + np.einsum("irjs,rs->ij", XX, self.right.T @ self.right, optimize=True)
-        )
+        return _moment(self.right, self.left, YY, XY.transpose(2, 3, 0, 1), XX)
 
     def prior_entry_variance(self) -> np.ndarray:
         """Variance (post, pre) of every entry under the prior."""
@@ -117,3 +105,14 @@ class ConnectivityTangent:
             covariance[:split, split:].reshape(*right, *left),
             covariance[split:, split:].reshape(*left, *left),
         )
+
+
+def _moment(left: np.ndarray, right: np.ndarray, XX: np.ndarray, XY: np.ndarray, YY: np.ndarray) -> np.ndarray:
+    """E (X R^T + L Y^T)^T (X R^T + L Y^T) from the covariances of X and Y, `left` L and `right` R."""
+    mixed = right @ np.einsum("irjs,is->rj", XY, left, optimize=True)
+    return (
+        right @ np.einsum("iris->rs", XX) @ right.T
+        + mixed
+        + mixed.T
+        + np.einsum("irjs,rs->ij", YY, left.T @ left, optimize=True)
+    )

@@ -87,8 +87,8 @@ def fit(
         method: "laplace", "svi" or "nuts", or one of `Laplace`, `SVI`, `NUTS` with their options.
         seed: seed of everything random (restarts, variational and Markov chain sampling).
         num_restarts: additional starts of the mode from the prior, to see how many modes there are. Where several
-            hold more than a thousandth of the evidence, "laplace" and "svi" return the mixture of all of them; "nuts"
-            and importance sampling stay with the heaviest.
+            hold more than a thousandth of the evidence, "laplace" and "svi" return the mixture of all of them; "nuts",
+            importance sampling and fits of more than 750 coordinates stay with the heaviest.
         max_iterations: Gauss-Newton steps of one descent to a mode.
         progress: show a progress bar.
 

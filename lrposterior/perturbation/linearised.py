@@ -11,6 +11,7 @@ from lrposterior.checks import argument_error, require_integer
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.perturbation.candidates import Candidates
 from lrposterior.perturbation.experiment import make_experiment
+from lrposterior.perturbation.ranking import best_first, best_table
 from lrposterior.posterior import Posterior
 from lrposterior.structured.responses import response_moments
 from lrposterior.structured.system import System
@@ -55,7 +56,7 @@ class PredictedCertainty:
     @property
     def order(self) -> np.ndarray:
         """(candidate,) indices of the candidates, most certain first; NaN comes last."""
-        return np.argsort(-self.expected_r2, kind="stable")
+        return best_first(self.expected_r2)
 
     def top(self, num_best: int = 10) -> pd.DataFrame:
         """The most certain candidates as a table; the index is that of the candidates.
@@ -63,9 +64,6 @@ class PredictedCertainty:
         Raises:
             ValueError: if num_best is not a positive integer. More than there are gives all.
         """
-        import pandas as pd
-
-        best = self.order[: require_integer(num_best, "num_best", minimum=1)]
         columns = {
             "label": np.array(self.labels, dtype=object),
             "expected R²": self.expected_r2,
@@ -73,8 +71,7 @@ class PredictedCertainty:
             "spread": self.spread,
             "spread of the unseen": self.unseen_spread,
         }
-        table = {name: values[best] for name, values in columns.items()}
-        return pd.DataFrame(table, index=pd.Index(best, name="candidate"))
+        return best_table(columns, self.order, num_best)
 
     def __repr__(self) -> str:
         return f"PredictedCertainty({len(self.labels)} candidates, best {np.nanmax(self.expected_r2):.2f})"
@@ -121,7 +118,7 @@ def predict_certainty(
     num_readouts = require_integer(num_readouts, "num_readouts", minimum=1)
     first = max(experiment.start, experiment.begin + 2)
     bins = np.unique(np.linspace(first, experiment.stop - 1, num_readouts).round().astype(int))
-    gain = posterior.model.scale("gain") if posterior.subspace is not None else 0.0
+    gain = posterior.unseen_scale * np.sqrt(posterior.recording.num_neurons) if posterior.subspace is not None else 0.0
     moments = response_moments(
         System.of(posterior.model, posterior.recording),
         distribution.vector(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class PerturbationRanking:
         share_degenerate: (candidate,) share of tr Cov q from directions of the connectivity that the prior determines
             more than the data (lambda < 1 in `Posterior.spectrum`): the spread of draws whose other directions are held
             at the mode, over that of the same draws as they are, at most 1. From 100 to 200 of the draws. NaN for a
-            sampled posterior with too few draws to tell the directions apart.
+            sampled posterior with too few draws to tell the directions apart, and where they are too many for memory.
         readout: (neuron,) weights of the readout.
         sign_certainty: (candidate,) larger one of P(readout > 0) and P(readout < 0), for the readout's mean over the
             window and the conditions. A response of exactly zero has no sign.
@@ -97,7 +98,7 @@ class PerturbationRanking:
     @property
     def order(self) -> np.ndarray:
         """(candidate,) indices of the candidates, best first; ties keep their order, NaN comes last."""
-        return np.argsort(-self.score, kind="stable")
+        return best_first(self.score)
 
     @property
     def response_size(self) -> np.ndarray:
@@ -120,9 +121,6 @@ class PerturbationRanking:
         Raises:
             ValueError: if num_best is not a positive integer. More than there are gives all.
         """
-        import pandas as pd
-
-        best = self.order[: require_integer(num_best, "num_best", minimum=1)]
         columns = {
             "label": np.array(self.labels, dtype=object),
             "power [current² s]": self.power,
@@ -134,9 +132,7 @@ class PerturbationRanking:
             f"readout [{self.quantity}]": self.readout_mean,
             "sign certainty": self.sign_certainty,
         }
-        return pd.DataFrame(
-            {name: values[best] for name, values in columns.items()}, index=pd.Index(best, name="candidate")
-        )
+        return best_table(columns, self.order, num_best)
 
     def to_xarray(self) -> xr.Dataset:
         """Everything as a labelled dataset with the axes candidate, condition, time, neuron, bound and quantile."""
@@ -208,3 +204,22 @@ def require_criterion(by: Any, contraction: np.ndarray | None = None) -> str:
             "is not finite, got 'contraction'; choose another criterion, narrower priors, or a bounded nonlinearity"
         )
     return by
+
+
+def best_first(score: np.ndarray) -> np.ndarray:
+    """(candidate,) indices by score, best first; ties keep their order, NaN comes last."""
+    return np.argsort(-score, kind="stable")
+
+
+def best_table(columns: Mapping[str, np.ndarray], order: np.ndarray, num_best: int) -> pd.DataFrame:
+    """The first candidates in an order as a table of columns (candidate,); the index is that of the candidates.
+
+    Raises:
+        ValueError: if num_best is not a positive integer. More than there are gives all.
+    """
+    import pandas as pd
+
+    best = order[: require_integer(num_best, "num_best", minimum=1)]
+    return pd.DataFrame(
+        {name: values[best] for name, values in columns.items()}, index=pd.Index(best, name="candidate")
+    )
