@@ -131,14 +131,24 @@ def visited_subspace(rates: np.ndarray, dimension: int | None) -> np.ndarray:
     Without a dimension, those whose singular value exceeds the largest that independent noise alone would have. The
     noise is measured by the median singular value, which is one of noise as long as the visited directions are few
     (Gavish and Donoho 2014, doi:10.1109/TIT.2014.2323359). At least one, and at most `LARGEST_DIMENSION`.
+
+    Raises:
+        ValueError: if there are not as many directions.
     """
     num_samples, num_neurons = rates.shape
+    if dimension is not None and dimension > min(rates.shape):
+        raise argument_error(
+            "dimension",
+            f"at most {min(rates.shape)}, what {num_neurons} neurons in {num_samples} bins can span",
+            str(dimension),
+            "lower it, or leave it out",
+        )
     _, values, rows = np.linalg.svd(rates, full_matrices=False)
     if dimension is None:
         aspect = min(num_samples, num_neurons) / max(num_samples, num_neurons)
         edge = (1.0 + np.sqrt(aspect)) / np.sqrt(_median_of_noise(aspect)) * np.median(values)
         dimension = int(np.clip(np.sum(values > edge), 1, LARGEST_DIMENSION))
-    return rows[: min(dimension, len(rows))].T
+    return rows[:dimension].T
 
 
 def _median_of_noise(aspect: float) -> float:

@@ -546,3 +546,10 @@ def test_a_fit_with_a_bulk():
     degeneracy = lrp.analyze_degeneracy(posterior)
     assert degeneracy.num_unseen == 20 * 17
     assert 0 < degeneracy.connectivity.num_constrained <= degeneracy.max_constrained_connectivity
+
+
+def test_a_dimension_beyond_what_the_recording_spans_is_refused():
+    model = lrp.LowRankModel(rank=1, background=lrp.RandomBulk(dimension=7))
+    recording = lrp.Recording(np.random.default_rng(0).standard_normal((2, 10, 6)), 0.02)
+    with pytest.raises(ValueError, match=r"^dimension: expected at most 6, what 6 neurons .*, got 7; lower it"):
+        lrp.fit(model, recording, seed=0, progress=False)

@@ -6,13 +6,14 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lrposterior.background import RandomBulk
 from lrposterior.curvature import information
 from lrposterior.gauge import canonical
 from lrposterior.inference.covariance import Covariance, DenseCovariance
@@ -109,39 +110,30 @@ class AnyProblem(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """A settled model, its recording and its parameter space. Build it within double precision.
+class ScaledProblem:
+    """A settled model at some prior scales, its recording and its parameter space.
 
     Attributes:
         model: the model, with a number for every scale.
         recording: what is fitted.
         space: the parameters.
-        data: the recording as arrays for compiled functions.
         scale_priors: the priors of the scales that are inferred, by name.
     """
 
     model: LowRankModel
     recording: Recording
     space: ParameterSpace
-    data: Data
     scale_priors: Mapping[str, ScalePrior]
 
-    refresh: ClassVar[float] = 0.0
-    followed_step: ClassVar[float] = 0.02
-
-    @property
-    def decrement_tolerance(self) -> float:
-        """Nats that may still be expected at a mode."""
-        return 1e-5
-
     @classmethod
-    def of(cls, model: LowRankModel, recording: Recording) -> Problem:
+    def settled(cls, model: LowRankModel, recording: Recording) -> ScaledProblem:
+        """With every inferred scale at the median of its prior."""
         settled = model.for_recording(recording)
         priors = settled.scale_priors
         settled = settled.with_scales({name: prior.median for name, prior in priors.items()})
-        return cls(settled, recording, settled.space_for(recording), settled.data(recording), priors)
+        return ScaledProblem(settled, recording, settled.space_for(recording), priors)
 
-    def with_scales(self, scales: Mapping[str, float]) -> Problem:
+    def with_scales(self, scales: Mapping[str, float]) -> Self:
         """The same problem with other prior scales."""
         model = self.model.with_scales(scales)
         return dataclasses.replace(self, model=model, space=model.space_for(self.recording))
@@ -153,7 +145,32 @@ class Problem:
     @property
     def subspace(self) -> np.ndarray | None:
         """(neuron, dimension) the patterns through which a random bulk is seen."""
-        return None if self.data.subspace is None else np.asarray(self.data.subspace)
+        background = self.model.background
+        return background.visited if isinstance(background, RandomBulk) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Problem(ScaledProblem):
+    """The dense form, for few coordinates. Build it within double precision.
+
+    Attributes:
+        data: the recording as arrays for compiled functions.
+    """
+
+    data: Data
+
+    refresh: ClassVar[float] = 0.0
+    followed_step: ClassVar[float] = 0.02
+
+    @property
+    def decrement_tolerance(self) -> float:
+        """Nats that may still be expected at a mode."""
+        return 1e-5
+
+    @classmethod
+    def of(cls, model: LowRankModel, recording: Recording) -> Problem:
+        base = cls.settled(model, recording)
+        return cls(base.model, recording, base.space, base.scale_priors, base.model.data(recording))
 
     def negative_log_density(self, z: np.ndarray) -> float:
         """-log p(activity, z) in nats; not finite where the network diverges."""

@@ -15,16 +15,14 @@ from typing import ClassVar
 import numpy as np
 import psutil
 
-from lrposterior.background import RandomBulk
 from lrposterior.checks import argument_error
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError
+from lrposterior.inference.problem import FitError, ScaledProblem
 from lrposterior.model import LowRankModel
 from lrposterior.orbit import gauge_basis, vertical_basis
 from lrposterior.parameters import ParameterSpace
-from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
 from lrposterior.structured.coarse import find_refined_start
 from lrposterior.structured.coordinates import Coordinates
@@ -71,18 +69,13 @@ def require_structured_memory(model: LowRankModel, recording: Recording) -> None
 
 
 @dataclass(frozen=True, eq=False)
-class StructuredProblem:
-    """A settled model, its recording and its parameter space.
+class StructuredProblem(ScaledProblem):
+    """The structured form, for any number of neurons.
 
     Attributes:
-        model, recording, space, scale_priors: as in `Problem`.
         system: the recording as the engine takes it.
     """
 
-    model: LowRankModel
-    recording: Recording
-    space: ParameterSpace
-    scale_priors: Mapping[str, ScalePrior]
     system: System
 
     refresh: ClassVar[float] = REFRESH
@@ -95,25 +88,8 @@ class StructuredProblem:
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> StructuredProblem:
-        settled = model.for_recording(recording)
-        priors = settled.scale_priors
-        settled = settled.with_scales({name: prior.median for name, prior in priors.items()})
-        system = System.of(settled, recording)
-        return cls(settled, recording, settled.space_for(recording), priors, system)
-
-    def with_scales(self, scales: Mapping[str, float]) -> StructuredProblem:
-        """The same problem with other prior scales."""
-        model = self.model.with_scales(scales)
-        return dataclasses.replace(self, model=model, space=model.space_for(self.recording))
-
-    def scales(self) -> dict[str, float]:
-        """The inferred scales at their present values."""
-        return {name: self.model.scale(name) for name in self.scale_priors}
-
-    @property
-    def subspace(self) -> np.ndarray | None:
-        background = self.model.background
-        return background.visited if isinstance(background, RandomBulk) else None
+        base = cls.settled(model, recording)
+        return cls(base.model, recording, base.space, base.scale_priors, System.of(base.model, recording))
 
     @cached_property
     def coordinates(self) -> Coordinates:
