@@ -26,7 +26,7 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
 
     Called without arguments the program samples every parameter from its prior, under the names
 
-        - M, K (neuron, rank),
+    - M, K (neuron, rank),
     - initial_kappa (trial, rank), where the initial state is free,
     - B (neuron, input), b (neuron,),
     - A (neuron, dimension), where there is a random bulk: of what the recording sees of it,

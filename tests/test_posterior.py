@@ -197,7 +197,8 @@ def test_moments_of_stored_draws_are_theirs():
 
 def test_moments_have_a_size_limit(monkeypatch):
     monkeypatch.setattr(posterior_module, "MAX_GIGABYTES", 1e-6)
-    with pytest.raises(ValueError, match=r"connectivity: expected an array of at most .*; use sample_connectivity"):
+    refused = r"connectivity: expected an array of at most .*; use connectivity_entries, or sample_connectivity"
+    with pytest.raises(ValueError, match=refused):
         make_posterior().connectivity_mean()
 
 
