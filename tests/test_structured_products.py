@@ -14,6 +14,7 @@ from structured_cases import (
 )
 
 import lrposterior as lrp
+from lrposterior.structured import courses as courses_module
 from lrposterior.structured import system as system_module
 from lrposterior.structured import trajectory as passes
 from lrposterior.structured.courses import network_courses
@@ -26,6 +27,11 @@ NONLINEARITIES = ("tanh", "relu", "softplus", "linear")
 @pytest.fixture(params=[2_000_000, 60], ids=["one chunk", "chunks"], autouse=True)
 def chunk_entries(request, monkeypatch):
     monkeypatch.setattr(system_module, "CHUNK_ENTRIES", request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["by sample", "in a basis"], autouse=True)
+def by_sample(request, monkeypatch):
+    monkeypatch.setattr(courses_module, "_pays_by_sample", lambda system: request.param)
 
 
 def case(nonlinearity="tanh", of="rate", initial_state="zero", **options):

@@ -44,7 +44,7 @@ DECREMENT_TOLERANCE = 1e-6
 # Nats by which the point may move before the information is found again.
 REFRESH = 1.0
 # Change of a log scale over which the change of the curvature is measured: log determinants are good to some tenths.
-FOLLOWED_STEP = 0.2
+FOLLOWED_STEP = 0.1
 
 
 def require_structured_memory(model: LowRankModel, recording: Recording) -> None:

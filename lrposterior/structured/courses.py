@@ -24,6 +24,8 @@ FIRST_SKETCH = 640
 SMALLEST_TOLERANCE = 1e-7
 # Where the basis needs more than this part of the samples, the time courses themselves are kept.
 LARGEST_PART = 0.5
+# Components of a basis, as a rule, and entries (neuron, sample) up to which time courses are kept as they are.
+TYPICAL_COMPONENTS, LARGEST_BY_SAMPLE = 250, 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,11 @@ class NetworkCourses:
     slopes: Courses
     weights: Courses
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether slopes and weights are kept as they are, without a basis."""
+        return self.slopes.basis is None and self.weights.basis is None
+
 
 @double_precision
 def network_courses(
@@ -79,7 +86,8 @@ def network_courses(
         seed: of the sketch.
         dtype: precision in which the coefficients are kept.
     """
-    bases = _bases(system, trajectory, tolerance, seed, [0, 1, 2])
+    open_features = [] if _pays_by_sample(system) else [0, 1, 2]
+    bases = _bases(system, trajectory, tolerance, seed, open_features)
     # What the right factors read of the rates has to be reproduced exactly: on it rests that the information vanishes
     # along the gauge.
     if bases[0] is not None:
@@ -93,6 +101,18 @@ def network_courses(
         for basis, value, kept in zip(bases, values, coefficients, strict=True):
             kept[chunk] = value if basis is None else value @ basis
     return NetworkCourses(*(Courses(basis, kept) for basis, kept in zip(bases, coefficients, strict=True)))
+
+
+def _pays_by_sample(system: System) -> bool:
+    """Whether products with the time courses themselves take less than products in a basis of them.
+
+    With C loadings, L latents, T samples and N neurons the first take T N (C + 2 L) operations, the second, with q
+    components, 2 q L C (N + T).
+    """
+    layout = system.layout
+    C, L, T, N = layout.num_loadings, layout.num_latents, system.num_samples, layout.num_neurons
+    components = min(N, TYPICAL_COMPONENTS)
+    return T * N <= LARGEST_BY_SAMPLE and T * (C + 2 * L) * N < 2 * components * L * C * (N + T)
 
 
 def _values(system: System, trajectory: Trajectory) -> Iterator[tuple[slice, list[np.ndarray]]]:

@@ -20,7 +20,7 @@ from lrposterior.structured.layout import vertical_directions
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Trajectory, adjoint_recursion, later, recursion
 
-# Entries of the arrays (neuron, latent, loading, column) that exist at one time.
+# Entries of the arrays (neuron, latent, loading, column) or (sample, neuron, column) that exist at one time.
 PRODUCT_ENTRIES = 8_000_000
 
 
@@ -74,10 +74,9 @@ class Linearisation:
         system, layout, courses = self.system, self.system.layout, self.courses
         num_columns = changes.shape[1]
         loadings, K = layout.push(self.vector, changes)
-        left = layout.loadings(self.vector)[:, : layout.num_latents]
         a_over_n = system.integration_constant / layout.num_neurons
 
-        drive = self._through_latents(courses.slopes, self.right, loadings)
+        drive, seen = self._on_latents(loadings)
         drive[:, : layout.rank] += courses.rates.sum_over_neurons(K)
         initial = None
         if layout.num_initial:
@@ -85,15 +84,63 @@ class Linearisation:
             initial[:, : layout.rank] = layout.initial_latents(changes)
         moved = recursion(system, self.transitions, a_over_n * drive, initial)
 
-        seen = self._through_latents(courses.weights, left, loadings) + self.write @ moved
-        adjoint = adjoint_recursion(system, self.transitions, seen)
+        adjoint = adjoint_recursion(system, self.transitions, seen + self.write @ moved)
         following = a_over_n * later(system, adjoint)
 
-        by_loading = self._to_loadings(courses.weights, left, moved)
-        by_loading += self._to_loadings(courses.slopes, self.right, following)
+        by_loading = self._on_loadings(following, moved)
         by_right = courses.rates.sum_over_samples(following[:, : layout.rank])
         by_initial = system.by_trial(adjoint)[:, 0, : layout.rank] if layout.num_initial else None
         return layout.pull(self.vector, by_loading, by_right, by_initial)
+
+    @property
+    def _left(self) -> np.ndarray:
+        """(neuron, latent) left factors of all latents."""
+        return self.system.layout.loadings(self.vector)[:, : self.system.layout.num_latents]
+
+    def _on_latents(self, loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What changes of the loadings (neuron, loading, column) do, each (sample, latent, column).
+
+        sum_n phi'_n [K, Q]_n (d psi_n . c), which drives the latents, and sum_n w_n [M, A]_n (d psi_n . c), which is
+        seen of it.
+        """
+        if not self.courses.by_sample:
+            return (
+                self._through_latents(self.courses.slopes, self.right, loadings),
+                self._through_latents(self.courses.weights, self._left, loadings),
+            )
+        num_latents, latents = self.right.shape[1], self.trajectory.latents
+        num_neurons, num_loadings, num_columns = loadings.shape
+        by_loading = np.ascontiguousarray(np.swapaxes(loadings, 0, 1)).reshape(num_loadings, -1)
+        both = np.empty((len(latents), 2 * num_latents, num_columns))
+        for part in self._samples(num_columns):
+            current = (latents[part] @ by_loading).reshape(-1, num_neurons, num_columns)
+            np.matmul(self._weighted_factors(part), current, out=both[part])
+        return both[:, :num_latents], both[:, num_latents:]
+
+    def _on_loadings(self, following: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """The transpose of `_on_latents`: (neuron, loading, column) from two arrays (sample, latent, column)."""
+        if not self.courses.by_sample:
+            by_loading = self._to_loadings(self.courses.weights, self._left, moved)
+            by_loading += self._to_loadings(self.courses.slopes, self.right, following)
+            return by_loading
+        latents, num_neurons, num_columns = self.trajectory.latents, len(self.right), moved.shape[2]
+        both = np.concatenate([following, moved], axis=1)
+        total = np.zeros((latents.shape[1], num_neurons * num_columns))
+        for part in self._samples(num_columns):
+            current = np.swapaxes(self._weighted_factors(part), 1, 2) @ both[part]
+            total += latents[part].T @ current.reshape(len(current), -1)
+        return np.swapaxes(total.reshape(latents.shape[1], num_neurons, num_columns), 0, 1)
+
+    def _weighted_factors(self, part: slice) -> np.ndarray:
+        """phi'_n [K, Q]_n and w_n [M, A]_n in some samples, one below the other: (sample, 2 latents, neuron)."""
+        slopes, weights = (values.coefficients[:, part].T for values in (self.courses.slopes, self.courses.weights))
+        return np.concatenate([slopes[:, None] * self.right.T, weights[:, None] * self._left.T], axis=1)
+
+    def _samples(self, num_columns: int) -> list[slice]:
+        """Slices of samples for arrays (sample, neuron, column)."""
+        num_samples = self.system.num_samples
+        size = max(1, PRODUCT_ENTRIES // (4 * len(self.right) * num_columns))
+        return [slice(start, min(start + size, num_samples)) for start in range(0, num_samples, size)]
 
     def _through_latents(self, values: Courses, factor: np.ndarray, loadings: np.ndarray) -> np.ndarray:
         """sum_n values_n factor_n (d psi_n . c), (sample, latent, column)."""
