@@ -45,8 +45,8 @@ from lrposterior.inference.problem import AnyProblem, FitError
 from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades, stretch_basis
 
 MAX_STEPS = 100
-# In units of log A and log scale.
-BALANCE_TOLERANCE = 2e-3
+# In units of log A and log scale; a log scale may also miss this part of its posterior standard deviation.
+BALANCE_TOLERANCE, SCALE_TOLERANCE = 2e-3, 0.02
 # After MAX_STEPS, what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
 ACCEPTED_DECREMENT = 1e-3
 LARGEST_SCALE_STEP = 1.0
@@ -84,6 +84,12 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
     Raises:
         FitError: if the balance is not reached.
     """
+    reached = _balance(problem, mode)
+    information = reached.problem.refined(reached.mode.z, reached.mode.information)
+    return dataclasses.replace(reached, mode=dataclasses.replace(reached.mode, information=information))
+
+
+def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
     z, information = mode.z, None
     length, before, followed, change, since = 0.5, None, np.zeros(0), np.zeros(0), np.inf
     moves, decrement, gained, is_fresh = np.full(1, np.inf), np.inf, 0.0, False
@@ -119,7 +125,11 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
         moves = np.concatenate([scales.change, log_A.ravel()])
         following, gain = problem.descend(z, covariance, slope)
-        if np.max(np.abs(moves)) < BALANCE_TOLERANCE and (decrement < problem.decrement_tolerance or gain == 0.0):
+        small = np.full(moves.size, BALANCE_TOLERANCE)
+        small[: scales.change.size] = np.maximum(
+            BALANCE_TOLERANCE, SCALE_TOLERANCE / np.sqrt(np.diag(scales.precision))
+        )
+        if np.all(np.abs(moves) < small) and (decrement < problem.decrement_tolerance or gain == 0.0):
             if is_fresh and np.all(np.abs(change) < FOLLOWED_LAST * np.diag(scales.precision)):
                 return reached
             information, since = None, np.inf
@@ -129,7 +139,8 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
             continue
         length = _relaxation(length, before, moves)
         before, since = moves, since + length * float(np.max(np.abs(moves)))
-        problem, z = _rescale(problem, following, length * scales.change)
+        followed_z = _follow_scales(problem, z, following, covariance, length * scales.change)
+        problem, z = _rescale(problem, followed_z, length * scales.change)
         A = scipy.linalg.expm(length * log_A)
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
         information, is_fresh = problem.carried(information, A, trades), False
@@ -217,6 +228,23 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
         moved = problem.covariance(followed, problem.information(followed))
         slopes[i] = (moved.log_determinant - covariance.log_determinant) / problem.followed_step
     return slopes
+
+
+def _follow_scales(
+    problem: AnyProblem, z: np.ndarray, following: np.ndarray, covariance: Covariance, change: np.ndarray
+) -> np.ndarray:
+    """Where the mode goes with the scales: dz / d log s_i = 2 Sigma z_i, in the coordinates of the scales before.
+
+    Where the prior dominates, Sigma = 1 and parameters are proportional to s². Without this the next round would see
+    the mode of the last scales, and small scales, of which the data say little, would go back and forth.
+    """
+    moved = following.copy()
+    for name, log_factor in zip(problem.scale_priors, change, strict=True):
+        rows = problem.space.slices[BLOCK_OF_SCALE.get(name, name)]
+        block = np.zeros(problem.space.num_dynamics)
+        block[rows] = z[rows]
+        moved[: block.size] += np.expm1(2.0 * log_factor) * covariance.times(block)
+    return moved if np.isfinite(problem.negative_log_density(moved)) else following
 
 
 def _rescale(problem: AnyProblem, z: np.ndarray, change: np.ndarray) -> tuple[AnyProblem, np.ndarray]:

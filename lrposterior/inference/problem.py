@@ -92,6 +92,10 @@ class AnyProblem(Protocol):
         """Gauss-Newton information about the dynamics coordinates, without the prior."""
         ...
 
+    def refined(self, z: np.ndarray, information: Any) -> Any:
+        """The information at z, where it is roughly this, to the accuracy of the posterior."""
+        ...
+
     def covariance(self, z: np.ndarray, information: Any) -> Covariance:
         """Posterior covariance at z, where the information is this."""
         ...
@@ -182,6 +186,10 @@ class Problem(ScaledProblem):
     def information(self, z: np.ndarray) -> np.ndarray:
         """Gauss-Newton information about the dynamics coordinates, without the prior."""
         return np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
+
+    def refined(self, z: np.ndarray, information: np.ndarray) -> np.ndarray:
+        """The information at z, which is exact as it is."""
+        return information
 
     def covariance(self, z: np.ndarray, information: np.ndarray) -> Covariance:
         """Posterior covariance at z, where the information is this."""

@@ -112,7 +112,7 @@ def _pays_by_sample(system: System) -> bool:
     layout = system.layout
     C, L, T, N = layout.num_loadings, layout.num_latents, system.num_samples, layout.num_neurons
     components = min(N, TYPICAL_COMPONENTS)
-    return T * N <= LARGEST_BY_SAMPLE and T * (C + 2 * L) * N < 2 * components * L * C * (N + T)
+    return T * N <= LARGEST_BY_SAMPLE and 2 * components * L * C * (N + T) > T * (C + 2 * L) * N
 
 
 def _values(system: System, trajectory: Trajectory) -> Iterator[tuple[slice, list[np.ndarray]]]:

@@ -38,7 +38,7 @@ class Accuracy:
         course_tolerance: of the time courses in the posterior; in a step of the mode, where the gradient is exact and
             only the curvature is not, `step_course_tolerance`.
         max_rank: columns of the low-rank part per latent in the posterior, `step_rank` in a step of the mode.
-        residual: where the chain of the posterior ends, in units of the prior precision.
+        residual: where the chain of the posterior ends, in units of the prior precision; `step_residual` in a step.
     """
 
     course_tolerance: float = 1e-4
@@ -46,6 +46,7 @@ class Accuracy:
     max_rank: int = 120
     step_rank: int = 60
     residual: float = 0.005
+    step_residual: float = 0.1
 
 
 class ConvergenceError(RuntimeError):
@@ -109,7 +110,7 @@ def descend(
             point.linearise(system, accuracy.step_course_tolerance),
             deviations,
             max_rank=accuracy.step_rank * layout.num_latents,
-            tolerance=accuracy.residual,
+            tolerance=accuracy.step_residual,
         )
         decrement = 0.5 * float(point.slope @ _solve(reduced, point.slope, 0.0))
         if report is not None:
