@@ -45,23 +45,23 @@ class Laplace:
     """Normal approximation with the curvature at the mode, on the horizontal space; fast.
 
     Args:
-        mean: "variational": where the log density is stationary on average over the approximation
-            (`lrposterior.inference.variational_mean`). The mode lies to one side of the posterior's mass: the norm of W
-            and the moduli of its eigenvalues are too small there by a third of a standard deviation with 20 neurons and
-            720 bins. "mode": at the mode.
         correction: "psis": resample draws of it by their importance weights, so that they come from the exact
             posterior as long as the two are not far apart (`lrposterior.inference.importance`): for small problems.
+            They are proposed around the mode, whatever mean says.
+        mean: "variational": where the log density is stationary on average over the approximation
+            (`lrposterior.inference.variational_mean`). "mode": at the mode, which lies to one side of the posterior's
+            mass; half the time, but the eigenvalues of W are off by half a standard deviation.
 
     Raises:
         ValueError: if an option is none of its choices.
     """
 
-    mean: Literal["variational", "mode"] = "variational"
     correction: Correction | None = None
+    mean: Literal["variational", "mode"] = "variational"
 
     def __post_init__(self) -> None:
-        require_choice(self.mean, "mean", MEANS)
         require_correction(self.correction)
+        require_choice(self.mean, "mean", MEANS)
 
     def check(self, num_coordinates: int) -> None:
         """Every size that has a mode has a Laplace approximation."""
