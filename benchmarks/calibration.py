@@ -45,6 +45,7 @@ RESULTS = Path(__file__).parent / "results"
 MODEL = lrp.LowRankModel(rank=2, priors=lrp.Priors(noise_scale=0.15, noise_spread=0.2, unit=1.0))
 METHODS: dict[str, lrp.Laplace | lrp.SVI | lrp.NUTS] = {
     "laplace": lrp.Laplace(),
+    "laplace_mode": lrp.Laplace(mean="mode"),
     "svi_full": lrp.SVI("full"),
     "svi_low_rank": lrp.SVI("low_rank"),
     "svi_mean_field": lrp.SVI("mean_field"),
@@ -226,8 +227,10 @@ def plot(stored: list[tuple[Setting, list[dict]]]) -> plt.Figure:
     shade = {"color": GREY, "alpha": 0.25, "linewidth": 0.0}
     for column, (setting, simulations) in enumerate(stored):
         count = sum("below" in simulation for simulation in simulations)
-        title = {"laplace": "Laplace", "nuts": "NUTS"}.get(setting.method, setting.method.replace("svi_", "SVI, "))
-        title = title.replace("_", " ")
+        title = setting.method.replace("svi_", "SVI, ").replace("_", " ")
+        title = (
+            title.replace("laplace mode", "Laplace at the mode").replace("laplace", "Laplace").replace("nuts", "NUTS")
+        )
         axes[0, column].set_title(f"{title}\nN = {setting.num_neurons}, {count} fits")
         for row, names in enumerate(GROUPS.values()):
             for color, name in zip(PALETTE, names, strict=False):

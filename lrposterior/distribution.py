@@ -34,8 +34,20 @@ class NormalDistribution:
         """(draw, coordinate) independent draws."""
         require_integer(num_draws, "num_draws", minimum=1)
         require_integer(seed, "seed")
-        noise = np.random.default_rng(seed).standard_normal((num_draws, self.scale.shape[1]))
-        return self.location + noise @ self.scale.T
+        return self.location + self.color(np.random.default_rng(seed).standard_normal((num_draws, self.num_columns)))
+
+    @property
+    def num_columns(self) -> int:
+        """How many standard Normal numbers make a draw."""
+        return self.scale.shape[1]
+
+    def color(self, noise: np.ndarray) -> np.ndarray:
+        """(draw, coordinate) displacements from the mean, from standard Normal numbers (draw, column)."""
+        return noise @ self.scale.T
+
+    def times(self, slope: np.ndarray) -> np.ndarray:
+        """(coordinate,) the covariance times a slope (coordinate,)."""
+        return self.scale @ (self.scale.T @ slope)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +127,8 @@ class MixtureDistribution:
         draws = np.empty((num_draws, len(self.location)))
         for index, component in enumerate(self.components):
             rows = chosen == index
-            noise = random.standard_normal((int(rows.sum()), component.scale.shape[1]))
-            draws[rows] = component.location + noise @ component.scale.T
+            noise = random.standard_normal((int(rows.sum()), component.num_columns))
+            draws[rows] = component.location + component.color(noise)
         return draws
 
 
@@ -128,12 +140,12 @@ class StructuredDistribution:
     (`lrposterior.structured`); the covariance under each prior follows from it when it is needed.
 
     Attributes:
-        location: (coordinate,) the mode.
+        location: (coordinate,) the mean at the most probable prior scales.
         information: in the engine's coordinates.
         places: (dynamics coordinate,) where a whitened coordinate lies among the engine's.
         unit: (coordinate of the engine,) prior standard deviations, in which location is whitened.
         deviations: (component, coordinate of the engine) those of every component.
-        shifts: (component, coordinate of the engine) from the mode to the mean of every component.
+        shifts: (component, coordinate of the engine) from there to the mean of every component.
         noise: (neuron,) standard deviations of the whitened log noise scales.
     """
 
@@ -167,10 +179,29 @@ class StructuredDistribution:
         return self.information.posterior(np.sqrt(np.mean(self.deviations**2, axis=0)))
 
     def vector(self) -> np.ndarray:
-        """The mode in the engine's coordinates."""
+        """The mean at the most probable prior scales, in the engine's coordinates."""
         moved = np.empty(self.places.size)
         moved[self.places] = self.location[: self.places.size]
         return moved * self.unit
+
+    @property
+    def num_columns(self) -> int:
+        """How many standard Normal numbers make a draw."""
+        return self.location.size
+
+    def color(self, noise: np.ndarray) -> np.ndarray:
+        """(draw, coordinate) displacements from the mean of the first component, from Normal numbers (draw, column)."""
+        size = self.places.size
+        changes = self._whitened(self.covariance(0).color(noise[:, :size].T))
+        return np.concatenate([changes.T, self.noise * noise[:, size:]], axis=1)
+
+    def times(self, slope: np.ndarray) -> np.ndarray:
+        """(coordinate,) the covariance of the first component times a slope (coordinate,)."""
+        size = self.places.size
+        moved = np.empty(size)
+        moved[self.places] = slope[:size]
+        changes = self.covariance(0).times((moved / self.unit)[:, None])[:, 0]
+        return np.concatenate([self._whitened(changes), self.noise**2 * slope[size:]])
 
     def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
         """(draw, coordinate) independent draws; every draw has chosen its component by itself."""

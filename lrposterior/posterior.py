@@ -202,7 +202,10 @@ class Posterior:
     @property
     def mode_connectivity(self) -> LowRankConnectivity:
         """W at the mode, as a batch of one draw. What is not seen of a random bulk is at its mean, 0."""
-        return connectivity_draws({name: value[None] for name, value in self.mode.items()}, self.model.background)
+        return self._connectivity_at(self.mode_coordinates)
+
+    def _connectivity_at(self, z: np.ndarray) -> LowRankConnectivity:
+        return connectivity_draws(self.named(z[None]), self.model.background)
 
     def connectivity_mean(self) -> np.ndarray:
         """Posterior mean of every synapse, (post, pre), without drawing from a Normal posterior."""
@@ -215,7 +218,7 @@ class Posterior:
     def connectivity_entries(self, post: Any, pre: Any) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation of single synapses W[post[k], pre[k]], (entry,) each, at any size.
 
-        From the covariance, without draws and without N x N arrays, to first order at the mode; where the posterior is
+        From the covariance, without draws and without N x N arrays, to first order at the mean; where the posterior is
         small enough to be stored as a matrix, from `connectivity_mean` and `connectivity_sd`.
 
         Args:
@@ -224,14 +227,15 @@ class Posterior:
         Raises:
             ValueError: if they are no indices of neurons, or of different length.
         """
-        mean = self.mode_connectivity.entries(post, pre)[0]
+        distribution = self.distribution
+        is_structured = isinstance(distribution, StructuredDistribution)
+        center = distribution.location if is_structured else self.mode_coordinates
+        mean = self._connectivity_at(center).entries(post, pre)[0]
         post, pre = np.atleast_1d(post), np.atleast_1d(pre)
-        if not isinstance(self.distribution, StructuredDistribution):
+        if not is_structured:
             return self.connectivity_mean()[post, pre], self.connectivity_sd()[post, pre]
         system = System.of(self.model, self.recording)
-        variance = entry_variances(
-            system, self.distribution.vector(), self.distribution.typical_covariance(), post, pre
-        )
+        variance = entry_variances(system, distribution.vector(), distribution.typical_covariance(), post, pre)
         return mean, np.sqrt(variance + self.unseen_variance[pre])
 
     @cached_property

@@ -56,15 +56,15 @@ def recording() -> lrp.Recording:
 
 
 @functools.cache
-def dense_fit(model: lrp.LowRankModel) -> lrp.Posterior:
-    return lrp.fit(model, recording(), seed=0, progress=False)
+def dense_fit(model: lrp.LowRankModel, mean: str = "mode") -> lrp.Posterior:
+    return lrp.fit(model, recording(), lrp.Laplace(mean=mean), seed=0, progress=False)
 
 
 @functools.cache
-def structured_fit(model: lrp.LowRankModel) -> lrp.Posterior:
+def structured_fit(model: lrp.LowRankModel, mean: str = "mode") -> lrp.Posterior:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("lrposterior.inference.fit"), "MAX_DENSE", 0)
-        return lrp.fit(model, recording(), seed=0, progress=False)
+        return lrp.fit(model, recording(), lrp.Laplace(mean=mean), seed=0, progress=False)
 
 
 def differences(model: lrp.LowRankModel) -> tuple[float, float, float]:
@@ -99,6 +99,54 @@ def test_posterior_is_that_of_the_dense_form_where_scales_are_inferred(model):
     for name, (value, spread) in one.items():
         assert abs(np.log(other[name][0] / value)) < 0.1 * spread
         assert other[name][1] == pytest.approx(spread, rel=0.03)
+
+
+@pytest.mark.parametrize("model", [MODELS["bulk"], INFERRED["independent"]], ids=["one component", "mixture"])
+def test_mean_moves_as_in_the_dense_form(model):
+    """Far enough to see, in every component, and to the same place but for the draws of the expectation."""
+    posteriors = {
+        (fit, mean): fit(model, mean) for fit in (dense_fit, structured_fit) for mean in ("mode", "variational")
+    }
+    W = {case: posterior.connectivity_mean().ravel() for case, posterior in posteriors.items()}
+    sd = dense_fit(model).connectivity_sd().ravel()
+    moved = [(W[fit, "variational"] - W[fit, "mode"]) / sd for fit in (dense_fit, structured_fit)]
+    assert np.std(moved[0]) > 0.08
+    assert np.corrcoef(moved)[0, 1] > 0.5
+    assert np.std(moved[1] - moved[0]) < 0.15
+    for (_, mean), posterior in posteriors.items():
+        gained = posterior.statistics.diagnostics.get("nats gained by the mean", 0.0)
+        assert (gained > 0.5) == (mean == "variational")
+    np.testing.assert_allclose(
+        posteriors[structured_fit, "variational"].connectivity_sd(),
+        posteriors[dense_fit, "variational"].connectivity_sd(),
+        rtol=0.1,
+    )
+
+
+@pytest.mark.parametrize("model", [MODELS["all"], INFERRED["all"]], ids=["one component", "mixture"])
+def test_colored_noise_and_products_are_those_of_the_first_component(model):
+    distribution = structured_fit(model).distribution
+    scale = next(normals(distribution))[1].scale
+    root = distribution.color(np.eye(distribution.num_columns)).T
+    covariance = scale @ scale.T
+    np.testing.assert_allclose(root @ root.T, covariance, atol=1e-10)
+    slope = np.random.default_rng(0).standard_normal(len(covariance))
+    np.testing.assert_allclose(distribution.times(slope), covariance @ slope, atol=1e-8)
+
+
+@double_precision
+def test_expectation_is_that_of_the_dense_form():
+    """With every noise scale at its conditional mode both forms have the same density."""
+    dense, structured = (kind.of(MODELS["all"], recording()) for kind in (Problem, StructuredProblem))
+    z = structured_fit(MODELS["all"]).mode_coordinates
+    random = np.random.default_rng(0)
+    points = np.stack([dense.best_noise(z + 0.03 * random.standard_normal(z.size)) for _ in range(3)])
+    value, slope = structured.expectation(points)
+    expected, by_all = dense.expectation(points)
+    assert value == pytest.approx(expected, rel=1e-10)
+    size = dense.space.num_dynamics
+    np.testing.assert_allclose(slope[:size], by_all[:size], rtol=1e-7, atol=1e-7)
+    np.testing.assert_array_equal(slope[size:], 0.0)
 
 
 @pytest.mark.parametrize("model", [MODELS["all"], INFERRED["all"]], ids=["one component", "mixture"])

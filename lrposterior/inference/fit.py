@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import threadpoolctl
@@ -18,13 +19,14 @@ from lrposterior.inference.balance import Balanced, balance
 from lrposterior.inference.gauge_fixed import make_frame
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
-from lrposterior.inference.laplace import laplace, log_evidence, require_support
+from lrposterior.inference.laplace import laplace, log_evidence, normal_at_mode, require_support
 from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, find_mode
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.problem import AnyProblem, FitError, Problem, dense
 from lrposterior.inference.structured_problem import StructuredProblem, require_structured_memory
 from lrposterior.inference.svi import SVI
+from lrposterior.inference.variational_mean import shifted, variational_shift
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
@@ -35,24 +37,31 @@ logger = logging.getLogger(__name__)
 
 # Up to this many coordinates the dense curvature is exact and quick.
 MAX_DENSE = 750
+MEANS = ("variational", "mode")
 
 
 @dataclass(frozen=True)
 class Laplace:
-    """Normal approximation at the mode, on the horizontal space; exact to second order, and fast.
+    """Normal approximation with the curvature at the mode, on the horizontal space; fast.
 
     Args:
         correction: "psis": resample draws of it by their importance weights, so that they come from the exact
             posterior as long as the two are not far apart (`lrposterior.inference.importance`): for small problems.
+            They are proposed around the mode, whatever mean says.
+        mean: "variational": where the log density is stationary on average over the approximation
+            (`lrposterior.inference.variational_mean`). "mode": at the mode, which lies to one side of the posterior's
+            mass; half the time, but the eigenvalues of W are off by half a standard deviation.
 
     Raises:
-        ValueError: if correction is neither None nor "psis".
+        ValueError: if an option is none of its choices.
     """
 
     correction: Correction | None = None
+    mean: Literal["variational", "mode"] = "variational"
 
     def __post_init__(self) -> None:
         require_correction(self.correction)
+        require_choice(self.mean, "mean", MEANS)
 
     def check(self, num_coordinates: int) -> None:
         """Every size that has a mode has a Laplace approximation."""
@@ -60,9 +69,17 @@ class Laplace:
     def approximate(self, balanced: Balanced, *, seed: int, progress: bool) -> Approximation:
         problem = balanced.problem
         if self.correction is None:
-            return Approximation(laplace(problem, balanced.mode, balanced.scale_precision))
+            return self._normal(balanced)
         frame = make_frame(dense(problem), balanced.mode, "full")
         return correct(dense(problem), frame, standard_normal(problem.space), seed=seed)
+
+    def _normal(self, balanced: Balanced) -> Approximation:
+        problem, mode = balanced.problem, balanced.mode
+        distribution = laplace(problem, mode, balanced.scale_precision)
+        if self.mean == "mode":
+            return Approximation(distribution)
+        shift, gained = variational_shift(problem, normal_at_mode(problem, mode))
+        return Approximation(shifted(distribution, shift), diagnostics={"nats gained by the mean": gained})
 
 
 Method = Laplace | SVI | NUTS

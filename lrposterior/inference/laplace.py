@@ -5,7 +5,7 @@ Both are taken at the mode of W (`lrposterior.inference.balance`), not at the mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import jax
@@ -15,7 +15,12 @@ import scipy.linalg
 from jax import Array
 from scipy.stats.qmc import MultivariateNormalQMC
 
-from lrposterior.distribution import MixtureDistribution, NormalDistribution, ParameterDistribution
+from lrposterior.distribution import (
+    MixtureDistribution,
+    NormalDistribution,
+    ParameterDistribution,
+    StructuredDistribution,
+)
 from lrposterior.gauge import log_gauge_volume, product_svd
 from lrposterior.inference.balance import BLOCK_OF_SCALE, unknown_moments
 from lrposterior.inference.mode import Mode
@@ -62,14 +67,25 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
         }
         for change in changes
     ]
+    if len(factors) == 1:
+        return normal_at_mode(problem, mode)
     if isinstance(problem, StructuredProblem):
-        return problem.distribution(
-            mode.z, cast(StructuredInformation, mode.information), factors, _noise_spread(problem)
-        )
+        return _structured(problem, mode, factors)
     components = tuple(_component(problem, mode, each) for each in factors)
-    if len(components) == 1:
-        return components[0]
     return MixtureDistribution(np.full(len(components), 1.0 / len(components)), components)
+
+
+def normal_at_mode(problem: AnyProblem, mode: Mode) -> NormalDistribution | StructuredDistribution:
+    """The one Normal distribution at the most probable scales, as if these were known."""
+    if isinstance(problem, StructuredProblem):
+        return _structured(problem, mode, [{}])
+    return _component(problem, mode, {})
+
+
+def _structured(
+    problem: StructuredProblem, mode: Mode, factors: Sequence[Mapping[str, float]]
+) -> StructuredDistribution:
+    return problem.distribution(mode.z, cast(StructuredInformation, mode.information), factors, _noise_spread(problem))
 
 
 def _noise_spread(problem: AnyProblem) -> np.ndarray:

@@ -29,6 +29,7 @@ SMALLEST_NOISE = 1e-6
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 # Gauge and trades are settled in turns, until the gauge moves by less than this.
 MAX_SETTLING, SETTLED = 100, 1e-7
+POINTS_AT_ONCE = 16
 
 
 class FitError(RuntimeError):
@@ -41,10 +42,12 @@ class AnyProblem(Protocol):
     Attributes:
         refresh: nats by which the point may move before the information is found again.
         followed_step: change of a log scale over which the change of the curvature is measured.
+        num_pairs: pairs of draws over which an expectation is taken.
     """
 
     refresh: ClassVar[float]
     followed_step: ClassVar[float]
+    num_pairs: ClassVar[int]
 
     @property
     def decrement_tolerance(self) -> float:
@@ -86,6 +89,10 @@ class AnyProblem(Protocol):
 
     def gradient(self, z: np.ndarray) -> np.ndarray:
         """Its derivatives, by the dynamics coordinates first."""
+        ...
+
+    def expectation(self, points: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean of -log p(activity, z) in nats over points (point, coordinate), and its derivative (coordinate,)."""
         ...
 
     def information(self, z: np.ndarray) -> Any:
@@ -165,6 +172,7 @@ class Problem(ScaledProblem):
 
     refresh: ClassVar[float] = 0.0
     followed_step: ClassVar[float] = 0.02
+    num_pairs: ClassVar[int] = 32
 
     @property
     def decrement_tolerance(self) -> float:
@@ -182,6 +190,11 @@ class Problem(ScaledProblem):
 
     def gradient(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(_gradient(self.model.structure, self.space, jnp.asarray(z), self.data))
+
+    def expectation(self, points: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean of -log p(activity, z) in nats over points (point, coordinate), and its derivative (coordinate,)."""
+        values, slopes = _each(self.model.structure, self.space, jnp.asarray(points), self.data)
+        return float(jnp.mean(values)), np.asarray(jnp.mean(slopes, axis=0))
 
     def information(self, z: np.ndarray) -> np.ndarray:
         """Gauss-Newton information about the dynamics coordinates, without the prior."""
@@ -285,6 +298,12 @@ def _objective(model: LowRankModel, space: ParameterSpace, z: Array, data: Data)
 @compiled
 def _gradient(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
     return jax.grad(_objective, argnums=2)(model, space, z, data)
+
+
+@compiled
+def _each(model: LowRankModel, space: ParameterSpace, points: Array, data: Data) -> tuple[Array, Array]:
+    objective = jax.value_and_grad(lambda z: _objective(model, space, z, data))
+    return jax.lax.map(objective, points, batch_size=POINTS_AT_ONCE)
 
 
 @compiled

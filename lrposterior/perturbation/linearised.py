@@ -32,7 +32,7 @@ class PredictedCertainty:
     Attributes:
         labels: one name per candidate.
         times: (time,) bins that were read, in s from the start of the trial.
-        mean_power: (candidate,) ‖E q‖², the response at the mode.
+        mean_power: (candidate,) ‖E q‖², the response at the posterior mean of the parameters.
         spread: (candidate,) tr Cov q, to first order in what is unknown of the parameters.
         unseen_spread: (candidate,) the part of the spread that comes from the unseen part of a random bulk.
     """

@@ -1,0 +1,126 @@
+"""The mean of a Normal posterior of given covariance: where the log density is stationary on average, not at a point.
+
+At the mode V = -log p(activity, z) is stationary, but V is not symmetric around it: W is a product, activity saturates,
+eigenvalues bend, and the posterior has more mass on one side. Among all Normal(m, Sigma) with the Laplace covariance
+Sigma = S S^T the one with the largest evidence lower bound minimises
+
+    E[V(m + S xi)],    xi ~ Normal(0, I),        so that    S^T E[grad V(m + S xi)] = 0.
+
+To second order in the displacement this is m = z - Sigma grad tr(Sigma V'') / 2: the correction of the posterior mean
+by the third derivatives of V (Tierney and Kadane 1986, doi:10.1080/01621459.1986.10478240), and Gaussian variational
+inference with the covariance held (Opper and Archambeau 2009, doi:10.1162/neco.2008.08-07-592). The covariance is held
+because the nearest Normal distribution in the sense of the bound is too narrow where the posterior is bent.
+
+S is horizontal: m moves across the gauge only, as the mode does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from lrposterior.distribution import (
+    MixtureDistribution,
+    NormalDistribution,
+    ParameterDistribution,
+    StructuredDistribution,
+)
+from lrposterior.inference.problem import AnyProblem
+
+# Nats that may still be expected, a way of 0.06 standard deviations in all directions together.
+DECREMENT_TOLERANCE = 2e-3
+MAX_STEPS = 30
+STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
+
+Expectation = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
+def variational_shift(
+    problem: AnyProblem, approximation: NormalDistribution | StructuredDistribution
+) -> tuple[np.ndarray, float]:
+    """How far the mean of a Normal distribution moves, its covariance held.
+
+    The expectation is that over fixed draws, so that the same recording always gives the same posterior.
+
+    Args:
+        problem: what is fitted.
+        approximation: the Laplace posterior at the mode, of one component.
+
+    Returns:
+        (coordinate,) the shift, and by how many nats it raises the evidence lower bound. Both are zero where the
+        network of a draw diverges, as it may with an unbounded nonlinearity: the expectation does not exist then.
+    """
+    draws = standard_draws(approximation.num_columns, problem.num_pairs, seed=0)
+    points = approximation.location + approximation.color(draws)
+    return descend(
+        lambda shift: problem.expectation(points + shift), approximation.times, np.zeros(len(approximation.location))
+    )
+
+
+def shifted(distribution: ParameterDistribution, shift: np.ndarray) -> ParameterDistribution:
+    """A distribution whose mean, or those of all components, are moved by a shift (coordinate,)."""
+    if isinstance(distribution, MixtureDistribution):
+        moved = (dataclasses.replace(each, location=each.location + shift) for each in distribution.components)
+        return dataclasses.replace(distribution, components=tuple(moved))
+    return dataclasses.replace(distribution, location=distribution.location + shift)
+
+
+def standard_draws(size: int, num_pairs: int, *, seed: int) -> np.ndarray:
+    """(2 num_pairs, size) draws of Normal(0, I) in pairs +-xi, orthogonal to each other as far as there is room.
+
+    Against independent pairs this takes a fifth off the error of the mean with 20 neurons.
+    """
+    random = np.random.default_rng(seed)
+    bases = [
+        np.linalg.qr(random.standard_normal((size, min(size, num_pairs - start))))[0].T
+        for start in range(0, num_pairs, size)
+    ]
+    draws = np.sqrt(random.chisquare(size, num_pairs))[:, None] * np.concatenate(bases)
+    return np.concatenate([draws, -draws])
+
+
+def descend(
+    expectation: Expectation, times: Callable[[np.ndarray], np.ndarray], start: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """The lowest point, and by how much it lies below the start: BFGS from a given inverse curvature.
+
+    Args:
+        expectation: the value at a point and its slope.
+        times: the inverse curvature times a slope; steps stay in its range.
+        start: where to begin. Where the value is not finite there, it is also the end.
+    """
+    point, (value, slope) = start, expectation(start)
+    if not np.isfinite(value):
+        return start, 0.0
+    first, steps, changes = value, [], []
+    for _ in range(MAX_STEPS):
+        direction = _direction(times, slope, steps, changes)
+        if 0.5 * float(slope @ direction) < DECREMENT_TOLERANCE:
+            break
+        for length in STEP_LENGTHS:
+            reached, following = expectation(point - length * direction)
+            if reached < value:
+                break
+        else:
+            break
+        step, change = -length * direction, following - slope
+        if float(step @ change) > 0.0:
+            steps, changes = [*steps, step], [*changes, change]
+        point, value, slope = point + step, reached, following
+    return point, first - value
+
+
+def _direction(
+    times: Callable[[np.ndarray], np.ndarray], slope: np.ndarray, steps: list[np.ndarray], changes: list[np.ndarray]
+) -> np.ndarray:
+    """The inverse curvature that the steps and changes of the slope suggest, times a slope."""
+    remaining, coefficients = slope.copy(), []
+    for step, change in zip(reversed(steps), reversed(changes), strict=True):
+        coefficients.append(float(step @ remaining) / float(step @ change))
+        remaining -= coefficients[-1] * change
+    direction = times(remaining)
+    for step, change, coefficient in zip(steps, changes, reversed(coefficients), strict=True):
+        direction = direction + (coefficient - float(change @ direction) / float(step @ change)) * step
+    return direction
