@@ -224,10 +224,10 @@ class Posterior:
         Raises:
             ValueError: if they are no indices of neurons, or of different length.
         """
-        mean = self.mode_connectivity.entries(post, pre)[0]
-        post, pre = np.atleast_1d(post), np.atleast_1d(pre)
+        post, pre = self.mode_connectivity.pairs(post, pre)
         if not isinstance(self.distribution, StructuredDistribution):
             return self.connectivity_mean()[post, pre], self.connectivity_sd()[post, pre]
+        mean = self.mode_connectivity.entries(post, pre)[0]
         system = System.of(self.model, self.recording)
         variance = entry_variances(
             system, self.distribution.vector(), self.distribution.typical_covariance(), post, pre
