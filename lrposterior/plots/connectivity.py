@@ -35,9 +35,10 @@ from lrposterior.posterior import Posterior
 def plot_connectivity(posterior: Posterior, *, num_draws: int = 400, seed: int) -> Figure:
     """Draw the posterior mean and standard deviation of W, and the eigenvalues of its draws.
 
-    Neurons of one cell type stand together; of more than 600 neurons 300 are shown. W is the current that a presynaptic rate of 1 evokes. The dashed circle
-    has radius 1; to the right of the dotted line (real part 1) a mode of activity sustains itself where the slope of
-    the nonlinearity is 1.
+    Neurons of one cell type stand together; of more than 600 neurons 300 are shown, chosen at random. W is the current
+    that a presynaptic rate of 1 evokes. The dashed circle has radius 1; to the right of the dotted line (real part 1) a
+    mode of activity sustains itself where the slope of the nonlinearity is 1. Of a random bulk in a network of more
+    than 600 neurons, the eigenvalues are those of what the recording sees of W.
 
     Args:
         posterior: The fit.

@@ -133,7 +133,7 @@ def all_pairs(neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(neurons, len(neurons)), np.tile(neurons, len(neurons))
 
 
-def types_of(cell_types: Sequence[str] | None, neurons: np.ndarray) -> tuple[str, ...] | None:
+def types_of(cell_types: tuple[str, ...] | None, neurons: np.ndarray) -> tuple[str, ...] | None:
     """Cell types of some neurons, if there are any."""
     return None if cell_types is None else tuple(cell_types[neuron] for neuron in neurons)
 
