@@ -9,6 +9,7 @@ from any_size_cases import INFERRED, MODELS, dense_fit, structured_fit
 
 from lrposterior.degeneracy import analyze_degeneracy
 from lrposterior.distribution import normals
+from lrposterior.perturbation.scores import _free_part
 from lrposterior.structured.pencil import spread_over_grid
 
 THRESHOLDS = (0.01, 0.1, 1.0, 10.0, 1e3)
@@ -112,6 +113,16 @@ def test_inferred_scales_make_no_difference_to_the_comparison(name):
         assert abs(found.num_constrained - expected.num_constrained) <= 2
         assert found.effective_parameters == pytest.approx(expected.effective_parameters, rel=0.03)
         assert found.information == pytest.approx(expected.information, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["free", "all"])
+def test_draws_are_held_along_constrained_directions(name):
+    posterior, (_, dense) = structured_fit(MODELS[name]), pair(name)
+    spectrum = dense.posterior.spectrum
+    free = spectrum.directions[:, spectrum.information < 1.0]
+    moved = np.random.default_rng(0).standard_normal((len(free), 20))
+    found, expected = _free_part(posterior.distribution, moved), free @ (free.T @ moved)
+    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
 
 
 def test_counts_become_values():

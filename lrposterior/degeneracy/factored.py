@@ -14,7 +14,7 @@ from lrposterior.degeneracy.subspaces import Subspace, fix_sign
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.posterior import Posterior
 from lrposterior.structured.entries import entry_variances, prior_entry_variances
-from lrposterior.structured.factor_changes import FactorChanges, coordinate_pencil
+from lrposterior.structured.factor_changes import CoordinateChanges, FactorChanges
 from lrposterior.structured.information import StructuredPosterior
 from lrposterior.structured.moments import SecondMoment
 from lrposterior.structured.pencil import Pencil
@@ -58,7 +58,7 @@ class FactoredAnalysis:
     @cached_property
     def parameters(self) -> Pencil:
         """Of all parameters."""
-        return coordinate_pencil(self.covariance, self._prior)
+        return CoordinateChanges.of(self.covariance, self._prior).pencil
 
     @cached_property
     def _connectivity(self) -> tuple[Pencil, np.ndarray]:

@@ -123,19 +123,42 @@ class FactorChanges:
         return SecondMoment(removed, *factors), SecondMoment(prior, *factors)
 
 
-def coordinate_pencil(posterior: StructuredPosterior, prior: np.ndarray) -> Pencil:
-    """Prior, with standard deviations (coordinate,), against posterior of all coordinates together.
+@dataclass(frozen=True, eq=False)
+class CoordinateChanges:
+    """Prior against posterior of all coordinates together.
 
-    They are compared across the directions that mean nothing.
+    Attributes:
+        pencil: in rotated coordinates.
+        rotations: (neuron, column, row) from these to the whitened coordinates of a neuron.
     """
-    layout = posterior.layout
-    scale = layout.rows(prior)
-    blocks = posterior.local.covariance() / (scale[:, :, None] * scale[:, None, :])
-    local, rotations = np.linalg.eigh(blocks)
-    ratios = (posterior.deviations / prior) ** 2
-    layout.rows(ratios)[:] = local
-    rows = posterior.factor / prior[:, None]
-    by_neuron = layout.rows(rows)
-    by_neuron[:] = np.swapaxes(rotations, 1, 2) @ by_neuron
-    null, _ = np.linalg.qr(rows[:, posterior.values.size :])
-    return Pencil(ratios, rows, -posterior.removed, np.zeros((len(rows), 0)), null)
+
+    pencil: Pencil
+    rotations: np.ndarray
+
+    @classmethod
+    def of(cls, posterior: StructuredPosterior, prior: np.ndarray) -> CoordinateChanges:
+        """With the prior's standard deviations (coordinate,)."""
+        layout = posterior.layout
+        scale = layout.rows(prior)
+        blocks = posterior.local.covariance() / (scale[:, :, None] * scale[:, None, :])
+        local, rotations = np.linalg.eigh(blocks)
+        ratios = (posterior.deviations / prior) ** 2
+        layout.rows(ratios)[:] = local
+        rows = posterior.factor / prior[:, None]
+        by_neuron = layout.rows(rows)
+        by_neuron[:] = np.swapaxes(rotations, 1, 2) @ by_neuron
+        null, _ = np.linalg.qr(rows[:, posterior.values.size :])
+        return cls(Pencil(ratios, rows, -posterior.removed, np.zeros((len(rows), 0)), null), rotations)
+
+    def above(self, ratio: float, whitened: np.ndarray) -> np.ndarray:
+        """The part of (coordinate, column), over the prior's deviations, with more than this part of its variance."""
+        found = self.pencil.above(ratio, self._turned(np.swapaxes(self.rotations, 1, 2), whitened))
+        return self._turned(self.rotations, found)
+
+    def _turned(self, matrices: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        num_neurons, width, _ = matrices.shape
+        turned = columns.copy()
+        turned[: num_neurons * width] = (
+            matrices @ turned[: num_neurons * width].reshape(num_neurons, width, -1)
+        ).reshape(num_neurons * width, -1)
+        return turned

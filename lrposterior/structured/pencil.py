@@ -25,6 +25,9 @@ from functools import cached_property
 import numpy as np
 
 ROWS_AT_ONCE = 8192
+# Where the integral of `Pencil.above` is evaluated.
+CONTOUR_STEP = 1.0
+CONTOUR_HEIGHTS = np.exp(np.arange(np.log(1e-4), np.log(1e3), CONTOUR_STEP))
 # Information below is not told apart from none: the parts of low rank are known to some thousandths of the prior's.
 SMALLEST_INFORMATION = 1e-3
 # Neighbours of the grid on which the spectrum is counted lie nearer to each other than this factor, ...
@@ -113,6 +116,25 @@ class Pencil:
         logarithms = [np.linalg.slogdet(matrix)[1] if matrix.size else 0.0 for matrix in (posterior, prior)]
         return float(0.5 * (logarithms[1] - logarithms[0] - np.sum(np.log(self.local))))
 
+    def above(self, ratio: float, rows: np.ndarray) -> np.ndarray:
+        """The part of (row, column) along eigenvectors of the posterior whose variance is above `ratio`.
+
+        Where prior and posterior share nothing: (1 + sign X) / 2 with X = posterior - ratio, and
+
+            sign x = 2 / pi times the integral over y of x / (x² + y²),    x / (x² + y²) = Re 1 / (x - i y),
+
+        by the trapezoidal rule in log y, which converges exponentially. Eigenvectors within 1e-3 of the ratio are taken
+        in part.
+        """
+        total = np.zeros(rows.shape)
+        for height in CONTOUR_HEIGHTS:
+            gaps = self.local - ratio - 1j * height
+            scaled = rows / gaps[:, None]
+            inner = np.diag(1.0 / self.weights) + _complex_gram(self.parts, 1.0 / gaps)
+            coefficients = np.linalg.solve(inner, self.parts.T @ scaled)
+            total += height * np.real(scaled - (self.parts @ coefficients) / gaps[:, None])
+        return 0.5 * (rows + (2.0 * CONTOUR_STEP / np.pi) * total)
+
     def spectrum(self, threshold: float) -> np.ndarray:
         """(direction,) lambda, decreasing, each within a factor `GRID_FACTOR`; what is below 1e-3 is 0.
 
@@ -166,3 +188,8 @@ def _gram(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
             scaled = columns[chosen] * np.sqrt(np.abs(weights[chosen]))[:, None]
             total += sign * (scaled.T @ scaled)
     return total
+
+
+def _complex_gram(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """columns^T diag(weights) columns for complex weights."""
+    return _gram(columns, np.real(weights)) + 1j * _gram(columns, np.imag(weights))
