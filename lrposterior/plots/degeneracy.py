@@ -42,7 +42,8 @@ def plot_spectrum(degeneracy: Degeneracy) -> Figure:
     """Draw the information lambda along every direction, of all parameters and of W alone.
 
     Along a direction the posterior variance is 1 / (1 + lambda) of the prior variance. Values below 1e-4, the exact
-    null space among them, are drawn at 1e-4; the gauge directions and the unseen part of a random bulk are left out.
+    null space among them, are drawn at 1e-4; the gauge directions and the unseen part of a random bulk are left out. Of
+    a posterior in the structured form the values are counted on a grid, and those below 1e-3 are drawn at 1e-4.
 
     Args:
         degeneracy: From :func:`lrposterior.analyze_degeneracy`.

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from lrposterior.files import replacing, require_file_name
 
@@ -32,6 +32,8 @@ RECORDED_UNITS = "recorded units"
 DOTS_PER_INCH = 150
 # Images of all pairs of neurons show a choice of them where there are more.
 MOST_NEURONS, NUM_CHOSEN = 600, 300
+# Colour bars that end below write their numbers as multiples of a power of ten.
+SMALLEST_WRITTEN_OUT = 0.005
 FIGURE_ENDINGS = (".png", ".svg", ".pdf")
 
 SETTINGS = {
@@ -195,6 +197,10 @@ def color_bar(axes: Axes, image: Any, label: str, *, below: bool, offset: float,
     )
     bar.set_label(label)
     bar.locator = MaxNLocator(nbins=5)
+    if max(abs(image.norm.vmin), abs(image.norm.vmax)) < SMALLEST_WRITTEN_OUT:
+        # With the power of ten once at the end: as decimal fractions the numbers run into each other.
+        bar.formatter = ScalarFormatter(useMathText=True)
+        bar.formatter.set_powerlimits((0, 0))
     bar.update_ticks()
     bar.outline.set_edgecolor(GREY)
 
