@@ -1,7 +1,8 @@
 """Draws of a random bulk, W0 = A Q^T + G (I - Q Q^T), without N x N arrays until one is asked for.
 
 G is what no data see. Its rows are made in blocks, each from a seed of its own, whenever they are needed: so all
-products, entries and blocks are those of one matrix that is never stored.
+products, entries and blocks are those of one matrix that is never stored. Where that would be too much work, beyond
+4,096 neurons, G is a matrix with the same moments that takes N log N operations (`lrposterior.fast_gaussian`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
+
+from lrposterior.fast_gaussian import FastBulk, FastGaussian
 
 # Rows of G that share a seed.
 BLOCK_ROWS = 256
 # Draws of parameters by name hold these two where they are of a network with the unseen part of its bulk.
 UNSEEN = ("gain", "bulk_seed")
+# Larger networks have a G that is cheaper to multiply with.
+LARGEST_FULL = 4096
 # The unseen part has a stream of random numbers beside that of the parameters, default_rng(seed).
 STREAM = 2
+
+
+MISSING = "gain: expected a gain and a seed for every draw of the bulk, got none; give both"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +35,7 @@ class BulkDraws:
     Attributes:
         A: (draw, neuron, dimension) connectivity from the visited patterns.
         Q: (neuron, dimension) the visited patterns, orthonormal.
-        gain: (draw,) g: the entries of G are Normal(0, g² / N). None with `seeds`.
+        gain: (draw,) g: the entries of G have mean 0 and variance g² / N, and are Normal. None with `seeds`.
         seeds: (draw,) of G, or None for G = 0, its mean.
     """
 
@@ -54,6 +63,9 @@ class BulkDraws:
         products = np.einsum("dnk,dk->dn", self.A, seen)
         rest = vectors - seen @ self.Q.T
         for draw in range(self.num_draws):
+            if self._is_fast:
+                products[draw] += self._gain_of(draw) * self._fast(draw).times(rest[draw][:, None])[:, 0]
+                continue
             for rows, G in self._unseen(draw):
                 products[draw, rows] += G @ rest[draw]
         return products
@@ -62,6 +74,9 @@ class BulkDraws:
         """W0^T v (draw, neuron) of one vector a draw, (draw, neuron)."""
         rest = np.zeros(vectors.shape)
         for draw in range(self.num_draws):
+            if self._is_fast:
+                rest[draw] = self._gain_of(draw) * self._fast(draw).transposed_times(vectors[draw][:, None])[:, 0]
+                continue
             for rows, G in self._unseen(draw):
                 rest[draw] += vectors[draw, rows] @ G
         seen = np.einsum("dnk,dn->dk", self.A, vectors) - rest @ self.Q
@@ -74,7 +89,10 @@ class BulkDraws:
             for block in np.unique(post // BLOCK_ROWS):
                 chosen = np.flatnonzero(post // BLOCK_ROWS == block)
                 within = post[chosen] % BLOCK_ROWS
-                G = self._rows_of_block(draw, int(block), int(within.max()) + 1)[within]
+                if self._is_fast:
+                    G = self._gain_of(draw) * self._fast(draw).rows(post[chosen])
+                else:
+                    G = self._rows_of_block(draw, int(block), int(within.max()) + 1)[within]
                 values[draw, chosen] += G - (G @ self.Q) @ self.Q.T
         return values
 
@@ -89,19 +107,63 @@ class BulkDraws:
         """All draws of W0, (draw, post, pre)."""
         return np.stack([self.dense(draw) for draw in range(self.num_draws)])
 
+    def operators(self) -> np.ndarray | FastBulk:
+        """W0 for compiled code, with a leading draw axis: of few neurons (draw, post, pre)."""
+        if not self._is_fast:
+            return self.to_dense()
+        drawn = [self._fast(draw) for draw in range(self.num_draws)]
+        return FastBulk(
+            A=jnp.asarray(self.A),
+            Q=jnp.broadcast_to(jnp.asarray(self.Q), self.A.shape),
+            gain=jnp.asarray([self._gain_of(draw) for draw in range(self.num_draws)]),
+            signs=jnp.asarray([each.signs for each in drawn]),
+            singular_values=jnp.asarray([each.singular_values for each in drawn]),
+        )
+
+    @property
+    def operator_size(self) -> int:
+        """Numbers that `operators` has in one draw."""
+        if not self._is_fast:
+            return self.num_neurons**2
+        return self.num_neurons * (2 * self.A.shape[2] + 5)
+
+    @property
+    def _is_fast(self) -> bool:
+        return self.seeds is not None and self.num_neurons > LARGEST_FULL
+
+    def _fast(self, draw: int) -> FastGaussian:
+        return FastGaussian.draw(self.num_neurons, int(self._seeds[draw]))
+
+    def _gain_of(self, draw: int) -> float:
+        return float(self._gains[draw])
+
+    @property
+    def _gains(self) -> np.ndarray:
+        if self.gain is None:
+            raise ValueError(MISSING)
+        return self.gain
+
+    @property
+    def _seeds(self) -> np.ndarray:
+        if self.seeds is None:
+            raise ValueError(MISSING)
+        return self.seeds
+
     def _unseen(self, draw: int) -> Iterator[tuple[slice, np.ndarray]]:
         """The blocks of rows of G."""
         starts = range(0, self.num_neurons if self.seeds is not None else 0, BLOCK_ROWS)
         for block, start in enumerate(starts):
-            G = self._rows_of_block(draw, block, min(BLOCK_ROWS, self.num_neurons - start))
+            number = min(BLOCK_ROWS, self.num_neurons - start)
+            if self._is_fast:
+                G = self._gain_of(draw) * self._fast(draw).rows(start + np.arange(number))
+            else:
+                G = self._rows_of_block(draw, block, number)
             yield slice(start, start + len(G)), G
 
     def _rows_of_block(self, draw: int, block: int, num_rows: int) -> np.ndarray:
         """The first rows of a block of G: they do not depend on how many are asked for."""
-        if self.gain is None or self.seeds is None:
-            raise ValueError("gain: expected a gain and a seed for every draw of the bulk, got none; give both")
-        random = np.random.default_rng([int(self.seeds[draw]), block])
-        scale = self.gain[draw] / np.sqrt(self.num_neurons)
+        random = np.random.default_rng([int(self._seeds[draw]), block])
+        scale = self._gain_of(draw) / np.sqrt(self.num_neurons)
         return scale * random.standard_normal((num_rows, self.num_neurons))
 
 

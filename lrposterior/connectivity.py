@@ -13,6 +13,8 @@ from lrposterior.bulk import BulkDraws, bulk_draws
 from lrposterior.checks import argument_error, as_array, require_shape
 
 BYTES_PER_GIGABYTE = 1e9
+# Eigenvalues and singular values of a full matrix take minutes of a larger one.
+LARGEST_DECOMPOSED = 2000
 
 
 def require_memory(num_entries: int, name: str, max_gigabytes: float, mend: str) -> None:
@@ -89,11 +91,7 @@ class LowRankConnectivity:
 
     def entries(self, post: Any, pre: Any) -> np.ndarray:
         """W[post[k], pre[k]] for lists of neurons of equal length; gives (draw, entry)."""
-        post, pre = self._neurons(post, "post"), self._neurons(pre, "pre")
-        if post.shape != pre.shape:
-            raise argument_error(
-                "pre", f"as many neurons as post, {post.size}", str(pre.size), "give one pair of neurons an entry"
-            )
+        post, pre = self.pairs(post, pre)
         values = np.einsum("der,der->de", self.M[:, post], self.K[:, pre]) / self.num_neurons
         if self.bulk is not None:
             rows, row = np.unique(post, return_inverse=True)
@@ -102,6 +100,19 @@ class LowRankConnectivity:
             return values
         W0 = self.background.to_sparse() if self.background.is_sparse else self.background.to_dense()
         return values + np.asarray(W0[post, pre]).reshape(1, -1)
+
+    def pairs(self, post: Any, pre: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Neurons of single synapses, (entry,) each, counted from 0.
+
+        Raises:
+            ValueError: if they are no indices of neurons, or of different length.
+        """
+        post, pre = self._neurons(post, "post"), self._neurons(pre, "pre")
+        if post.shape != pre.shape:
+            raise argument_error(
+                "pre", f"as many neurons as post, {post.size}", str(pre.size), "give one pair of neurons an entry"
+            )
+        return post, pre
 
     def block(self, post: Any, pre: Any) -> np.ndarray:
         """W restricted to rows `post` and columns `pre`; gives (draw, post, pre)."""
@@ -130,26 +141,52 @@ class LowRankConnectivity:
             )
         return array % self.num_neurons
 
+    def seen(self) -> LowRankConnectivity:
+        """The same draws without what no recording sees of a random bulk: W = M K^T / N + A Q^T, of low rank."""
+        if self.bulk is None:
+            return self
+        Q = np.broadcast_to(self.num_neurons * self.bulk.Q, self.bulk.A.shape)
+        left, right = np.concatenate([self.M, self.bulk.A], axis=2), np.concatenate([self.K, Q], axis=2)
+        return LowRankConnectivity(left, right, self.background)
+
     def eigenvalues(self) -> np.ndarray:
         """Eigenvalues of W that are not zero, by decreasing magnitude.
 
         Without a W0 they are those of the (rank, rank) overlap K^T M / N, (draw, rank) complex; with one they
         are all those of the N x N matrix, (draw, neuron).
+
+        Raises:
+            ValueError: of more than 2,000 neurons with a W0.
         """
         if self.is_low_rank:
             overlap = np.swapaxes(self.K, 1, 2) @ self.M / self.num_neurons
             values = np.linalg.eigvals(overlap)
         else:
+            self._require_few_neurons("eigenvalues")
             values = np.stack([np.linalg.eigvals(self.dense(draw)) for draw in range(self.num_draws)])
         values = values.astype(np.complex128)
         return np.take_along_axis(values, np.argsort(-np.abs(values), axis=1, kind="stable"), axis=1)
 
     def singular_values(self) -> np.ndarray:
-        """Singular values of W, decreasing: (draw, rank) without a W0, else (draw, neuron)."""
+        """Singular values of W, decreasing: (draw, rank) without a W0, else (draw, neuron).
+
+        Raises:
+            ValueError: of more than 2,000 neurons with a W0.
+        """
         if self.is_low_rank:
             left, right = np.linalg.qr(self.M, mode="r"), np.linalg.qr(self.K, mode="r")
             return np.linalg.svd(left @ np.swapaxes(right, 1, 2), compute_uv=False) / self.num_neurons
+        self._require_few_neurons("singular_values")
         return np.stack([np.linalg.svd(self.dense(draw), compute_uv=False) for draw in range(self.num_draws)])
+
+    def _require_few_neurons(self, name: str) -> None:
+        if self.num_neurons > LARGEST_DECOMPOSED:
+            raise argument_error(
+                name,
+                f"at most {LARGEST_DECOMPOSED} neurons where W has a W0 beside M K^T / N",
+                f"{self.num_neurons}",
+                "take those of what the recording sees of a random bulk, sample_connectivity(...).seen()",
+            )
 
     def effective_rank(self) -> np.ndarray:
         """Participation ratio (sum s²)² / sum s⁴ of the singular values s of W, (draw,)."""

@@ -12,6 +12,9 @@ from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
 
+# Numbers of the simulated trials (draw, time, neuron) that exist at one time.
+ENTRIES_AT_ONCE = 20_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class FitQuality:
@@ -109,16 +112,31 @@ def assess_fit(posterior: Posterior, held_out: Recording | None = None) -> FitQu
     return FitQuality(held_out, _predict(posterior, held_out), posterior.mode["noise_scale"], held_out=True)
 
 
-def predict_activity(posterior: Posterior, trials: Recording | None, *, num_draws: int, seed: int) -> np.ndarray:
-    """Posterior draws (draw, trial, time, neuron) of the noise-free activity, rate or current as was recorded.
+def predict_activity(
+    posterior: Posterior, trials: Recording | None, trial: int, neurons: np.ndarray, *, num_draws: int, seed: int
+) -> np.ndarray:
+    """Posterior draws (draw, time, neuron) of the noise-free activity, rate or current as was recorded.
 
     Args:
         posterior: The fit.
         trials: Give inputs and stimulation; `None` takes the fitted trials.
+        trial: Which of them.
+        neurons: Which neurons are kept.
         num_draws: Number of draws.
         seed: Seed of the draws.
     """
-    return _simulate(posterior, posterior.sample_parameters(num_draws, seed=seed), trials)
+    draws = posterior.sample_parameters(num_draws, seed=seed)
+    if "initial_kappa" in draws:
+        initial = draws["initial_kappa"]
+        draws["initial_kappa"] = initial[:, [trial]] if trials is None else initial.mean(axis=1, keepdims=True)
+    one_trial = (posterior.recording if trials is None else trials).select(trials=[trial])
+    size = max(1, min(num_draws, ENTRIES_AT_ONCE // one_trial.activity.size))
+    kept = []
+    for start in range(0, num_draws, size):
+        some = {name: value[start : start + size] for name, value in draws.items()}
+        simulated = simulate_draws(posterior.model, some, one_trial, quantity=posterior.model.observation.of)
+        kept.append(simulated[:, 0][..., neurons])
+    return np.concatenate(kept)
 
 
 def _predict(posterior: Posterior, trials: Recording | None) -> np.ndarray:

@@ -227,13 +227,11 @@ class Posterior:
         Raises:
             ValueError: if they are no indices of neurons, or of different length.
         """
+        post, pre = self.mode_connectivity.pairs(post, pre)
         distribution = self.distribution
-        is_structured = isinstance(distribution, StructuredDistribution)
-        center = distribution.location if is_structured else self.mode_coordinates
-        mean = self._connectivity_at(center).entries(post, pre)[0]
-        post, pre = np.atleast_1d(post), np.atleast_1d(pre)
-        if not is_structured:
+        if not isinstance(distribution, StructuredDistribution):
             return self.connectivity_mean()[post, pre], self.connectivity_sd()[post, pre]
+        mean = self._connectivity_at(distribution.location).entries(post, pre)[0]
         system = System.of(self.model, self.recording)
         variance = entry_variances(system, distribution.vector(), distribution.typical_covariance(), post, pre)
         return mean, np.sqrt(variance + self.unseen_variance[pre])

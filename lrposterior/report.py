@@ -30,13 +30,15 @@ from lrposterior.plots import (
     plot_subspaces,
     to_png,
 )
-from lrposterior.plots.style import RECORDED_UNITS
+from lrposterior.plots.style import MOST_NEURONS, RECORDED_UNITS, neurons_shown
 from lrposterior.posterior import Posterior, describe_scale
 from lrposterior.priors import TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
 
 NUM_BEST = 10
+NUM_DRAWS = 400
+NUM_SYNAPSES = 20_000
 INTERVAL_90 = 1.645
 
 
@@ -93,6 +95,10 @@ def render_report(
     if len(ranking.readout) != posterior.recording.num_neurons:
         got = f"one of {len(ranking.readout)} neurons"
         raise argument_error("ranking", "a ranking under this posterior", got, "rank with this posterior")
+    num_neurons = posterior.recording.num_neurons
+    W = posterior.sample_connectivity(NUM_DRAWS, seed=seed)
+    if num_neurons > MOST_NEURONS:
+        W = W.seen()
     fitted = assess_fit(posterior)
     validation = None if held_out is None else assess_fit(posterior, held_out)
     environment = jinja2.Environment(
@@ -113,8 +119,9 @@ def render_report(
         data_rows=[line.split(maxsplit=1) for line in posterior.recording.summary().splitlines()[1:]],
         fit_rows=_fit_rows(posterior, fitted, activity_unit),
         share_excluding_zero=_share_excluding_zero(posterior),
-        effective_rank=np.quantile(posterior.effective_rank(seed=seed), [0.05, 0.5, 0.95]).tolist(),
-        median_contraction=float(np.median(degeneracy.contraction)),
+        effective_rank=np.quantile(W.effective_rank(), [0.05, 0.5, 0.95]).tolist(),
+        num_shown=len(neurons_shown(num_neurons)),
+        median_contraction=float(np.median(degeneracy.sampled_contraction)),
         ranking_columns=_ranking_columns(ranking),
         best=ranking.order[:NUM_BEST].tolist(),
         window_end=float(ranking.times[-1]) + posterior.recording.dt,
@@ -190,8 +197,14 @@ def _ranking_columns(ranking: PerturbationRanking) -> dict[str, np.ndarray]:
 
 
 def _share_excluding_zero(posterior: Posterior) -> float:
-    """Share of the synapses of which the interval mean ± 1.645 sd excludes 0."""
-    return float(np.mean(np.abs(posterior.connectivity_mean()) > INTERVAL_90 * posterior.connectivity_sd()))
+    """Share of the synapses, or of a random choice of many, of which the interval mean ± 1.645 sd excludes 0."""
+    num_neurons = posterior.recording.num_neurons
+    if num_neurons <= MOST_NEURONS:
+        mean, sd = posterior.connectivity_mean(), posterior.connectivity_sd()
+    else:
+        chosen = np.random.default_rng(0).integers(num_neurons**2, size=NUM_SYNAPSES)
+        mean, sd = posterior.connectivity_entries(*np.divmod(chosen, num_neurons))
+    return float(np.mean(np.abs(mean) > INTERVAL_90 * sd))
 
 
 def _time_constant(posterior: Posterior) -> str:

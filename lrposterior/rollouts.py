@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax import Array
 
 from lrposterior.background import RandomBulk
 from lrposterior.bulk import UNSEEN, BulkDraws, bulk_draws
+from lrposterior.fast_gaussian import FastBulk
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision
@@ -62,7 +63,7 @@ def simulate_each(
     results = []
     for chunk, num_new in draws_in_chunks(bulk):
         chosen = {name: value[chunk] for name, value in parameters.items()}
-        W0 = jnp.asarray(bulk.take(chunk).to_dense())
+        W0 = jax.tree.map(jnp.asarray, bulk.take(chunk).operators())
         results.append(np.asarray(_simulate_with(simulator, model.structure, chosen, W0, data))[:num_new])
     return np.concatenate(results)
 
@@ -93,7 +94,7 @@ def draws_in_chunks(bulk: BulkDraws) -> Iterator[tuple[np.ndarray, int]]:
 
     All chunks have one length, so that a function compiles once; the last is filled up with its last draw.
     """
-    size = int(np.clip(DENSE_ENTRIES // bulk.num_neurons**2, 1, bulk.num_draws))
+    size = int(np.clip(DENSE_ENTRIES // bulk.operator_size, 1, bulk.num_draws))
     for start in range(0, bulk.num_draws, size):
         num_new = min(size, bulk.num_draws - start)
         yield np.minimum(start + np.arange(size), bulk.num_draws - 1), num_new
@@ -105,10 +106,12 @@ def _simulate(simulator: Simulator, model: LowRankModel, parameters: Parameters,
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _simulate_with(simulator: Simulator, model: LowRankModel, parameters: Parameters, W0: Array, data: Data) -> Array:
+def _simulate_with(
+    simulator: Simulator, model: LowRankModel, parameters: Parameters, W0: Array | FastBulk, data: Data
+) -> Array:
     """One draw after the other, each with a background of its own, W0 (draw, neuron, neuron)."""
 
-    def simulate(draw: tuple[Parameters, Array]) -> Array:
+    def simulate(draw: tuple[Parameters, Any]) -> Array:
         return simulator(model, draw[0], dataclasses.replace(data, background=draw[1]))
 
     return jax.lax.map(simulate, (parameters, W0))

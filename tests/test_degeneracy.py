@@ -329,7 +329,7 @@ def test_split_is_made_of_projections_onto_the_counted_directions(posterior):
 
 def test_split_sorts_changes_of_M_and_K_by_their_information(posterior, degeneracy):
     jacobian = connectivity_jacobian(posterior)
-    spectrum = degeneracy._connectivity_spectrum
+    spectrum = degeneracy._analysis.spectrum
     for index in (0, degeneracy.connectivity.num_constrained - 1, spectrum.information.size - 1):
         dW = (jacobian @ spectrum.directions[:, index]).reshape(NEURONS, NEURONS)
         split = degeneracy.split(dW)

@@ -17,7 +17,8 @@ from small_fit import small_fit
 
 import lrposterior as lrp
 from lrposterior import plots
-from lrposterior.degeneracy import Degeneracy, Directions
+from lrposterior.degeneracy import Degeneracy
+from lrposterior.degeneracy.directions import ListedDirections
 from lrposterior.distribution import NormalDistribution
 from lrposterior.fit_quality import assess_fit
 from lrposterior.perturbation.ranking import PerturbationRanking
@@ -409,8 +410,10 @@ def _invented_posterior(num_neurons: int) -> Posterior:
 
 def _invented_degeneracy(posterior: Posterior) -> Degeneracy:
     num_neurons = posterior.recording.num_neurons
-    spectrum = Directions(np.logspace(5, -12, 7 * num_neurons), 1.0)
-    degeneracy = Degeneracy(posterior, 1.0, 1e-6, spectrum, Directions(spectrum.spectrum[3 * num_neurons :], 1.0))
+    spectrum = ListedDirections(1.0, 0, np.logspace(5, -12, 7 * num_neurons))
+    degeneracy = Degeneracy(
+        posterior, 1.0, 1e-6, spectrum, ListedDirections(1.0, 0, spectrum.spectrum[3 * num_neurons :])
+    )
     random = np.random.default_rng(0)
     degeneracy.__dict__["contraction"] = random.uniform(size=(num_neurons, num_neurons))
     return degeneracy

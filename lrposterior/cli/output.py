@@ -110,7 +110,7 @@ def describe_degeneracy(analysis: Degeneracy) -> dict[str, Any]:
     return {renamed.get(name, name): getattr(analysis, name) for name in names} | {
         "spectrum": analysis.spectrum.tolist(),
         "connectivity": {renamed.get(name, name): getattr(analysis.connectivity, name) for name in of_directions},
-        "median_contraction": float(np.median(analysis.contraction)),
+        "median_contraction": float(np.median(analysis.sampled_contraction)),
     }
 
 

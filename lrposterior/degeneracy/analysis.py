@@ -26,61 +26,27 @@ from lrposterior.checks import (
     require_probability,
     require_shape,
 )
+from lrposterior.degeneracy.dense import DenseAnalysis
+from lrposterior.degeneracy.directions import CountedDirections, Directions, ListedDirections
+from lrposterior.degeneracy.factored import FactoredAnalysis
 from lrposterior.degeneracy.subspaces import (
+    LARGEST_BASIS,
     LatentConnectivity,
     Subspace,
     connectivity_on,
-    determined_subspace,
     principal_rates,
 )
-from lrposterior.degeneracy.tangent import ConnectivityTangent
+from lrposterior.distribution import StructuredDistribution
 from lrposterior.gauge import product_svd
+from lrposterior.orbit import vertical_basis
 from lrposterior.posterior import Posterior
-from lrposterior.spectrum import Spectrum, connectivity_spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SMALLEST_SINGULAR_RATIO = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Directions:
-    """Independent directions of parameters, by what the data say about each.
-
-    Attributes:
-        spectrum: (direction,) information lambda, decreasing.
-        threshold: lambda from which a direction counts as constrained.
-        num_unseen: directions of a random bulk that are not in the spectrum, as the data say nothing about them.
-    """
-
-    spectrum: np.ndarray
-    threshold: float
-    num_unseen: int = 0
-
-    @property
-    def num_directions(self) -> int:
-        return len(self.spectrum) + self.num_unseen
-
-    @property
-    def num_constrained(self) -> int:
-        """Number of directions with lambda >= threshold."""
-        return int(np.sum(self.spectrum >= self.threshold))
-
-    @property
-    def num_degenerate(self) -> int:
-        """Number of directions with lambda < threshold, with the unseen ones of a bulk."""
-        return self.num_directions - self.num_constrained
-
-    @property
-    def effective_parameters(self) -> float:
-        """Sum of lambda / (1 + lambda): the part of the prior variance that the data remove, summed over directions."""
-        return float(np.sum(self.spectrum / (1.0 + self.spectrum)))
-
-    @property
-    def information(self) -> float:
-        """Half the sum of log(1 + lambda), in nats: by how much the posterior is narrower than the prior."""
-        return float(0.5 * np.sum(np.log1p(self.spectrum)))
+# Quantiles over synapses are those of all, or where there are more than these of a random sample.
+ALL_SYNAPSES, NUM_SYNAPSES = 100_000, 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +90,8 @@ class Degeneracy:
     def spectrum(self) -> np.ndarray:
         """(direction,) information lambda of all parameters of the dynamics, decreasing.
 
-        From sampled draws its two ends lie too far apart, and some values may be slightly negative.
+        From sampled draws its two ends lie too far apart, and some values may be slightly negative. From a posterior in
+        the structured form it is counted on a grid: each value within a factor of 1.35, and 0 below 1e-3.
         """
         return self.parameters.spectrum
 
@@ -136,7 +103,8 @@ class Degeneracy:
     @property
     def num_trades(self) -> int:
         """Number of directions in which blocks of parameters are traded for each other, and nothing else changes."""
-        return int(self.posterior.spectrum.vertical.shape[1]) - self.num_gauge
+        posterior = self.posterior
+        return vertical_basis(posterior.space, posterior.mode_coordinates, posterior.subspace).shape[1] - self.num_gauge
 
     @property
     def num_unseen(self) -> int:
@@ -177,12 +145,29 @@ class Degeneracy:
         return int(np.sum(values > self.rate_tolerance * values[0]))
 
     @property
+    def visited_patterns(self) -> np.ndarray:
+        """(pattern, neuron) orthonormal patterns that span the visited rates, by decreasing share."""
+        return self._visited_rates[1][: self.rate_rank]
+
+    @property
     def unvisited_patterns(self) -> np.ndarray:
         """(pattern, neuron) orthonormal patterns z of rates that never occur.
 
         W + m z^T, with m in the span of M, explains the recording exactly as well as W: the exact null space of W.
+
+        Raises:
+            ValueError: of more than 2,000 neurons.
         """
-        return self._visited_rates[1][self.rate_rank :]
+        patterns = self._visited_rates[1]
+        num_neurons = patterns.shape[1]
+        if num_neurons > LARGEST_BASIS:
+            raise argument_error(
+                "unvisited_patterns",
+                f"at most {LARGEST_BASIS} neurons",
+                f"{num_neurons}",
+                "they are all that is orthogonal to visited_patterns",
+            )
+        return patterns[self.rate_rank :]
 
     @property
     def null_dimension(self) -> int:
@@ -191,7 +176,7 @@ class Degeneracy:
         A regression of K on loadings that the data see says something even about these. The unseen directions of a
         random bulk are counted apart, by `num_unseen`.
         """
-        return self.posterior.model.rank * len(self.unvisited_patterns)
+        return self.posterior.model.rank * (self.posterior.recording.num_neurons - self.rate_rank)
 
     @property
     def max_constrained_connectivity(self) -> int:
@@ -199,7 +184,7 @@ class Degeneracy:
 
         With a random bulk there are (N - R) d more, those of A that no change of M K^T makes.
         """
-        return len(self.connectivity.spectrum) - self.null_dimension
+        return self.connectivity.num_seen - self.null_dimension
 
     @cached_property
     def null_deviation(self) -> float:
@@ -207,35 +192,15 @@ class Degeneracy:
 
         It differs from 0 by what `rate_tolerance` neglects, and for a sampled posterior by the error of the draws.
         """
-        unvisited = self.unvisited_patterns
-        if not len(unvisited):
-            return 0.0
-        right = np.kron(unvisited.T, np.eye(self.posterior.model.rank))
-        null, _ = np.linalg.qr(self._to_directions[:, -len(right) :] @ right)
-        removed = self._connectivity_spectrum.removed_variance
-        return float(np.abs(np.linalg.eigvalsh(null.T @ (removed[:, None] * null))).max())
+        visited = self.visited_patterns
+        return self._analysis.null_deviation(visited) if visited.shape[0] < visited.shape[1] else 0.0
 
     @cached_property
-    def _tangent(self) -> ConnectivityTangent:
-        return ConnectivityTangent.at(self.posterior)
-
-    @cached_property
-    def _connectivity_spectrum(self) -> Spectrum:
-        posterior = self.posterior
-        return connectivity_spectrum(
-            posterior.space, posterior.mode_coordinates, posterior.spectrum, posterior.subspace
-        )
-
-    @cached_property
-    def _to_directions(self) -> np.ndarray:
-        """(direction, coordinate) components of a change of the factors along the directions of W."""
-        return np.linalg.pinv(self._connectivity_spectrum.directions)
-
-    @cached_property
-    def _removed_covariance(self) -> np.ndarray:
-        """(coordinate, coordinate) prior minus posterior covariance of the factors of W."""
-        directions = self._connectivity_spectrum.directions
-        return (directions * self._connectivity_spectrum.removed_variance) @ directions.T
+    def _analysis(self) -> DenseAnalysis | FactoredAnalysis:
+        distribution = self.posterior.distribution
+        if isinstance(distribution, StructuredDistribution):
+            return FactoredAnalysis(self.posterior, distribution)
+        return DenseAnalysis(self.posterior)
 
     @cached_property
     def contraction(self) -> np.ndarray:
@@ -243,21 +208,45 @@ class Degeneracy:
 
         1 - posterior variance / prior variance of W_ij, both to first order at the mode: 0 is nothing, 1 is all. For a
         sampled posterior it may come out slightly below 0.
+
+        Raises:
+            ValueError: of a posterior in the structured form with more than 600 neurons.
         """
-        removed = self._tangent.entry_variance(self._removed_covariance)
-        return read_only(removed / self._tangent.prior_entry_variance())
+        return self._analysis.contraction
+
+    def contraction_entries(self, post: Any, pre: Any) -> np.ndarray:
+        """(entry,) the contraction of single synapses W[post[k], pre[k]], at any number of neurons.
+
+        Args:
+            post, pre: (entry,) indices of neurons.
+
+        Raises:
+            ValueError: if they are no indices of neurons, or of different length.
+        """
+        return self._analysis.contraction_entries(*self.posterior.mode_connectivity.pairs(post, pre))
 
     @cached_property
+    def sampled_contraction(self) -> np.ndarray:
+        """(entry,) the contraction of all synapses, or of 20,000 at random where there are more than 100,000."""
+        num_neurons = self.posterior.recording.num_neurons
+        chosen = np.arange(num_neurons**2)
+        if num_neurons**2 > ALL_SYNAPSES:
+            chosen = np.random.default_rng(0).integers(num_neurons**2, size=NUM_SYNAPSES)
+        return read_only(self._analysis.contraction_entries(*np.divmod(chosen, num_neurons)))
+
+    @property
     def read(self) -> Subspace:
         """Presynaptic patterns: eigenvectors of sum over directions v of lambda / (1 + lambda) dW_v^T dW_v."""
-        tangent = self._tangent
-        return determined_subspace(tangent.read_moment(self._removed_covariance), tangent.prior_read_moment())
+        return self._analysis.read
 
-    @cached_property
+    @property
     def written(self) -> Subspace:
         """Postsynaptic patterns: eigenvectors of sum over directions v of lambda / (1 + lambda) dW_v dW_v^T."""
-        tangent = self._tangent
-        return determined_subspace(tangent.written_moment(self._removed_covariance), tangent.prior_written_moment())
+        return self._analysis.written
+
+    @cached_property
+    def _dense(self) -> DenseAnalysis:
+        return self._analysis if isinstance(self._analysis, DenseAnalysis) else DenseAnalysis(self.posterior)
 
     def split(self, dW: Any) -> ConnectivitySplit:
         """The constrained and the degenerate part of a change of W.
@@ -271,16 +260,14 @@ class Degeneracy:
             dW: (post, pre).
 
         Raises:
-            ValueError: if dW is not a finite matrix of the recording's neurons.
+            ValueError: if dW is not a finite matrix of the recording's neurons, or the covariance of the parameters
+                would not fit into 4 GB.
         """
         num_neurons = self.posterior.recording.num_neurons
         matrix = as_array(dW, "dW", ("post", "pre")).astype(np.float64)
         require_shape(matrix, "dW", {"post": num_neurons, "pre": num_neurons})
         require_finite(matrix, "dW", "give a change for every synapse, 0 where there is none")
-        coordinates = self._tangent.coordinates(matrix)
-        kept = self.connectivity.num_constrained
-        known = self._connectivity_spectrum.directions[:, :kept] @ (self._to_directions[:kept] @ coordinates)
-        constrained, degenerate = self._tangent.change(known), self._tangent.change(coordinates - known)
+        constrained, degenerate = self._dense.split(matrix, self.connectivity.num_constrained)
         outside = matrix - constrained - degenerate
         if self.num_unseen:
             return ConnectivitySplit(constrained, degenerate + outside, np.zeros_like(outside))
@@ -343,7 +330,9 @@ class Degeneracy:
             ("effective parameters", [f"{one.effective_parameters:.1f}" for one in columns]),
             ("information (nats)", [f"{one.information:.1f}" for one in columns]),
         ]
-        low, middle, high = np.quantile(self.contraction, [0.05, 0.5, 0.95])
+        low, middle, high = np.quantile(self.sampled_contraction, [0.05, 0.5, 0.95])
+        num_sampled = self.sampled_contraction.size
+        sampled = "" if num_sampled == recording.num_neurons**2 else f" ({num_sampled:,} synapses at random)"
         lines = [
             f"Degeneracy of a {posterior.method} posterior: rank {rank}, {recording.num_neurons} neurons, "
             f"{recording.num_trials} trials x {recording.num_bins} bins",
@@ -356,7 +345,8 @@ class Degeneracy:
             f"exact null space of {'M K^T' if self.num_unseen else 'W'}: {self.null_dimension} directions, where "
             f"posterior and prior variance differ by {100 * self.null_deviation:.2g}% at most"
             + (", through the regression of K alone" if posterior.space.regressions else ""),
-            f"variance removed per synapse: median {middle:.2f}, 5% to 95% of synapses {low:.2f} to {high:.2f}",
+            f"variance removed per synapse: median {middle:.2f}, 5% to 95% of synapses {low:.2f} to {high:.2f}"
+            + sampled,
             f"share of the removed variance on {rank} pattern(s): {self.read.shares[:rank].sum():.2f} presynaptic, "
             f"{self.written.shares[:rank].sum():.2f} postsynaptic",
         ]
@@ -389,13 +379,14 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
         singular = f"singular values of W from {values[0]:.1g} to {values[-1]:.1g}"
         mend = "the recording does not support this rank, fit again with a lower one"
         raise argument_error("posterior", f"W of rank {len(values)} at the mode", singular, mend)
-    connectivity = connectivity_spectrum(space, mode, posterior.spectrum, posterior.subspace)
     Q = posterior.subspace
     num_unseen = 0 if Q is None else len(Q) * (len(Q) - Q.shape[1])
-    return Degeneracy(
-        posterior,
-        threshold,
-        rate_tolerance,
-        Directions(read_only(posterior.spectrum.information), threshold, num_unseen),
-        Directions(read_only(connectivity.information), threshold, num_unseen),
-    )
+    if isinstance(posterior.distribution, StructuredDistribution):
+        factored = FactoredAnalysis(posterior, posterior.distribution)
+        of_parameters: Directions = CountedDirections(threshold, num_unseen, factored.parameters)
+        of_connectivity: Directions = CountedDirections(threshold, num_unseen, factored.connectivity)
+    else:
+        dense = DenseAnalysis(posterior)
+        of_parameters = ListedDirections(threshold, num_unseen, posterior.spectrum.information)
+        of_connectivity = ListedDirections(threshold, num_unseen, dense.spectrum.information)
+    return Degeneracy(posterior, threshold, rate_tolerance, of_parameters, of_connectivity)

@@ -9,14 +9,18 @@ import numpy as np
 from lrposterior.checks import read_only, require_probability
 from lrposterior.connectivity import LowRankConnectivity
 
+# Patterns that no rate visits are made for networks of so many neurons at most.
+LARGEST_BASIS = 2000
+
 
 @dataclass(frozen=True, eq=False)
 class Subspace:
     """Orthonormal patterns of neurons, ordered by how much of the connectivity the data determine on them.
 
     Attributes:
-        patterns: (pattern, neuron); the entry of each that is largest in magnitude is positive.
-        shares: (pattern,) share of all the variance of W that the data remove; they add up to 1.
+        patterns: (pattern, neuron); the entry of each that is largest in magnitude is positive. From a posterior in the
+            structured form the first 24, else all.
+        shares: (pattern,) share of all the variance of W that the data remove; those of all patterns add up to 1.
         contraction: (pattern,) variance removed over prior variance of the synapses of this pattern.
     """
 
@@ -51,7 +55,7 @@ def determined_subspace(removed: np.ndarray, prior: np.ndarray) -> Subspace:
         prior: (neuron, neuron) the same under the prior.
     """
     values, vectors = np.linalg.eigh(removed)
-    values, patterns = values[::-1], _fix_sign(vectors.T[::-1])
+    values, patterns = values[::-1], fix_sign(vectors.T[::-1])
     prior_values = np.einsum("pn,nm,pm->p", patterns, prior, patterns, optimize=True)
     return Subspace(read_only(patterns), read_only(values / values.sum()), read_only(values / prior_values))
 
@@ -65,12 +69,16 @@ def principal_rates(rates: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np
         rates, mask: (trial, time, neuron).
 
     Returns:
-        Singular values (neuron,), decreasing, and principal patterns (neuron, neuron) as rows.
+        Singular values (neuron,), decreasing, and principal patterns (pattern, neuron) as rows: all of a small network,
+        of one of more than 2,000 neurons as many as there are rates that act.
     """
     num_observed = mask.sum(axis=2)
     acts = num_observed.sum(axis=1, keepdims=True) > num_observed.cumsum(axis=1)
-    _, values, patterns = np.linalg.svd(np.linalg.qr(rates[acts], mode="r"))
-    return np.pad(values, (0, rates.shape[2] - len(values))), _fix_sign(patterns)
+    acting = rates[acts]
+    if len(acting) > rates.shape[2]:
+        acting = np.linalg.qr(acting, mode="r")
+    _, values, patterns = np.linalg.svd(acting, full_matrices=rates.shape[2] <= LARGEST_BASIS)
+    return np.pad(values, (0, rates.shape[2] - len(values))), fix_sign(patterns)
 
 
 def connectivity_on(basis: np.ndarray, W: LowRankConnectivity, probability: float) -> LatentConnectivity:
@@ -83,7 +91,7 @@ def connectivity_on(basis: np.ndarray, W: LowRankConnectivity, probability: floa
     )
 
 
-def _fix_sign(patterns: np.ndarray) -> np.ndarray:
+def fix_sign(patterns: np.ndarray) -> np.ndarray:
     """Patterns (pattern, neuron) whose entry of largest magnitude is positive."""
     largest = np.take_along_axis(patterns, np.abs(patterns).argmax(axis=1, keepdims=True), axis=1)
     return np.where(largest < 0.0, -patterns, patterns)

@@ -22,7 +22,11 @@ from lrposterior.checks import (
     require_positive,
     require_shape,
 )
+from lrposterior.connectivity import require_memory
 from lrposterior.recording import Recording, Selection
+
+# Patterns of the stimulations of single neurons.
+MAX_GIGABYTES = 0.5
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -132,11 +136,18 @@ def single_neuron_candidates(
         Candidates labelled by the neurons' labels, or ``"neuron 12"``.
 
     Raises:
-        ValueError: A selection, power, onset or duration that does not fit the recording.
+        ValueError: A selection, power, onset or duration that does not fit the recording, or patterns of more than
+            0.5 GB.
     """
     _require_recording(recording)
     labels = recording.neuron_labels or [f"neuron {index}" for index in range(recording.num_neurons)]
     chosen = as_indices(neurons, "neurons", "neuron", recording.num_neurons, recording.neuron_labels)
+    require_memory(
+        len(chosen) * recording.num_neurons,
+        "neurons",
+        MAX_GIGABYTES,
+        "choose some of them by neurons=[...], or rank ensembles or latent patterns",
+    )
     patterns = np.zeros((len(chosen), recording.num_neurons))
     patterns[np.arange(len(chosen)), chosen] = 1.0
     return _at_matched_power(recording, patterns, [labels[index] for index in chosen], power, onset, duration)

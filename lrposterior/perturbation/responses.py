@@ -17,7 +17,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from lrposterior.background import Background, recurrent_drive
 from lrposterior.bulk import BulkDraws
+from lrposterior.fast_gaussian import FastBulk
 from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
@@ -68,7 +69,7 @@ class Networks:
     time_course: Array
     dt: Array
     background: Background | None
-    own_background: Array | None = None
+    own_background: Array | FastBulk | None = None
     bulk: BulkDraws | None = None
 
     @property
@@ -90,7 +91,7 @@ class Networks:
                 self,
                 parameters={name: value[draws] for name, value in self.parameters.items()},
                 current=self.current[draws],
-                own_background=jnp.asarray(self.bulk.take(draws).to_dense()),
+                own_background=jax.tree.map(jnp.asarray, self.bulk.take(draws).operators()),
                 bulk=None,
             )
             yield chosen, slice(draws[0], draws[0] + num_new), num_new
@@ -323,7 +324,7 @@ def _respond(
     patterns: Array,
     parameters: Parameters,
     current: Array,
-    own_background: Array | None,
+    own_background: Array | FastBulk | None,
 ) -> dict[Quantity, Array]:
     """States (candidate, condition, time, state) of one draw by quantity."""
     model = networks.model
@@ -340,7 +341,7 @@ def _respond(
     def recurrent(rates: Array) -> Array:
         if low_rank:
             return read(rates) @ M.T
-        background = jax.vmap(lambda each: jnp.asarray(recurrent_drive(W0, each)))
+        background = jax.vmap(lambda each: jnp.asarray(recurrent_drive(cast(Any, W0), each)))
         return read(rates) @ M.T + background(rates.reshape(-1, num_neurons)).reshape(rates.shape)
 
     def step(carry: tuple[Array, Array, Array], driven: tuple[Array, Array]) -> tuple:

@@ -9,11 +9,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lrposterior.bulk import UNSEEN, unseen_stream
+from lrposterior.distribution import StructuredDistribution
 from lrposterior.perturbation.experiment import Experiment
 from lrposterior.perturbation.responses import Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
 from lrposterior.spectrum import displacements
+from lrposterior.structured.factor_changes import CoordinateChanges
 
 DEGENERATE_DRAWS = 100
 
@@ -171,13 +173,24 @@ def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
 
     None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory.
     """
-    space, mode = posterior.space, posterior.mode_coordinates
+    space, mode, distribution = posterior.space, posterior.mode_coordinates, posterior.distribution
+    moved = displacements(space, mode, z)
+    held = np.tile(mode, (len(z), 1))
+    if isinstance(distribution, StructuredDistribution):
+        held[:, : space.num_dynamics] += _free_part(distribution, moved.T).T
+        return held
     try:
         spectrum = posterior.spectrum
     except ValueError:
         return None
     free = spectrum.directions[:, spectrum.information < 1.0]
-    moved = displacements(space, mode, z)
-    held = np.tile(mode, (len(z), 1))
     held[:, : space.num_dynamics] += (moved @ free) @ free.T
     return held
+
+
+def _free_part(distribution: StructuredDistribution, moved: np.ndarray) -> np.ndarray:
+    """The part of (dynamics coordinate, draw) along directions with more than half of the prior variance."""
+    changes = CoordinateChanges.of(distribution.typical_covariance(), distribution.unit)
+    whitened = np.empty_like(moved)
+    whitened[distribution.places] = moved
+    return changes.above(0.5, whitened)[distribution.places]

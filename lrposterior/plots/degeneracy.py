@@ -20,12 +20,16 @@ from lrposterior.plots.style import (
     ORANGE,
     PALE,
     SEQUENTIAL,
+    all_pairs,
     count_ticks,
     group_neurons,
     legend_below,
+    neurons_shown,
+    of_how_many,
     styled,
     symmetric_norm,
     type_of_neurons,
+    types_of,
 )
 
 SMALLEST_SHOWN = 1e-4
@@ -38,7 +42,8 @@ def plot_spectrum(degeneracy: Degeneracy) -> Figure:
     """Draw the information lambda along every direction, of all parameters and of W alone.
 
     Along a direction the posterior variance is 1 / (1 + lambda) of the prior variance. Values below 1e-4, the exact
-    null space among them, are drawn at 1e-4; the gauge directions and the unseen part of a random bulk are left out.
+    null space among them, are drawn at 1e-4; the gauge directions and the unseen part of a random bulk are left out. Of
+    a posterior in the structured form the values are counted on a grid, and those below 1e-3 are drawn at 1e-4.
 
     Args:
         degeneracy: From :func:`lrposterior.analyze_degeneracy`.
@@ -82,21 +87,25 @@ def draw_spectrum(axes: Axes, degeneracy: Degeneracy) -> None:
 def plot_contraction(degeneracy: Degeneracy) -> Figure:
     """Draw the share of the prior variance of every synapse that the data removed, and its histogram.
 
+    Of more than 600 neurons, the synapses between 300 are shown.
+
     Args:
         degeneracy: From :func:`lrposterior.analyze_degeneracy`.
     """
     _require_degeneracy(degeneracy)
+    num_neurons = degeneracy.posterior.recording.num_neurons
     figure = Figure(figsize=(8.4, 3.9))
     image, histogram = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.0, 1.1]})
     draw_contraction(image, degeneracy)
-    values = degeneracy.contraction.ravel()
+    is_small = len(neurons_shown(num_neurons)) == num_neurons
+    values = degeneracy.contraction.ravel() if is_small else degeneracy.sampled_contraction
     edges = np.linspace(min(0.0, float(values.min())), max(1.0, float(values.max())), 41)
     counts = np.histogram(values, edges)[0] / len(values)
     histogram.stairs(counts, edges, fill=True, color=BLUE, alpha=0.75)
     median = float(np.median(values))
     histogram.axvline(median, color=BLACK, linestyle="--", linewidth=1.2, label=f"median {median:.2f}")
     histogram.set_xlim(edges[0], edges[-1])
-    histogram.set_title("All synapses")
+    histogram.set_title("All synapses" if is_small else f"{values.size:,} of all synapses, chosen at random")
     histogram.set_xlabel("variance removed (share of the prior's)")
     histogram.set_ylabel("share of synapses")
     legend_below(histogram, 1)
@@ -105,8 +114,15 @@ def plot_contraction(degeneracy: Degeneracy) -> Figure:
 
 def draw_contraction(axes: Axes, degeneracy: Degeneracy) -> None:
     """The contraction of every synapse as an image."""
+    recording = degeneracy.posterior.recording
+    shown = neurons_shown(recording.num_neurons)
+    if len(shown) == recording.num_neurons:
+        values = degeneracy.contraction
+    else:
+        values = degeneracy.contraction_entries(*all_pairs(shown)).reshape(len(shown), -1)
     draw_synapses(
-        axes, degeneracy.contraction, degeneracy.posterior.recording.cell_types, title="Variance removed per synapse",
+        axes, values, types_of(recording.cell_types, shown),
+        title="Variance removed per synapse" + of_how_many(shown, recording.num_neurons),
         label="variance removed (share of the prior's)", colors=SEQUENTIAL, norm=Normalize(0.0, 1.0),
     )  # fmt: skip
 
@@ -139,6 +155,7 @@ def plot_subspaces(degeneracy: Degeneracy, *, num_patterns: int = 8, num_draws: 
 
 
 def _draw_shares(axes: Axes, degeneracy: Degeneracy, num_patterns: int) -> None:
+    num_patterns = min(num_patterns, len(degeneracy.read.shares))
     number = np.arange(1, num_patterns + 1)
     for subspace, label, color, marker, shift in (
         (degeneracy.read, "read (presynaptic)", BLUE, "o", -0.12),

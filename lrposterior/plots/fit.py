@@ -58,26 +58,22 @@ def plot_rates(
     )  # fmt: skip
     if len(chosen) > 24:
         raise argument_error("neurons", "at most 24 neurons in one figure", f"{len(chosen)}", "choose some of them")
-    one_trial = recording.select(trials=[trial])
-    if held_out is None:
-        draws = predict_activity(posterior, None, num_draws=num_draws, seed=seed)[:, trial]
-    else:
-        draws = predict_activity(posterior, one_trial, num_draws=num_draws, seed=seed)[:, 0]
+    draws = predict_activity(posterior, held_out, trial, chosen, num_draws=num_draws, seed=seed)
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     columns = min(3, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(2.9 * columns + 0.4, 1.75 * rows + 0.7))
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
     centers = (np.arange(recording.num_bins) + 0.5) * recording.dt
-    for panel, neuron in zip(panels.flat, chosen, strict=False):
+    for index, (panel, neuron) in enumerate(zip(panels.flat, chosen, strict=False)):
         noise = 1.645 * quality.noise_scale[neuron]
         seen = np.where(recording.mask[trial, :, neuron], recording.activity[trial, :, neuron], np.nan)
         panel.fill_between(
-            centers, low[:, neuron] - noise, high[:, neuron] + noise, color=PALE, linewidth=0,
+            centers, low[:, index] - noise, high[:, index] + noise, color=PALE, linewidth=0,
             label="90% of single observations, with noise",
         )  # fmt: skip
         panel.fill_between(
-            centers, low[:, neuron], high[:, neuron], color=BLUE, alpha=0.45, linewidth=0,
+            centers, low[:, index], high[:, index], color=BLUE, alpha=0.45, linewidth=0,
             label="90% of the predicted noise-free activity",
         )  # fmt: skip
         panel.plot(

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from lrposterior.files import replacing, require_file_name
 
@@ -30,6 +30,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 RECORDED_UNITS = "recorded units"
 DOTS_PER_INCH = 150
+# Images of all pairs of neurons show a choice of them where there are more.
+MOST_NEURONS, NUM_CHOSEN = 600, 300
+# Colour bars that end below write their numbers as multiples of a power of ten.
+SMALLEST_WRITTEN_OUT = 0.005
 FIGURE_ENDINGS = (".png", ".svg", ".pdf")
 
 SETTINGS = {
@@ -114,6 +118,28 @@ class Group:
     color: str
 
 
+def neurons_shown(num_neurons: int) -> np.ndarray:
+    """All neurons, or where they are too many for an image of all pairs a random choice of them, in order."""
+    if num_neurons <= MOST_NEURONS:
+        return np.arange(num_neurons)
+    return np.sort(np.random.default_rng(0).choice(num_neurons, NUM_CHOSEN, replace=False))
+
+
+def of_how_many(shown: np.ndarray, num_neurons: int) -> str:
+    """What a title has to add where not all neurons are shown."""
+    return "" if len(shown) == num_neurons else f"\n{len(shown)} of {num_neurons:,} neurons, chosen at random"
+
+
+def all_pairs(neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Post- and presynaptic neurons (pair,) of a matrix between these."""
+    return np.repeat(neurons, len(neurons)), np.tile(neurons, len(neurons))
+
+
+def types_of(cell_types: tuple[str, ...] | None, neurons: np.ndarray) -> tuple[str, ...] | None:
+    """Cell types of some neurons, if there are any."""
+    return None if cell_types is None else tuple(cell_types[neuron] for neuron in neurons)
+
+
 def group_neurons(cell_types: Sequence[str] | None, num_neurons: int) -> tuple[np.ndarray, list[Group]]:
     """An order of the neurons that puts those of one type together, and the types; no types without cell_types."""
     if cell_types is None:
@@ -171,6 +197,10 @@ def color_bar(axes: Axes, image: Any, label: str, *, below: bool, offset: float,
     )
     bar.set_label(label)
     bar.locator = MaxNLocator(nbins=5)
+    if max(abs(image.norm.vmin), abs(image.norm.vmax)) < SMALLEST_WRITTEN_OUT:
+        # With the power of ten once at the end: as decimal fractions the numbers run into each other.
+        bar.formatter = ScalarFormatter(useMathText=True)
+        bar.formatter.set_powerlimits((0, 0))
     bar.update_ticks()
     bar.outline.set_edgecolor(GREY)
 

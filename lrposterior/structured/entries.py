@@ -42,6 +42,17 @@ def entry_variances(
     return variances
 
 
+def prior_entry_variances(
+    system: System, vector: np.ndarray, deviations: np.ndarray, post: np.ndarray, pre: np.ndarray
+) -> np.ndarray:
+    """(entry,) the same under independent Normal priors with these (coordinate,) deviations."""
+    rows = system.layout.rows(deviations)
+    on_post, on_pre, on_shared = _slopes(system, vector, post, pre)
+    variances = np.sum((on_post * rows[post]) ** 2 + (on_pre * rows[pre]) ** 2, axis=1)
+    variances += np.where(post == pre, 2.0 * np.sum(on_post * on_pre * rows[post] ** 2, axis=1), 0.0)
+    return variances + on_shared**2 @ deviations[system.layout.num_local :] ** 2
+
+
 def _slopes(
     system: System, vector: np.ndarray, post: np.ndarray, pre: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
