@@ -160,7 +160,7 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
     variables = {}
     if connectivity:
         variables["W"] = W.to_dense(MAX_GIGABYTES)
-    if connectivity or model.background is None:
+    if connectivity or W.is_low_rank:
         eigenvalues = W.eigenvalues()
         variables |= {
             "eigenvalue_real": np.real(eigenvalues),

@@ -43,6 +43,7 @@ class Data:
         stimulation: (trial, time, neuron) or None.
         dt: bin width in seconds.
         background: a known W0 or None.
+        known_factors: left and right factors (neuron, dimension) of known connectivity, or None.
         subspace: (neuron, dimension) the patterns through which a random bulk is seen, or None.
     """
 
@@ -52,6 +53,7 @@ class Data:
     stimulation: Array | None
     dt: Array
     background: Background | None
+    known_factors: tuple[Array, Array] | None
     subspace: Array | None
 
 
@@ -67,7 +69,7 @@ class LowRankModel:
         time_constant: tau in seconds, a number or a `TimeConstantPrior`. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
         observation: what is recorded, and with what noise.
-        background: a known W0 (`FixedBackground`), a random one (`RandomBulk`), or None.
+        background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
         priors: `Priors` of independent loadings, or `CorrelatedLoadings`.
@@ -204,13 +206,17 @@ class LowRankModel:
 
     def data(self, recording: Recording) -> Data:
         """The recording and the background as arrays for compiled functions."""
+        known = self.background if isinstance(self.background, FixedBackground) else None
         return Data(
             activity=jnp.asarray(recording.activity),
             mask=jnp.asarray(recording.mask),
             inputs=jnp.asarray(recording.inputs),
             stimulation=None if recording.stimulation is None else jnp.asarray(recording.stimulation),
             dt=jnp.asarray(recording.dt),
-            background=self.background.arrays() if isinstance(self.background, FixedBackground) else None,
+            background=None if known is None else known.arrays(),
+            known_factors=(
+                None if known is None or known.left is None else (jnp.asarray(known.left), jnp.asarray(known.right))
+            ),
             subspace=jnp.asarray(self.background.subspace) if isinstance(self.background, RandomBulk) else None,
         )
 
@@ -313,17 +319,18 @@ class LowRankModel:
         return jax.vmap(one_trial)(drive, self.initial_current(parameters, drive.shape[0]))
 
     def factors(self, parameters: Parameters, data: Data) -> tuple[Array, Array]:
-        """Left and right factors of all connectivity but a known background, W = left right^T / N.
+        """Left and right factors of all connectivity but a known matrix W0, W = left right^T / N.
 
-        They are M and K, and, where a random bulk is seen through Q, also A and N Q.
+        They are M and K, where a random bulk is seen through Q also A and N Q, and the known factors, left and N right.
         """
-        if data.subspace is None:
-            return parameters["M"], parameters["K"]
-        num_neurons = data.subspace.shape[0]
-        return (
-            jnp.concatenate([parameters["M"], parameters["A"]], axis=1),
-            jnp.concatenate([parameters["K"], num_neurons * data.subspace], axis=1),
-        )
+        left, right, num_neurons = [parameters["M"]], [parameters["K"]], parameters["M"].shape[0]
+        if data.subspace is not None:
+            left.append(parameters["A"])
+            right.append(num_neurons * data.subspace)
+        if data.known_factors is not None:
+            left.append(data.known_factors[0])
+            right.append(num_neurons * data.known_factors[1])
+        return jnp.concatenate(left, axis=1), jnp.concatenate(right, axis=1)
 
     def rates(self, parameters: Parameters, data: Data) -> Array:
         """Rates r = phi(x) (trial, time, neuron)."""

@@ -206,7 +206,10 @@ def _background(posterior: Posterior) -> str:
     if isinstance(background, RandomBulk):
         dimension = background.visited.shape[1]
         return f"random, gain {posterior.model.scale('gain'):.3g}, seen through {dimension} patterns of activity"
-    return "known" if isinstance(background, FixedBackground) else "none"
+    if not isinstance(background, FixedBackground):
+        return "none"
+    factors = "" if background.left is None else f"{background.left.shape[1]} known factors"
+    return " and ".join(part for part in ("" if background.W0 is None else "known", factors) if part)
 
 
 def _embedded(figure: Figure) -> str:

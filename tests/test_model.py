@@ -49,25 +49,29 @@ def draw_parameters(model, recording, seed=1):
     return settled, space, z, settled.named(space.unwhiten(z), recording.dt)
 
 
-@pytest.mark.parametrize("background", [None, "dense", "sparse"])
+@pytest.mark.parametrize("background", [None, "dense", "sparse", "dense and factors"])
 @pytest.mark.parametrize("initial_state", ["zero", "free"])
 @pytest.mark.parametrize("nonlinearity", PHI)
 def test_log_density_is_that_of_the_equations(nonlinearity, initial_state, background):
     recording = recording_with_stimulation()
-    W0 = 0.2 * np.random.default_rng(3).standard_normal((5, 5))
-    known = {"dense": W0, "sparse": scipy.sparse.csr_array(W0)}.get(background)
+    matrix = 0.2 * np.random.default_rng(3).standard_normal((5, 5))
+    factors = 0.4 * np.random.default_rng(4).standard_normal((2, 5, 3))
+    known, W0 = {
+        None: (None, 0.0),
+        "dense": (lrp.FixedBackground(matrix), matrix),
+        "sparse": (lrp.FixedBackground(scipy.sparse.csr_array(matrix)), matrix),
+        "dense and factors": (lrp.FixedBackground(matrix, *factors), matrix + factors[0] @ factors[1].T),
+    }[background]
     model = lrp.LowRankModel(
         2,
         lrp.TimeConstantPrior(0.1),
         nonlinearity,
-        background=None if known is None else lrp.FixedBackground(known),
+        background=known,
         initial_state=initial_state,
     )
     settled, space, z, named = draw_parameters(model, recording)
     initial = named["initial_kappa"] @ named["M"].T + named["b"] if initial_state == "free" else 0.0
-    x = plain_currents(
-        named, recording, named["time_constant"], PHI[nonlinearity], initial, 0.0 if known is None else W0
-    )
+    x = plain_currents(named, recording, named["time_constant"], PHI[nonlinearity], initial, W0)
     log_likelihood = scipy.stats.norm.logpdf(recording.activity, PHI[nonlinearity](x), named["noise_scale"])
     expected = log_likelihood[recording.mask].sum()
     log_prior = sum(
@@ -172,6 +176,16 @@ BAD_MODELS = {
     ),
     "W0: expected a square matrix": lambda: lrp.FixedBackground(np.ones((2, 3))),
     "W0: expected finite numbers": lambda: lrp.FixedBackground(np.array([[np.nan]])),
+    "W0: expected a matrix, or left and right factors, got neither": lambda: lrp.FixedBackground(),
+    "right: expected a factor to go with left": lambda: lrp.FixedBackground(left=np.ones((3, 1))),
+    "left: expected a factor to go with right": lambda: lrp.FixedBackground(np.eye(3), right=np.ones((3, 1))),
+    r"right: expected shape \(neuron=3, dimension=1\), got": lambda: lrp.FixedBackground(
+        left=np.ones((3, 1)), right=np.ones((3, 2))
+    ),
+    r"left: expected shape \(neuron=3, dimension=any\), got": lambda: lrp.FixedBackground(
+        np.eye(3), np.ones((4, 1)), np.ones((4, 1))
+    ),
+    "right: expected finite numbers": lambda: lrp.FixedBackground(left=np.ones((3, 1)), right=np.full((3, 1), np.inf)),
 }
 
 

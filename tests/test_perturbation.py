@@ -106,6 +106,7 @@ def reference(model, parameters, inputs, candidates, quantity="current"):
 
 
 SPARSE = np.where(np.random.default_rng(9).random((NEURONS, NEURONS)) < 0.3, 0.4, 0.0)
+FACTORS = np.random.default_rng(10).standard_normal((2, NEURONS, 2)) / np.sqrt(NEURONS)
 MODELS = {
     "tanh": {},
     "relu": {"nonlinearity": "relu"},
@@ -119,6 +120,10 @@ MODELS = {
     "sparse background": {
         "background": lrp.FixedBackground(scipy.sparse.csr_array(SPARSE)),
         "observation": lrp.GaussianObservation(of="current"),
+    },
+    "known factors": {"background": lrp.FixedBackground(left=FACTORS[0], right=FACTORS[1])},
+    "sparse background and known factors": {
+        "background": lrp.FixedBackground(scipy.sparse.csr_array(SPARSE), *FACTORS),
     },
     "no inputs": {"num_inputs": 0},
 }

@@ -55,6 +55,15 @@ MODELS = {
     "empty sparse background": lrp.LowRankModel(
         rank=2, background=lrp.FixedBackground(scipy.sparse.csr_array((NEURONS, NEURONS)))
     ),
+    "known factors": lrp.LowRankModel(
+        rank=2, background=lrp.FixedBackground(left=random_matrix()[:, :2], right=random_matrix()[:, 2:4])
+    ),
+    "sparse background and known factors": lrp.LowRankModel(
+        rank=2,
+        background=lrp.FixedBackground(
+            scipy.sparse.csr_array(random_matrix(0.3)), random_matrix()[:, :1], random_matrix()[:, 2:3]
+        ),
+    ),
 }
 
 

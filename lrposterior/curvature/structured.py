@@ -140,7 +140,8 @@ def _trial_information(
     kappa = low_pass(read, a, trial.initial_kappa)
     filtered_inputs = low_pass(trial.inputs, a, jnp.zeros_like(trial.inputs[0]))
     filtered_one = low_pass(ones, a, steady)
-    latents = jnp.concatenate([kappa, filtered_inputs, filtered_one], axis=1)
+    num_unknown = model.rank + (parameters["A"].shape[1] if "A" in parameters else 0)
+    latents = jnp.concatenate([kappa[:, :num_unknown], filtered_inputs, filtered_one], axis=1)
 
     gain = jnp.einsum("nr,tn->trn", right, slopes) * (a / num_neurons)
     transition = (1.0 - a) * jnp.eye(rank, dtype=left.dtype)[None] + jnp.einsum("trn,ns->trs", gain, left)

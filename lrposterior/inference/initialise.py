@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrposterior.background import recurrent_drive
+from lrposterior.background import FixedBackground
 from lrposterior.inference.problem import FitError, Problem
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import GaussianObservation
@@ -46,10 +46,9 @@ def initialise(problem: Problem) -> np.ndarray:
     known = np.zeros_like(activity)
     if recording.stimulation is not None:
         known = known + _filter(recording.stimulation, a)
-    if data.background is not None:
+    if isinstance(model.background, FixedBackground):
         rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(first_current)))
-        drive = jax.vmap(jax.vmap(lambda rate: recurrent_drive(data.background, rate)))(jnp.asarray(rates))
-        known = known + _filter(np.asarray(drive), a)
+        known = known + _filter(model.background.product(rates), a)
 
     flat_features, flat_known, flat_mask, flat_activity = (
         array.reshape(num_trials * num_bins, -1) for array in (features, known, mask, activity)
