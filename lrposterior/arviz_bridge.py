@@ -38,6 +38,7 @@ AXES = {
     "B": ["neuron", "input"],
     "b": ["neuron"],
     "noise_scale": ["neuron"],
+    "time_constant": ["population"],  # none where all neurons have the same
     "initial_current": ["trial", "neuron"],
     "activity": ["trial", "time", "neuron"],  # of the log likelihood: ["trial"], by leaving out what is not there
     "inputs": ["trial", "time", "input"],
@@ -168,7 +169,7 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
             "effective_rank": W.effective_rank(),
         }
     variables |= {name: draws[name] for name in ("B", "b", "noise_scale", "gain") if np.size(draws.get(name, ()))}
-    if isinstance(model.time_constant, TimeConstantPrior):
+    if model.inferred_time_constants:
         variables["time_constant"] = draws["time_constant"]
     if model.initial_state == "free":
         recurrent = draws["initial_kappa"] @ np.swapaxes(draws["M"], 1, 2)

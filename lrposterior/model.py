@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from lrposterior.checks import (
 from lrposterior.network import NONLINEARITIES, rollout
 from lrposterior.observations import GaussianObservation
 from lrposterior.parameters import REGRESSIONS, Block, Parameters, ParameterSpace
+from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
 from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior, center
 
@@ -44,6 +45,7 @@ class Data:
         dt: bin width in seconds.
         background: a known W0 or None.
         known_factors: left and right factors (neuron, dimension) of known connectivity, or None.
+        population: (neuron,) which of the time constants every neuron has, counted from 0.
         subspace: (neuron, dimension) the patterns through which a random bulk is seen, or None.
     """
 
@@ -55,6 +57,7 @@ class Data:
     background: Background | None
     known_factors: tuple[Array, Array] | None
     subspace: Array | None
+    population: Array
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class LowRankModel:
 
     Args:
         rank: number of columns R of M and K.
-        time_constant: tau in seconds, a number or a `TimeConstantPrior`. It is never below the bin width.
+        time_constant: tau in seconds, a number or a `TimeConstantPrior`, for all neurons or, as a mapping, for those of
+            every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
         observation: what is recorded, and with what noise.
         background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
@@ -79,7 +83,7 @@ class LowRankModel:
     """
 
     rank: int
-    time_constant: float | TimeConstantPrior = 0.1
+    time_constant: float | TimeConstantPrior | Mapping[str, float | TimeConstantPrior] = 0.1
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     observation: GaussianObservation = field(default_factory=GaussianObservation)
     background: FixedBackground | RandomBulk | None = None
@@ -90,8 +94,7 @@ class LowRankModel:
         require_integer(self.rank, "rank", minimum=1)
         require_choice(self.nonlinearity, "nonlinearity", tuple(NONLINEARITIES))
         require_choice(self.initial_state, "initial_state", ("zero", "free"))
-        if not isinstance(self.time_constant, TimeConstantPrior):
-            object.__setattr__(self, "time_constant", require_positive(self.time_constant, "time_constant"))
+        object.__setattr__(self, "time_constant", _checked_time_constant(self.time_constant))
         for name, kind, expected, example in (
             ("observation", GaussianObservation, "GaussianObservation", "GaussianObservation()"),
             ("priors", Priors, "Priors", "Priors()"),
@@ -113,24 +116,27 @@ class LowRankModel:
         Scales that have a prior are settled by a fit (`with_scales`).
 
         Raises:
-            ValueError: if the time constant is below the bin width, or the background has another number of neurons.
+            ValueError: if a time constant is below the bin width, the cell types are not those of the recording, or the
+                background has another number of neurons.
         """
-        shortest = (
-            self.time_constant.median if isinstance(self.time_constant, TimeConstantPrior) else self.time_constant
-        )
-        inferred = isinstance(self.time_constant, TimeConstantPrior)
-        if shortest < recording.dt or (inferred and shortest == recording.dt):
-            raise ValueError(
-                f"time_constant: expected {'a prior median above' if inferred else 'at least'} the bin width "
-                f"dt = {recording.dt:g} s, got {shortest:g} s; below it the discrete dynamics overshoot. "
-                "Use finer bins or a longer time constant (both are in seconds)"
-            )
+        for constant in self.time_constants:
+            inferred = isinstance(constant, TimeConstantPrior)
+            shortest = constant.median if isinstance(constant, TimeConstantPrior) else constant
+            if shortest < recording.dt or (inferred and shortest == recording.dt):
+                raise ValueError(
+                    f"time_constant: expected {'a prior median above' if inferred else 'at least'} the bin width "
+                    f"dt = {recording.dt:g} s, got {shortest:g} s; below it the discrete dynamics overshoot. "
+                    "Use finer bins or a longer time constant (both are in seconds)"
+                )
         if self.background is not None and self.background.num_neurons not in (None, recording.num_neurons):
             raise ValueError(
                 f"background: expected W0 for the recording's {recording.num_neurons} neurons, got one for "
                 f"{self.background.num_neurons}; select the same neurons in both"
             )
         settled = self
+        if isinstance(self.time_constant, ByCellType):
+            constants = self.time_constant.settled("time_constant", recording.cell_types, recording.num_neurons)
+            settled = dataclasses.replace(settled, time_constant=constants)
         if isinstance(self.background, RandomBulk) and self.background.subspace is None:
             subspace = visited_subspace(_observed_rates(self, recording), self.background.dimension)
             settled = dataclasses.replace(settled, background=dataclasses.replace(self.background, subspace=subspace))
@@ -182,9 +188,12 @@ class LowRankModel:
                 raise ValueError("background: expected a subspace; settle the model with for_recording(recording)")
             bulk_scale = self.scale("gain") / math.sqrt(num_neurons)
             blocks.append(Block("A", self.background.subspace.shape, 0.0, bulk_scale))
-        if isinstance(self.time_constant, TimeConstantPrior):
-            median_excess = math.log(self.time_constant.median - dt)
-            blocks.append(Block("log_time_constant_excess", (), median_excess, self.time_constant.spread))
+        inferred = [constant for constant in self.time_constants if isinstance(constant, TimeConstantPrior)]
+        if inferred:
+            shape = (len(inferred),) if isinstance(self.time_constant, ByCellType) else ()
+            medians = np.log([constant.median - dt for constant in inferred]).reshape(shape)
+            spreads = np.array([constant.spread for constant in inferred]).reshape(shape)
+            blocks.append(Block("log_time_constant_excess", shape, medians, spreads))
         if isinstance(priors, CorrelatedLoadings):
             coefficient = priors.regression / unit
             blocks += [
@@ -218,38 +227,72 @@ class LowRankModel:
                 None if known is None or known.left is None else (jnp.asarray(known.left), jnp.asarray(known.right))
             ),
             subspace=jnp.asarray(self.background.subspace) if isinstance(self.background, RandomBulk) else None,
+            population=jnp.asarray(
+                self.time_constant.members
+                if isinstance(self.time_constant, ByCellType)
+                else np.zeros(recording.num_neurons, dtype=int)
+            ),
         )
 
     @property
     def structure(self) -> LowRankModel:
         """The dynamics alone: equal whatever the arrays and the priors, a static argument of compiled functions."""
-        return dataclasses.replace(self, background=None, priors=Priors())
+        time_constant = self.time_constant
+        if isinstance(time_constant, ByCellType):
+            time_constant = dataclasses.replace(time_constant, members=())
+        return dataclasses.replace(self, background=None, priors=Priors(), time_constant=time_constant)
 
-    def time_constant_of(self, parameters: Parameters, dt: Array) -> Array:
-        """tau in seconds."""
-        if isinstance(self.time_constant, TimeConstantPrior):
-            return dt + jnp.exp(parameters["log_time_constant_excess"])
-        return jnp.asarray(cast(float, self.time_constant), dtype=dt.dtype)
+    @property
+    def time_constants(self) -> tuple[float | TimeConstantPrior, ...]:
+        """(population,) tau in seconds, or its prior: of all neurons, or of those of every cell type."""
+        constants = self.time_constant
+        return constants.entries if isinstance(constants, ByCellType) else (cast(float, constants),)
+
+    @property
+    def inferred_time_constants(self) -> list[int]:
+        """Which of `time_constants` have a prior."""
+        return [i for i, constant in enumerate(self.time_constants) if isinstance(constant, TimeConstantPrior)]
+
+    def time_constants_of(self, parameters: Parameters, dt: Array) -> Array:
+        """(population,) tau in seconds."""
+        fixed = [0.0 if isinstance(constant, TimeConstantPrior) else constant for constant in self.time_constants]
+        constants = jnp.asarray(fixed, dtype=dt.dtype)
+        if not self.inferred_time_constants:
+            return constants
+        excess = jnp.reshape(parameters["log_time_constant_excess"], (-1,))
+        return constants.at[np.asarray(self.inferred_time_constants)].set(dt + jnp.exp(excess))
+
+    def integration_constants(self, parameters: Parameters, data: Data) -> Array:
+        """(neuron,) a = dt / tau."""
+        return (data.dt / self.time_constants_of(parameters, data.dt))[data.population]
 
     def named(self, coordinates: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """Parameters as users see them, from those in the coordinates of `space_for`; leading axes are kept.
 
-        noise_scale takes the place of its logarithm, time_constant (s) is always there, K stands for its regression.
+        noise_scale takes the place of its logarithm, K stands for its regression, and time_constant (s) is always
+        there: () where it is one for all neurons, else (population,) in the order in which the cell types were given.
         """
         named = {name: np.asarray(value) for name, value in coordinates.items() if name not in REGRESSIONS}
         named["noise_scale"] = np.exp(named.pop("log_noise_scale"))
         excess = named.pop("log_time_constant_excess", None)
-        shape = named["noise_scale"].shape[:-1]
-        named["time_constant"] = np.full(shape, self.time_constant) if excess is None else dt + np.exp(excess)
+        by_cell_type, inferred = isinstance(self.time_constant, ByCellType), self.inferred_time_constants
+        leading = named["noise_scale"].shape[:-1]
+        constants = np.empty((*leading, len(self.time_constants)))
+        constants[:] = [np.nan if i in inferred else constant for i, constant in enumerate(self.time_constants)]
+        if excess is not None:
+            constants[..., inferred] = dt + np.exp(excess if by_cell_type else excess[..., None])
+        named["time_constant"] = constants if by_cell_type else constants[..., 0]
         return named
 
     def coordinates(self, named: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
-        """The inverse of `named`. A fixed time constant may be left out."""
+        """The inverse of `named`. Fixed time constants may be left out."""
         coordinates = {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
         coordinates["log_noise_scale"] = np.log(coordinates.pop("noise_scale"))
-        if isinstance(self.time_constant, TimeConstantPrior):
-            coordinates["log_time_constant_excess"] = np.log(coordinates["time_constant"] - dt)
-        coordinates.pop("time_constant", None)
+        constants = coordinates.pop("time_constant", None)
+        if constants is not None and self.inferred_time_constants:
+            if isinstance(self.time_constant, ByCellType):
+                constants = constants[..., self.inferred_time_constants]
+            coordinates["log_time_constant_excess"] = np.log(constants - dt)
         return coordinates
 
     @double_precision
@@ -258,8 +301,8 @@ class LowRankModel:
 
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
-                (neuron,), initial_kappa (trial, rank) where the initial state is free, time_constant () in seconds
-                where it has a prior. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A
+                (neuron,), initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, () or
+                (population,), where it has a prior. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A
                 (neuron, dimension), the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the observation noise.
@@ -283,7 +326,10 @@ class LowRankModel:
             if name not in parameters:
                 raise argument_error("parameters", f"the key {name!r}", f"{sorted(parameters)}", "add it")
             value = np.asarray(parameters[name], dtype=np.float64)
-            require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(block.shape)})
+            shape = block.shape
+            if name == "time_constant" and isinstance(self.time_constant, ByCellType):
+                shape = (len(self.time_constant),)
+            require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
         coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(parameters, like.dt).items()}
         currents = settled.currents(coordinates, settled.data(like))
@@ -309,8 +355,7 @@ class LowRankModel:
         drive = jnp.einsum("bti,ni->btn", data.inputs, parameters["B"]) + parameters["b"][None, None, :]
         if data.stimulation is not None:
             drive = drive + data.stimulation
-        a = data.dt / self.time_constant_of(parameters, data.dt)
-
+        a = self.integration_constants(parameters, data)
         left, right = self.factors(parameters, data)
 
         def one_trial(driven: Array, initial: Array) -> Array:
@@ -332,9 +377,49 @@ class LowRankModel:
             right.append(num_neurons * data.known_factors[1])
         return jnp.concatenate(left, axis=1), jnp.concatenate(right, axis=1)
 
+    def latent_factors(self, parameters: Parameters, data: Data) -> tuple[Array, Array]:
+        """The factors of `factors` with latents of their own for every population of neurons with one time constant.
+
+        A latent is a sum of rates, filtered with the time constant of the neurons that it drives, so that
+
+            x_n = left_n . kappa + filtered inputs,      kappa[t+1] = (1 - a) kappa[t] + a right^T r[t] / N
+
+        with a of the latent's population. With one population they are `factors`.
+
+        Returns:
+            left (neuron, latent), 0 for neurons of other populations, and right (neuron, latent), those of one
+            population after those of the other.
+        """
+        left, right = self.factors(parameters, data)
+        num_populations = len(self.time_constants)
+        belongs = jnp.arange(num_populations)[None, :] == data.population[:, None]
+        left = jnp.where(belongs[:, :, None], left[:, None, :], 0.0).reshape(len(left), -1)
+        return left, jnp.tile(right, (1, num_populations))
+
+    def population_of_latents(self, num_latents: int) -> np.ndarray:
+        """(latent,) the population of each of the latents of `latent_factors`."""
+        return np.repeat(np.arange(len(self.time_constants)), num_latents // len(self.time_constants))
+
     def rates(self, parameters: Parameters, data: Data) -> Array:
         """Rates r = phi(x) (trial, time, neuron)."""
         return NONLINEARITIES[self.nonlinearity].rate(self.currents(parameters, data))
+
+
+def _checked_time_constant(constant: Any) -> float | TimeConstantPrior | ByCellType[float | TimeConstantPrior]:
+    """A time constant, or those of the cell types in a form that can be hashed."""
+
+    def checked(value: Any, name: str) -> float | TimeConstantPrior:
+        return value if isinstance(value, TimeConstantPrior) else require_positive(value, name)
+
+    if isinstance(constant, ByCellType):
+        return constant
+    if not isinstance(constant, Mapping):
+        return checked(constant, "time_constant")
+    if not constant or not all(isinstance(cell_type, str) for cell_type in constant):
+        raise argument_error("time_constant", "names of cell types", f"the keys {list(constant)}", "name each type")
+    return ByCellType(
+        tuple(constant), tuple(checked(value, f"time_constant[{key!r}]") for key, value in constant.items())
+    )
 
 
 def _observed_rates(model: LowRankModel, recording: Recording) -> np.ndarray:

@@ -31,12 +31,15 @@ REGRESSIONS = {"K_on_M": "M", "K_on_B": "B", "K_on_b": "b"}
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Block:
-    """One named array of parameters with independent Normal(mean, standard_deviation²) priors."""
+    """One named array of parameters with independent Normal(mean, standard_deviation²) priors.
+
+    Mean and standard deviation are numbers, or arrays that broadcast to the shape.
+    """
 
     name: str = field(metadata={"static": True})
     shape: tuple[int, ...] = field(metadata={"static": True})
-    mean: float
-    standard_deviation: float
+    mean: float | np.ndarray
+    standard_deviation: float | np.ndarray
 
     @property
     def size(self) -> int:
@@ -95,11 +98,11 @@ class ParameterSpace:
     @property
     def standard_deviations(self) -> np.ndarray:
         """(coordinate,) prior standard deviations."""
-        return np.concatenate([np.full(block.size, block.standard_deviation) for block in self.blocks])
+        return np.concatenate([np.broadcast_to(b.standard_deviation, b.shape).ravel() for b in self.blocks])
 
     def log_scale(self) -> Array | float:
         """Sum over coordinates of the logarithm of the prior standard deviation."""
-        return sum(block.size * jnp.log(block.standard_deviation) for block in self.blocks)
+        return sum(jnp.sum(jnp.log(jnp.broadcast_to(b.standard_deviation, b.shape))) for b in self.blocks)
 
     def coordinates(self, z: AnyArray, name: str) -> AnyArray:
         """The whitened coordinates (..., *shape) of one block."""
@@ -139,7 +142,7 @@ class ParameterSpace:
             known |= self._regress(known)
         known["K"] = known["K"] - sum(_regressed(known, name) for name in self.regressions)
         return jnp.concatenate(
-            [(jnp.reshape(known[block.name], (-1,)) - block.mean) / block.standard_deviation for block in self.blocks]
+            [jnp.ravel((known[block.name] - block.mean) / block.standard_deviation) for block in self.blocks]
         )
 
     def _regress(self, parameters: Mapping[str, Array]) -> dict[str, Array]:

@@ -31,6 +31,7 @@ from lrposterior.plots import (
     to_png,
 )
 from lrposterior.plots.style import RECORDED_UNITS
+from lrposterior.populations import ByCellType
 from lrposterior.posterior import Posterior, describe_scale
 from lrposterior.priors import TimeConstantPrior, center
 from lrposterior.recording import Recording
@@ -195,10 +196,13 @@ def _share_excluding_zero(posterior: Posterior) -> float:
 
 
 def _time_constant(posterior: Posterior) -> str:
-    prior = posterior.model.time_constant
-    if isinstance(prior, TimeConstantPrior):
-        return f"{float(posterior.mode['time_constant']):.4g} s, inferred (prior median {prior.median:g} s)"
-    return f"{prior:g} s, fixed"
+    model = posterior.model
+    names = [f"{name}: " for name in model.time_constant] if isinstance(model.time_constant, ByCellType) else [""]
+    values = np.atleast_1d(posterior.mode["time_constant"])
+    return "; ".join(
+        f"{name}{value:.4g} s, " + (f"inferred (prior median {prior.median:g} s)" if isinstance(prior, TimeConstantPrior) else "fixed")
+        for name, value, prior in zip(names, values, model.time_constants, strict=True)
+    )
 
 
 def _background(posterior: Posterior) -> str:

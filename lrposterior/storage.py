@@ -41,6 +41,7 @@ from lrposterior.distribution_arrays import (
 )
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
+from lrposterior.populations import ByCellType
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.recording import Recording
@@ -54,7 +55,7 @@ SEAL = b"\nlrposterior sha256\n"
 MEGABYTE = 2**20
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-# Classes of which every field is a number, a string, None or another such class: they become JSON.
+# Classes of which every field is a number, a string, None, another such class or a tuple of these: they become JSON.
 CONFIGURATIONS: dict[str, type] = {
     "LowRankModel": LowRankModel,
     "GaussianObservation": GaussianObservation,
@@ -62,6 +63,7 @@ CONFIGURATIONS: dict[str, type] = {
     "CorrelatedLoadings": CorrelatedLoadings,
     "ScalePrior": ScalePrior,
     "TimeConstantPrior": TimeConstantPrior,
+    "ByCellType": ByCellType,
 }
 
 # Classes that hold arrays: W0 or the subspace.
@@ -294,6 +296,8 @@ def _encode(value: Any) -> Any:
         return {"class": _name(value, CONFIGURATIONS)} | {
             name: _encode(field) for name, field in fields_of(value).items()
         }
+    if isinstance(value, tuple):
+        return [_encode(each) for each in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -382,6 +386,8 @@ def _values(dataset: xr.Dataset) -> dict[str, Any]:
 
 def _decode(value: Any) -> Any:
     """The inverse of `_encode`."""
+    if isinstance(value, list):
+        return tuple(_decode(each) for each in value)
     if not isinstance(value, dict):
         return value
     fields = {name: _decode(content) for name, content in value.items() if name != "class"}

@@ -55,6 +55,9 @@ MODELS = {
     "empty sparse background": lrp.LowRankModel(
         rank=2, background=lrp.FixedBackground(scipy.sparse.csr_array((NEURONS, NEURONS)))
     ),
+    "time constants by cell type": lrp.LowRankModel(
+        rank=2, time_constant={"I": lrp.TimeConstantPrior(0.07, spread=0.3), "E": 0.1}
+    ),
     "known factors": lrp.LowRankModel(
         rank=2, background=lrp.FixedBackground(left=random_matrix()[:, :2], right=random_matrix()[:, 2:4])
     ),

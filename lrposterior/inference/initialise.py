@@ -35,7 +35,9 @@ def initialise(problem: Problem) -> np.ndarray:
     activity, mask = recording.activity, recording.mask
     num_trials, num_bins, num_neurons = activity.shape
     prior_mean = space.unwhiten(jnp.zeros(space.size))
-    a = float(data.dt / model.time_constant_of(prior_mean, data.dt))
+    own_constant = np.asarray(model.integration_constants(prior_mean, data))
+    # Latents have one time constant here, whatever that of the neurons that they drive.
+    a = float(own_constant.mean())
     free = model.initial_state == "free"
 
     filtered_one = np.asarray(low_pass(jnp.ones((num_bins, 1)), a, jnp.full(1, 1.0 if free else 0.0)))
@@ -45,10 +47,10 @@ def initialise(problem: Problem) -> np.ndarray:
     first_current = _observed_current(problem)
     known = np.zeros_like(activity)
     if recording.stimulation is not None:
-        known = known + _filter(recording.stimulation, a)
+        known = known + _filter(recording.stimulation, own_constant)
     if isinstance(model.background, FixedBackground):
         rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(first_current)))
-        known = known + _filter(model.background.product(rates), a)
+        known = known + _filter(model.background.product(rates), own_constant)
 
     flat_features, flat_known, flat_mask, flat_activity = (
         array.reshape(num_trials * num_bins, -1) for array in (features, known, mask, activity)
@@ -125,7 +127,7 @@ def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np
     return problem.prior_gauge(starts[min(finite)[1]])
 
 
-def _filter(drive: np.ndarray, a: float) -> np.ndarray:
+def _filter(drive: np.ndarray, a: float | np.ndarray) -> np.ndarray:
     return np.asarray(jax.vmap(lambda one: low_pass(one, a, jnp.zeros_like(one[0])))(jnp.asarray(drive)))
 
 
