@@ -24,7 +24,7 @@ from lrposterior.checks import (
 )
 from lrposterior.network import NONLINEARITIES, rollout
 from lrposterior.observations import GaussianObservation
-from lrposterior.parameters import REGRESSIONS, Block, Parameters, ParameterSpace
+from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
 from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
 from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior, center
@@ -140,17 +140,27 @@ class LowRankModel:
         if isinstance(self.background, RandomBulk) and self.background.subspace is None:
             subspace = visited_subspace(_observed_rates(self, recording), self.background.dimension)
             settled = dataclasses.replace(settled, background=dataclasses.replace(self.background, subspace=subspace))
+        if isinstance(self.priors, CorrelatedLoadings) and self.priors.by_cell_type:
+            K = self.priors.K
+            if not isinstance(K, ByCellType):
+                cell_types = tuple(sorted(set(recording.cell_types or ())))
+                K = ByCellType(cell_types, (K,) * len(cell_types))
+            K = K.settled("priors.by_cell_type", recording.cell_types, recording.num_neurons)
+            settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, K=K))
         if self.priors.unit is None:
             unit = 1.0 if NONLINEARITIES[self.nonlinearity].bounded else _root_mean_square(recording)
-            settled = dataclasses.replace(settled, priors=dataclasses.replace(self.priors, unit=unit))
+            settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, unit=unit))
         return settled
 
     @property
     def scale_priors(self) -> dict[str, ScalePrior]:
-        """Scales that are inferred, by name: those of `priors`, and "gain" of a random bulk."""
-        scales = {name: getattr(self.priors, name) for name in SCALES}
+        """Scales that are inferred, by name: those of `priors`, by cell type ("K[E]"), and "gain" of a random bulk."""
+        scales: dict[str, Any] = {name: getattr(self.priors, name) for name in SCALES}
         if self.initial_state == "zero":
             del scales["initial_kappa"]
+        if isinstance(scales["K"], ByCellType):
+            by_cell_type = scales.pop("K")
+            scales = {of_type("K", cell_type): scale for cell_type, scale in by_cell_type.items()} | scales
         if isinstance(self.background, RandomBulk):
             scales["gain"] = self.background.gain
         return {name: scale for name, scale in scales.items() if isinstance(scale, ScalePrior)}
@@ -159,11 +169,18 @@ class LowRankModel:
         """The value of one of the scales in `scale_priors`, or the median of its prior."""
         if name == "gain":
             return center(cast(RandomBulk, self.background).gain)
-        return center(getattr(self.priors, name))
+        whole, cell_type = name_and_type(name)
+        scale = getattr(self.priors, whole)
+        return center(scale if cell_type is None else scale[cell_type])
 
     def with_scales(self, scales: Mapping[str, float]) -> LowRankModel:
         """This model with numbers in the place of priors of scales."""
-        of_priors = {name: value for name, value in scales.items() if name != "gain"}
+        of_priors: dict[str, Any] = {
+            name: value for name, value in scales.items() if name != "gain" and name_and_type(name)[1] is None
+        }
+        if isinstance(self.priors.K, ByCellType):
+            entries = tuple(scales.get(of_type("K", cell_type), scale) for cell_type, scale in self.priors.K.items())
+            of_priors["K"] = dataclasses.replace(self.priors.K, entries=entries)
         model = dataclasses.replace(self, priors=dataclasses.replace(self.priors, **of_priors))
         if "gain" not in scales or not isinstance(self.background, RandomBulk):
             return model
@@ -175,7 +192,7 @@ class LowRankModel:
         unit = 1.0 if priors.unit is None else priors.unit
         blocks = [
             Block("M", (num_neurons, self.rank), 0.0, priors.M),
-            Block("K", (num_neurons, self.rank), 0.0, center(priors.K)),
+            Block("K", (num_neurons, self.rank), 0.0, _right_scale(priors)),
         ]
         if self.initial_state == "free":
             blocks.append(Block("initial_kappa", (num_trials, self.rank), 0.0, center(priors.initial_kappa) * unit))
@@ -196,13 +213,17 @@ class LowRankModel:
             blocks.append(Block("log_time_constant_excess", shape, medians, spreads))
         if isinstance(priors, CorrelatedLoadings):
             coefficient = priors.regression / unit
-            blocks += [
-                Block("K_on_M", (self.rank, self.rank), 0.0, priors.regression / priors.M),
-                Block("K_on_B", (self.rank, num_inputs), 0.0, coefficient),
-                Block("K_on_b", (self.rank, 1), 0.0, coefficient),
-            ]
+            for name, width, scale in (
+                ("K_on_M", self.rank, priors.regression / priors.M),
+                ("K_on_B", num_inputs, coefficient),
+                ("K_on_b", 1, coefficient),
+            ):
+                names = [of_type(name, each) for each in priors.K] if isinstance(priors.K, ByCellType) else [name]
+                blocks += [Block(each, (self.rank, width), 0.0, scale) for each in names]
         noise_median = math.log(priors.noise_scale * unit)
         blocks.append(Block("log_noise_scale", (num_neurons,), noise_median, priors.noise_spread))
+        if isinstance(priors.K, ByCellType):
+            return ParameterSpace(tuple(blocks), priors.K.cell_types, np.asarray(priors.K.members))
         return ParameterSpace(tuple(blocks))
 
     def space_for(self, recording: Recording) -> ParameterSpace:
@@ -272,7 +293,7 @@ class LowRankModel:
         noise_scale takes the place of its logarithm, K stands for its regression, and time_constant (s) is always
         there: () where it is one for all neurons, else (population,) in the order in which the cell types were given.
         """
-        named = {name: np.asarray(value) for name, value in coordinates.items() if name not in REGRESSIONS}
+        named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
         named["noise_scale"] = np.exp(named.pop("log_noise_scale"))
         excess = named.pop("log_time_constant_excess", None)
         by_cell_type, inferred = isinstance(self.time_constant, ByCellType), self.inferred_time_constants
@@ -320,7 +341,7 @@ class LowRankModel:
         public = {"log_noise_scale": "noise_scale", "log_time_constant_excess": "time_constant"}
         blocks = settled.space_for(like).blocks
         for block in blocks:
-            if block.name in REGRESSIONS:
+            if is_regression(block.name):
                 continue
             name = public.get(block.name, block.name)
             if name not in parameters:
@@ -420,6 +441,13 @@ def _checked_time_constant(constant: Any) -> float | TimeConstantPrior | ByCellT
     return ByCellType(
         tuple(constant), tuple(checked(value, f"time_constant[{key!r}]") for key, value in constant.items())
     )
+
+
+def _right_scale(priors: Priors) -> float | np.ndarray:
+    """Prior standard deviation of the residuals of K: a number, or (neuron, 1) where cell types have their own."""
+    if not isinstance(priors.K, ByCellType):
+        return center(priors.K)
+    return np.array([center(scale) for scale in priors.K.entries])[np.asarray(priors.K.members), None]
 
 
 def _observed_rates(model: LowRankModel, recording: Recording) -> np.ndarray:

@@ -31,9 +31,10 @@ from lrposterior.plots import (
     to_png,
 )
 from lrposterior.plots.style import RECORDED_UNITS
+from lrposterior.parameters import of_type
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import Posterior, describe_scale
-from lrposterior.priors import TimeConstantPrior, center
+from lrposterior.priors import Priors, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
 
@@ -120,10 +121,7 @@ def render_report(
         best=ranking.order[:NUM_BEST].tolist(),
         window_end=float(ranking.times[-1]) + posterior.recording.dt,
         time_constant=_time_constant(posterior),
-        priors={
-            field.name: center(getattr(posterior.model.priors, field.name))
-            for field in dataclasses.fields(posterior.model.priors)
-        },
+        priors=_priors(posterior.model.priors),
         background=_background(posterior),
         figures=_figures(posterior, fitted, validation, degeneracy, ranking, activity_unit, seed),
     )
@@ -193,6 +191,18 @@ def _ranking_columns(ranking: PerturbationRanking) -> dict[str, np.ndarray]:
 def _share_excluding_zero(posterior: Posterior) -> float:
     """Share of the synapses of which the interval mean ± 1.645 sd excludes 0."""
     return float(np.mean(np.abs(posterior.connectivity_mean()) > INTERVAL_90 * posterior.connectivity_sd()))
+
+
+def _priors(priors: Priors) -> dict[str, float]:
+    """The numbers of the priors by name."""
+    numbers: dict[str, float] = {}
+    for field in dataclasses.fields(priors):
+        value = getattr(priors, field.name)
+        if isinstance(value, ByCellType):
+            numbers |= {of_type(field.name, cell_type): center(scale) for cell_type, scale in value.items()}
+        elif not isinstance(value, bool):
+            numbers[field.name] = center(value)
+    return numbers
 
 
 def _time_constant(posterior: Posterior) -> str:

@@ -24,12 +24,21 @@ PRIOR = lrp.ScalePrior(1.5, 0.5)
 @functools.cache
 def recording(num_inputs=1) -> lrp.Recording:
     return lrp.simulate_recording(
-        lrp.LowRankModel(2), num_neurons=8, num_trials=4, num_bins=25, num_inputs=num_inputs, noise_scale=0.1, seed=3
+        lrp.LowRankModel(2),
+        num_neurons=8,
+        num_trials=4,
+        num_bins=25,
+        num_inputs=num_inputs,
+        noise_scale=0.1,
+        cell_types=list("EIEEIEIE"),
+        seed=3,
     ).recording
 
 
-def model_of(*, bulk=False, correlated=False, free=False, K=1.0) -> lrp.LowRankModel:
-    priors = lrp.CorrelatedLoadings(K=K, **FIXED) if correlated else lrp.Priors(K=K, **FIXED)
+def model_of(*, bulk=False, correlated=False, by_cell_type=False, free=False, K=1.0) -> lrp.LowRankModel:
+    priors = lrp.Priors(K=K, **FIXED)
+    if correlated or by_cell_type:
+        priors = lrp.CorrelatedLoadings(K=K, by_cell_type=by_cell_type, **FIXED)
     return lrp.LowRankModel(
         2,
         priors=priors,
@@ -41,7 +50,7 @@ def model_of(*, bulk=False, correlated=False, free=False, K=1.0) -> lrp.LowRankM
 COMBINATIONS = [
     {"bulk": bulk, "correlated": correlated, "free": free}
     for bulk, correlated, free in itertools.product([False, True], repeat=3)
-]
+] + [{"by_cell_type": True}, {"bulk": True, "by_cell_type": True, "free": True}]
 every_combination = pytest.mark.parametrize(
     "parts", COMBINATIONS, ids=["+".join(name for name in one if one[name]) or "plain" for one in COMBINATIONS]
 )
@@ -132,8 +141,11 @@ def test_expected_moments_balance(correlated):
 
 
 @functools.cache
-def point(bulk: bool, correlated: bool, free: bool) -> tuple[Problem, np.ndarray]:
-    problem = Problem.of(model_of(bulk=bulk, correlated=correlated, free=free), recording())
+def point(**parts: bool) -> tuple[Problem, np.ndarray]:
+    model = model_of(**parts)
+    if parts.get("by_cell_type"):  # as after a fit: scales that differ
+        model = model.for_recording(recording()).with_scales({"K[E]": 0.5, "K[I]": 2.0})
+    problem = Problem.of(model, recording())
     z = np.random.default_rng(2).standard_normal(problem.space.size)
     return problem, 0.5 * z
 
@@ -149,7 +161,7 @@ def test_vertical_space_is_the_kernel_of_the_network(parts):
         W = named["M"] @ named["K"].T / len(named["M"])
         if subspace is not None:
             W = W + named["A"] @ subspace.T
-        initial = named["M"] @ named["initial_kappa"].T if parts["free"] else jnp.zeros(0)
+        initial = named["M"] @ named["initial_kappa"].T if parts.get("free") else jnp.zeros(0)
         return jnp.concatenate([each.ravel() for each in (W, named["B"], named["b"], initial)])
 
     jacobian = np.asarray(jax.jacobian(network)(jnp.asarray(z[: space.num_dynamics])))

@@ -87,7 +87,7 @@ def initialise(problem: Problem) -> np.ndarray:
     rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(current))).reshape(activity.shape)
     regressors = [_filter(rates, a).reshape(-1, num_neurons) / num_neurons, flat_features]
     regressor_sd = [
-        np.full(num_neurons, priors_of["K"]),
+        np.broadcast_to(priors_of["K"], (num_neurons, 1)).ravel(),
         np.full(flat_features.shape[1], 10.0 * np.sqrt(kappa_variance.mean())),
     ]
     if free:

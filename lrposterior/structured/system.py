@@ -11,6 +11,7 @@ import numpy as np
 from lrposterior.background import RandomBulk
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
+from lrposterior.populations import ByCellType
 from lrposterior.priors import CorrelatedLoadings
 from lrposterior.recording import Recording
 from lrposterior.structured.layout import Layout
@@ -110,7 +111,8 @@ class System:
     def serves(model: LowRankModel) -> bool:
         """Whether the engine knows all parts of the model."""
         known = model.background is None or isinstance(model.background, RandomBulk)
-        return known and isinstance(model.time_constant, float)
+        one_law = isinstance(model.time_constant, float) and not isinstance(model.priors.K, ByCellType)
+        return known and one_law
 
     @property
     def num_samples(self) -> int:
