@@ -17,7 +17,6 @@ from lrposterior.likelihood import log_likelihood_by_trial
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision
-from lrposterior.priors import TimeConstantPrior
 from lrposterior.recording import Recording
 from lrposterior.rollouts import DRAWS_AT_ONCE, to_coordinates
 from lrposterior.storage import package_version

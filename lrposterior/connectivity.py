@@ -64,7 +64,10 @@ class LowRankConnectivity:
         left, right = self.M, self.K / self.num_neurons
         if self.background is None:
             return left, right
-        known = [np.broadcast_to(each, (self.num_draws, *each.shape)) for each in (self.background.left, self.background.right)]
+        known = [
+            np.broadcast_to(each, (self.num_draws, *each.shape))
+            for each in (self.background.left, self.background.right)
+        ]
         return np.concatenate([left, known[0]], axis=2), np.concatenate([right, known[1]], axis=2)
 
     def __repr__(self) -> str:

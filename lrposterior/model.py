@@ -179,7 +179,8 @@ class LowRankModel:
             name: value for name, value in scales.items() if name != "gain" and name_and_type(name)[1] is None
         }
         if isinstance(self.priors.K, ByCellType):
-            entries = tuple(scales.get(of_type("K", cell_type), scale) for cell_type, scale in self.priors.K.items())
+            chosen = {cell_type: scales.get(of_type("K", cell_type)) for cell_type in self.priors.K}
+            entries = tuple(old if (new := chosen[name]) is None else float(new) for name, old in self.priors.K.items())
             of_priors["K"] = dataclasses.replace(self.priors.K, entries=entries)
         model = dataclasses.replace(self, priors=dataclasses.replace(self.priors, **of_priors))
         if "gain" not in scales or not isinstance(self.background, RandomBulk):
@@ -299,7 +300,7 @@ class LowRankModel:
         by_cell_type, inferred = isinstance(self.time_constant, ByCellType), self.inferred_time_constants
         leading = named["noise_scale"].shape[:-1]
         constants = np.empty((*leading, len(self.time_constants)))
-        constants[:] = [np.nan if i in inferred else constant for i, constant in enumerate(self.time_constants)]
+        constants[:] = [0.0 if isinstance(each, TimeConstantPrior) else each for each in self.time_constants]
         if excess is not None:
             constants[..., inferred] = dt + np.exp(excess if by_cell_type else excess[..., None])
         named["time_constant"] = constants if by_cell_type else constants[..., 0]
@@ -323,8 +324,8 @@ class LowRankModel:
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
                 (neuron,), initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, () or
-                (population,), where it has a prior. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A
-                (neuron, dimension), the part that a recording sees: the rest is then 0.
+                (population,), where it has a prior. With a random bulk also its matrix W0 (post, pre), or, if the model
+                is settled, A (neuron, dimension), the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the observation noise.
 

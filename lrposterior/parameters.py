@@ -158,7 +158,7 @@ class ParameterSpace:
         }
         for name in self.regressions:
             parameters["K"] = parameters["K"] + self._regressed(parameters, name)
-        return parameters
+        return cast(dict[str, AnyArray], parameters)
 
     def mean_of_right(self, parameters: Mapping[str, Array]) -> Array:
         """(neuron, rank) the prior mean of K given all other parameters: its regression on them, or 0."""

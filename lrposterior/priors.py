@@ -106,8 +106,8 @@ class CorrelatedLoadings(Priors):
     inferred from what the regression leaves over (restricted maximum likelihood), and its uncertainty is part of every
     posterior draw.
 
-    With `by_cell_type` every cell type of the recording has coefficients and a residual scale of its own; the scales are
-    then named "K[E]" and so on. Excitatory and inhibitory neurons, say, need not follow one law.
+    With `by_cell_type` every cell type of the recording has coefficients and a residual scale of its own; the scales
+    are then named "K[E]" and so on. Excitatory and inhibitory neurons, say, need not follow one law.
 
     Args:
         K: standard deviation of the residuals, or its prior, the same for all cell types. Where the recording has
@@ -116,7 +116,7 @@ class CorrelatedLoadings(Priors):
         by_cell_type: whether every cell type has a regression and a residual scale of its own.
     """
 
-    K: Scale | ByCellType[Scale] = ScalePrior(median=1.0, spread=1.0)
+    K: Scale | ByCellType[Scale] = ScalePrior(1.0, 1.0)  # pyright: ignore[reportIncompatibleVariableOverride]
     regression: float = 2.5
     by_cell_type: bool = False
 

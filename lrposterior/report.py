@@ -15,6 +15,7 @@ from lrposterior.checks import argument_error, require_instance
 from lrposterior.degeneracy import Degeneracy
 from lrposterior.files import replacing, require_file_name
 from lrposterior.fit_quality import FitQuality, assess_fit
+from lrposterior.parameters import of_type
 from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.plots import (
     plot_certainty_information,
@@ -31,7 +32,6 @@ from lrposterior.plots import (
     to_png,
 )
 from lrposterior.plots.style import RECORDED_UNITS
-from lrposterior.parameters import of_type
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import Posterior, describe_scale
 from lrposterior.priors import Priors, TimeConstantPrior, center
@@ -210,7 +210,8 @@ def _time_constant(posterior: Posterior) -> str:
     names = [f"{name}: " for name in model.time_constant] if isinstance(model.time_constant, ByCellType) else [""]
     values = np.atleast_1d(posterior.mode["time_constant"])
     return "; ".join(
-        f"{name}{value:.4g} s, " + (f"inferred (prior median {prior.median:g} s)" if isinstance(prior, TimeConstantPrior) else "fixed")
+        f"{name}{value:.4g} s, "
+        + (f"inferred (prior median {prior.median:g} s)" if isinstance(prior, TimeConstantPrior) else "fixed")
         for name, value, prior in zip(names, values, model.time_constants, strict=True)
     )
 

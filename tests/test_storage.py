@@ -58,6 +58,7 @@ MODELS = {
     "time constants by cell type": lrp.LowRankModel(
         rank=2, time_constant={"I": lrp.TimeConstantPrior(0.07, spread=0.3), "E": 0.1}
     ),
+    "correlated loadings by cell type": lrp.LowRankModel(rank=1, priors=lrp.CorrelatedLoadings(by_cell_type=True)),
     "known factors": lrp.LowRankModel(
         rank=2, background=lrp.FixedBackground(left=random_matrix()[:, :2], right=random_matrix()[:, 2:4])
     ),

@@ -145,7 +145,9 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     filtered_stimulation = low_pass(trial.stimulation, of_neuron, jnp.zeros_like(trial.stimulation[0]))
     excess = jnp.einsum("tnc,nc->tn", (drives - features)[:, data.population], own_loadings)
     excess = (excess + trial.stimulation - filtered_stimulation) / of_neuron
-    current_slope = low_pass(excess, of_neuron, jnp.zeros_like(excess[0]))[:, :, None] * constant_slopes[data.population]
+    current_slope = (
+        low_pass(excess, of_neuron, jnp.zeros_like(excess[0]))[:, :, None] * constant_slopes[data.population]
+    )
     explicit = (read - kappa)[:, :, None] * constant_slopes[population_of_latent]
     of_time_constants = jnp.einsum("trn,tnq->trq", gain, current_slope) + explicit
 

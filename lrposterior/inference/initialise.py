@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,7 @@ def initialise(problem: Problem) -> np.ndarray:
     """
     model, space, data = problem.model, problem.space, problem.data
     recording, rank = problem.recording, model.rank
-    priors_of = {block.name: block.standard_deviation for block in space.blocks}
+    priors_of: dict[str, Any] = {block.name: block.standard_deviation for block in space.blocks}
     activity, mask = recording.activity, recording.mask
     num_trials, num_bins, num_neurons = activity.shape
     prior_mean = space.unwhiten(jnp.zeros(space.size))
@@ -128,7 +130,7 @@ def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np
 
 
 def _filter(drive: np.ndarray, a: float | np.ndarray) -> np.ndarray:
-    return np.asarray(jax.vmap(lambda one: low_pass(one, a, jnp.zeros_like(one[0])))(jnp.asarray(drive)))
+    return np.asarray(jax.vmap(lambda one: low_pass(one, jnp.asarray(a), jnp.zeros_like(one[0])))(jnp.asarray(drive)))
 
 
 def _observed_current(problem: Problem) -> np.ndarray:

@@ -7,8 +7,9 @@ h[t] p, where h is c filtered with every neuron's time constant, whatever the co
     rate:     q = phi(x_perturbed) - phi(x_unperturbed + h p)
 
 Where all of W is of low rank, L R^T / N with a latent for each column (`LowRankModel.latent_factors`), the response of
-the currents is q = L d with a state d of as many numbers (per draw, candidate and condition). With another background the state is q itself; with a random bulk every draw has a W0 of its own. Everything below
-is written for a state and its left factor, which is L in the first case and absent in the second, and for rates.
+the currents is q = L d with a state d of as many numbers (per draw, candidate and condition). With another background
+the state is q itself; with a random bulk every draw has a W0 of its own. Everything below is written for a state and
+its left factor, which is L in the first case and absent in the second, and for rates.
 """
 
 from __future__ import annotations
