@@ -16,6 +16,7 @@ from lrposterior.distribution import SampleDistribution
 from lrposterior.likelihood import log_likelihood_by_trial
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
+from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 from lrposterior.rollouts import DRAWS_AT_ONCE, to_coordinates
@@ -37,7 +38,6 @@ AXES = {
     "B": ["neuron", "input"],
     "b": ["neuron"],
     "noise_scale": ["neuron"],
-    "time_constant": ["population"],  # none where all neurons have the same
     "initial_current": ["trial", "neuron"],
     "activity": ["trial", "time", "neuron"],  # of the log likelihood: ["trial"], by leaving out what is not there
     "inputs": ["trial", "time", "input"],
@@ -93,6 +93,8 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
         for name in ("inputs", "stimulation", "dt", "cell_types", "trial_labels")
         if getattr(recording, name) is not None and np.size(getattr(recording, name))
     }
+    by_cell_type = posterior.model.time_constant
+    populations = list(by_cell_type) if isinstance(by_cell_type, ByCellType) else None
     return from_dict(
         {
             "posterior": _by_chain(variables, num_chains),
@@ -100,8 +102,8 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
             "observed_data": {"activity": np.where(recording.mask, recording.activity, np.nan)},
             "constant_data": constants,
         },
-        dims=AXES,
-        coords=_coordinates(recording),
+        dims=AXES if populations is None else AXES | {"time_constant": ["population"]},
+        coords=_coordinates(recording) | ({} if populations is None else {"population": populations}),
         check_conventions=False,  # it warns of more chains than draws, taking them for swapped axes
         attrs={
             "/": {

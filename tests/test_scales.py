@@ -191,3 +191,31 @@ def test_gauge_exponent_is_that_of_the_volume_of_a_move(parts):
     linear = move(problem.space, np.eye(z.size), A, np.linalg.inv(A))
     expected = gauge_exponent(problem.space) * np.log(np.linalg.det(A))
     assert np.linalg.slogdet(linear)[1] == pytest.approx(expected, abs=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------- cell types
+
+
+def test_residual_scales_of_cell_types_are_nearer_to_the_truth_than_any_shared_one():
+    """Where two scales differ by a factor of five, a shared one misses one of them by root five at least."""
+    truth, cell_types, random = {"E": 0.4, "I": 2.0}, ["E", "I"] * 8, np.random.default_rng(0)
+    M = random.standard_normal((16, 1))
+    residual = np.array([truth[cell_type] for cell_type in cell_types])[:, None] * random.standard_normal((16, 1))
+    simulation = lrp.simulate_recording(
+        lrp.LowRankModel(1),
+        M=M,
+        K=M + residual,
+        num_trials=12,
+        num_bins=40,
+        num_inputs=3,
+        noise_scale=0.05,
+        cell_types=cell_types,
+        seed=0,
+    )
+    model = lrp.LowRankModel(1, priors=lrp.CorrelatedLoadings(by_cell_type=True, B=1.0, b=1.0))
+    posterior = lrp.fit(model, simulation.recording, seed=0, progress=False)
+    assert list(posterior.statistics.scales) == ["K[E]", "K[I]"]
+    for cell_type, scale in truth.items():
+        found, spread = posterior.statistics.scales[f"K[{cell_type}]"]
+        assert abs(np.log(found / scale)) < 0.5 * np.log(truth["I"] / truth["E"])
+        assert abs(np.log(found / scale)) < 2.0 * spread
