@@ -16,8 +16,8 @@ from lrposterior.distribution import SampleDistribution
 from lrposterior.likelihood import log_likelihood_by_trial
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
+from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
-from lrposterior.priors import TimeConstantPrior
 from lrposterior.recording import Recording
 from lrposterior.rollouts import DRAWS_AT_ONCE, to_coordinates
 from lrposterior.storage import package_version
@@ -93,6 +93,8 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
         for name in ("inputs", "stimulation", "dt", "cell_types", "trial_labels")
         if getattr(recording, name) is not None and np.size(getattr(recording, name))
     }
+    by_cell_type = posterior.model.time_constant
+    populations = list(by_cell_type) if isinstance(by_cell_type, ByCellType) else None
     return from_dict(
         {
             "posterior": _by_chain(variables, num_chains),
@@ -100,8 +102,8 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
             "observed_data": {"activity": np.where(recording.mask, recording.activity, np.nan)},
             "constant_data": constants,
         },
-        dims=AXES,
-        coords=_coordinates(recording),
+        dims=AXES if populations is None else AXES | {"time_constant": ["population"]},
+        coords=_coordinates(recording) | ({} if populations is None else {"population": populations}),
         check_conventions=False,  # it warns of more chains than draws, taking them for swapped axes
         attrs={
             "/": {
@@ -160,7 +162,7 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
     variables = {}
     if connectivity:
         variables["W"] = W.to_dense(MAX_GIGABYTES)
-    if connectivity or model.background is None:
+    if connectivity or W.is_low_rank:
         eigenvalues = W.eigenvalues()
         variables |= {
             "eigenvalue_real": np.real(eigenvalues),
@@ -168,7 +170,7 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
             "effective_rank": W.effective_rank(),
         }
     variables |= {name: draws[name] for name in ("B", "b", "noise_scale", "gain") if np.size(draws.get(name, ()))}
-    if isinstance(model.time_constant, TimeConstantPrior):
+    if model.inferred_time_constants:
         variables["time_constant"] = draws["time_constant"]
     if model.initial_state == "free":
         recurrent = draws["initial_kappa"] @ np.swapaxes(draws["M"], 1, 2)

@@ -11,59 +11,133 @@ import numpy as np
 import scipy.sparse
 from jax import Array
 
-from lrposterior.checks import argument_error, read_only, require_finite, require_integer, require_positive
+from lrposterior.checks import (
+    argument_error,
+    as_array,
+    read_only,
+    require_finite,
+    require_integer,
+    require_positive,
+    require_shape,
+)
 from lrposterior.priors import Scale, ScalePrior
 
 
 @dataclass(frozen=True, eq=False)
 class FixedBackground:
-    """A known matrix W0 [post, pre], for instance a measured connectome.
+    """A known connectivity [post, pre] beside M K^T / N: a matrix, a product of factors, or their sum.
+
+        W0 + left right^T
+
+    A measured connectome is a matrix. Known pathways of low rank are factors: with factors alone the network keeps its
+    latent form, and nothing of size N x N is ever formed.
 
     Args:
-        W0: (neuron, neuron) connectivity, a dense array or any SciPy sparse matrix. Rows are postsynaptic.
+        W0: (neuron, neuron) connectivity, a dense array or any SciPy sparse matrix, or None. Rows are postsynaptic.
+        left: (neuron, dimension) what each of the known patterns writes, or None.
+        right: (neuron, dimension) what each of them reads, or None.
 
     Raises:
-        ValueError: if W0 is not square, or not finite.
+        ValueError: if all are left out, W0 is not square, the factors do not fit each other or W0, or a number is not
+            finite.
     """
 
-    W0: Any
+    W0: Any = None
+    left: Any = None
+    right: Any = None
 
     def __post_init__(self) -> None:
-        if scipy.sparse.issparse(self.W0):
-            matrix = scipy.sparse.coo_array(scipy.sparse.csr_array(self.W0, dtype=np.float64))
-            require_finite(matrix.data, "W0")
-            matrix.data.flags.writeable = False
-        else:
-            matrix = read_only(np.asarray(self.W0, dtype=np.float64))
-            require_finite(matrix, "W0")
-        shape = tuple(matrix.shape or ())
-        if len(shape) != 2 or shape[0] != shape[1]:
-            raise ValueError(
-                f"W0: expected a square matrix (neuron, neuron), got shape {shape}; "
-                "give one row (postsynaptic) and one column (presynaptic) for every neuron of the recording"
-            )
-        object.__setattr__(self, "W0", matrix)
+        if self.W0 is not None:
+            object.__setattr__(self, "W0", _square(self.W0))
+        for name, other in (("left", "right"), ("right", "left")):
+            value = getattr(self, name)
+            if value is None:
+                if getattr(self, other) is not None:
+                    raise argument_error(name, f"a factor to go with {other}", "None", "give both factors or none")
+                continue
+            factor = read_only(np.asarray(as_array(value, name, ("neuron", "dimension")), dtype=np.float64))
+            require_finite(factor, name)
+            object.__setattr__(self, name, factor)
+        if self.W0 is None and self.left is None:
+            raise argument_error("W0", "a matrix, or left and right factors", "neither", "give one of them, or both")
+        if self.left is not None:
+            neurons = len(self.left) if self.W0 is None else self.W0.shape[0]
+            require_shape(self.left, "left", {"neuron": neurons, "dimension": None})
+            require_shape(self.right, "right", {"neuron": neurons, "dimension": self.left.shape[1]})
 
     @property
     def num_neurons(self) -> int:
-        return int(self.W0.shape[0])
+        return int((self.left if self.W0 is None else self.W0).shape[0])
 
     @property
     def is_sparse(self) -> bool:
+        """Whether W0 is a sparse matrix."""
         return bool(scipy.sparse.issparse(self.W0))
 
-    def arrays(self) -> Background:
-        """The matrix in the form that compiled functions take as an argument."""
+    def arrays(self) -> Background | None:
+        """W0 in the form that compiled functions take as an argument."""
         if self.is_sparse:
             post, pre = self.W0.coords
             return SparseMatrix(jnp.asarray(post), jnp.asarray(pre), jnp.asarray(self.W0.data))
-        return jnp.asarray(self.W0)
+        return None if self.W0 is None else jnp.asarray(self.W0)
+
+    def product(self, vectors: np.ndarray) -> np.ndarray:
+        """The connectivity times each of the vectors (..., neuron)."""
+        product = np.zeros(vectors.shape)
+        if self.W0 is not None:
+            product += (self._matrix @ vectors.reshape(-1, self.num_neurons).T).T.reshape(vectors.shape)
+        return product if self.left is None else product + (vectors @ self.right) @ self.left.T
+
+    def transposed_product(self, vectors: np.ndarray) -> np.ndarray:
+        """The transposed connectivity times each of the vectors (..., neuron)."""
+        product = np.zeros(vectors.shape)
+        if self.W0 is not None:
+            product += (self._matrix.T @ vectors.reshape(-1, self.num_neurons).T).T.reshape(vectors.shape)
+        return product if self.left is None else product + (vectors @ self.left) @ self.right.T
+
+    def entries(self, post: np.ndarray, pre: np.ndarray) -> np.ndarray:
+        """(entry,) the entries [post[k], pre[k]], for neurons counted from 0."""
+        values = np.zeros(post.shape)
+        if self.W0 is not None:
+            values += np.asarray(self._matrix[post, pre]).reshape(-1)
+        return values if self.left is None else values + np.sum(self.left[post] * self.right[pre], axis=1)
+
+    def block(self, post: np.ndarray, pre: np.ndarray) -> np.ndarray:
+        """Rows `post` and columns `pre`, (post, pre), for neurons counted from 0."""
+        values = np.zeros((post.size, pre.size))
+        if self.is_sparse:
+            values += self._matrix[post][:, pre].toarray()
+        elif self.W0 is not None:
+            values += self.W0[np.ix_(post, pre)]
+        return values if self.left is None else values + self.left[post] @ self.right[pre].T
 
     def to_dense(self) -> np.ndarray:
-        return self.W0.toarray() if self.is_sparse else self.W0
+        """All of it, (post, pre)."""
+        every = np.arange(self.num_neurons)
+        return self.block(every, every)
 
-    def to_sparse(self) -> scipy.sparse.csr_array:
-        return scipy.sparse.csr_array(self.W0)
+    @property
+    def _matrix(self) -> Any:
+        """W0 in a form that can be multiplied and indexed."""
+        return scipy.sparse.csr_array(self.W0) if self.is_sparse else self.W0
+
+
+def _square(W0: Any) -> Any:
+    """A read-only square matrix, dense or sparse by coordinates."""
+    if scipy.sparse.issparse(W0):
+        matrix = scipy.sparse.coo_array(scipy.sparse.csr_array(W0, dtype=np.float64))
+        require_finite(matrix.data, "W0")
+        matrix.data.flags.writeable = False
+    else:
+        matrix = read_only(np.asarray(W0, dtype=np.float64))
+        require_finite(matrix, "W0")
+    shape = tuple(matrix.shape or ())
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(
+            f"W0: expected a square matrix (neuron, neuron), got shape {shape}; "
+            "give one row (postsynaptic) and one column (presynaptic) for every neuron of the recording"
+        )
+    return matrix
 
 
 # More directions of the activity than this are left to the unseen part of the bulk.

@@ -58,11 +58,22 @@ class LowRankConnectivity:
 
     @property
     def is_low_rank(self) -> bool:
-        """Whether W is M K^T / N alone."""
-        return self.background is None and self.bulk is None
+        """Whether W is M K^T / N, and known factors where there are some, without any other W0."""
+        return self.bulk is None and (self.background is None or self.background.W0 is None)
+
+    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Left and right factors (draw, neuron, factor) of a W of low rank, W = left right^T."""
+        left, right = self.M, self.K / self.num_neurons
+        if self.background is None:
+            return left, right
+        known = [
+            np.broadcast_to(each, (self.num_draws, *each.shape))
+            for each in (self.background.left, self.background.right)
+        ]
+        return np.concatenate([left, known[0]], axis=2), np.concatenate([right, known[1]], axis=2)
 
     def __repr__(self) -> str:
-        background = "" if self.is_low_rank else " + W0"
+        background = "" if self.background is None and self.bulk is None else " + W0"
         size = f"{self.num_neurons} neurons, rank {self.rank}"
         return f"LowRankConnectivity({self.num_draws} draws of W{background}, {size})"
 
@@ -84,10 +95,10 @@ class LowRankConnectivity:
         product = np.einsum("dnr,dr->dn", left, np.einsum("dnr,dn->dr", right, array)) / self.num_neurons
         if self.bulk is not None:
             product += self.bulk.transposed_product(array) if transposed else self.bulk.product(array)
-        if self.background is None:
-            return product
-        W0 = self.background.to_sparse() if self.background.is_sparse else self.background.to_dense()
-        return product + ((W0.T if transposed else W0) @ array.T).T
+        if self.background is not None:
+            fixed = self.background
+            product += fixed.transposed_product(array) if transposed else fixed.product(array)
+        return product
 
     def entries(self, post: Any, pre: Any) -> np.ndarray:
         """W[post[k], pre[k]] for lists of neurons of equal length; gives (draw, entry)."""
@@ -96,10 +107,7 @@ class LowRankConnectivity:
         if self.bulk is not None:
             rows, row = np.unique(post, return_inverse=True)
             values += self.bulk.rows(rows)[:, row, pre]
-        if self.background is None:
-            return values
-        W0 = self.background.to_sparse() if self.background.is_sparse else self.background.to_dense()
-        return values + np.asarray(W0[post, pre]).reshape(1, -1)
+        return values if self.background is None else values + self.background.entries(post, pre)
 
     def pairs(self, post: Any, pre: Any) -> tuple[np.ndarray, np.ndarray]:
         """Neurons of single synapses, (entry,) each, counted from 0.
@@ -120,11 +128,7 @@ class LowRankConnectivity:
         values = self.M[:, post] @ np.swapaxes(self.K[:, pre], 1, 2) / self.num_neurons
         if self.bulk is not None:
             values += self.bulk.rows(post)[:, :, pre]
-        if self.background is None:
-            return values
-        if self.background.is_sparse:
-            return values + self.background.to_sparse()[post][:, pre].toarray()
-        return values + self.background.to_dense()[np.ix_(post, pre)]
+        return values if self.background is None else values + self.background.block(post, pre)
 
     def _neurons(self, indices: Any, name: str) -> np.ndarray:
         array = np.atleast_1d(np.asarray(indices))
@@ -152,30 +156,32 @@ class LowRankConnectivity:
     def eigenvalues(self) -> np.ndarray:
         """Eigenvalues of W that are not zero, by decreasing magnitude.
 
-        Without a W0 they are those of the (rank, rank) overlap K^T M / N, (draw, rank) complex; with one they
-        are all those of the N x N matrix, (draw, neuron).
+        Without a W0 they are those of the (rank, rank) overlap K^T M / N, (draw, rank) complex; with known factors of
+        some dimension those of the larger overlap, (draw, rank + dimension); with another W0 all those of the N x N
+        matrix, (draw, neuron).
 
         Raises:
-            ValueError: of more than 2,000 neurons with a W0.
+            ValueError: of more than 2,000 neurons with a W0 that is not made of factors.
         """
         if self.is_low_rank:
-            overlap = np.swapaxes(self.K, 1, 2) @ self.M / self.num_neurons
-            values = np.linalg.eigvals(overlap)
+            left, right = self._factors()
+            values = np.linalg.eigvals(np.swapaxes(right, 1, 2) @ left)
         else:
             self._require_few_neurons("eigenvalues")
             values = np.stack([np.linalg.eigvals(self.dense(draw)) for draw in range(self.num_draws)])
         values = values.astype(np.complex128)
-        return np.take_along_axis(values, np.argsort(-np.abs(values), axis=1, kind="stable"), axis=1)
+        order = np.argsort(-np.abs(values), axis=1, kind="stable")[:, : self.num_neurons]
+        return np.take_along_axis(values, order, axis=1)
 
     def singular_values(self) -> np.ndarray:
-        """Singular values of W, decreasing: (draw, rank) without a W0, else (draw, neuron).
+        """Singular values of W, decreasing: (draw, rank) without a W0, else as many as there are `eigenvalues`.
 
         Raises:
-            ValueError: of more than 2,000 neurons with a W0.
+            ValueError: of more than 2,000 neurons with a W0 that is not made of factors.
         """
         if self.is_low_rank:
-            left, right = np.linalg.qr(self.M, mode="r"), np.linalg.qr(self.K, mode="r")
-            return np.linalg.svd(left @ np.swapaxes(right, 1, 2), compute_uv=False) / self.num_neurons
+            left, right = (np.linalg.qr(each, mode="r") for each in self._factors())
+            return np.linalg.svd(left @ np.swapaxes(right, 1, 2), compute_uv=False)
         self._require_few_neurons("singular_values")
         return np.stack([np.linalg.svd(self.dense(draw), compute_uv=False) for draw in range(self.num_draws)])
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ from lrposterior.checks import (
 )
 from lrposterior.network import NONLINEARITIES, rollout
 from lrposterior.observations import GaussianObservation
-from lrposterior.parameters import REGRESSIONS, Block, Parameters, ParameterSpace
+from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
+from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
 from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior, center
 
@@ -43,6 +44,8 @@ class Data:
         stimulation: (trial, time, neuron) or None.
         dt: bin width in seconds.
         background: a known W0 or None.
+        known_factors: left and right factors (neuron, dimension) of known connectivity, or None.
+        population: (neuron,) which of the time constants every neuron has, counted from 0.
         subspace: (neuron, dimension) the patterns through which a random bulk is seen, or None.
     """
 
@@ -52,7 +55,9 @@ class Data:
     stimulation: Array | None
     dt: Array
     background: Background | None
+    known_factors: tuple[Array, Array] | None
     subspace: Array | None
+    population: Array
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,11 @@ class LowRankModel:
 
     Args:
         rank: number of columns R of M and K.
-        time_constant: tau in seconds, a number or a `TimeConstantPrior`. It is never below the bin width.
+        time_constant: tau in seconds, a number or a `TimeConstantPrior`, for all neurons or, as a mapping, for those of
+            every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
         observation: what is recorded, and with what noise.
-        background: a known W0 (`FixedBackground`), a random one (`RandomBulk`), or None.
+        background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
         priors: `Priors` of independent loadings, or `CorrelatedLoadings`.
@@ -77,7 +83,7 @@ class LowRankModel:
     """
 
     rank: int
-    time_constant: float | TimeConstantPrior = 0.1
+    time_constant: float | TimeConstantPrior | Mapping[str, float | TimeConstantPrior] = 0.1
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     observation: GaussianObservation = field(default_factory=GaussianObservation)
     background: FixedBackground | RandomBulk | None = None
@@ -88,8 +94,7 @@ class LowRankModel:
         require_integer(self.rank, "rank", minimum=1)
         require_choice(self.nonlinearity, "nonlinearity", tuple(NONLINEARITIES))
         require_choice(self.initial_state, "initial_state", ("zero", "free"))
-        if not isinstance(self.time_constant, TimeConstantPrior):
-            object.__setattr__(self, "time_constant", require_positive(self.time_constant, "time_constant"))
+        object.__setattr__(self, "time_constant", _checked_time_constant(self.time_constant))
         for name, kind, expected, example in (
             ("observation", GaussianObservation, "GaussianObservation", "GaussianObservation()"),
             ("priors", Priors, "Priors", "Priors()"),
@@ -111,38 +116,51 @@ class LowRankModel:
         Scales that have a prior are settled by a fit (`with_scales`).
 
         Raises:
-            ValueError: if the time constant is below the bin width, or the background has another number of neurons.
+            ValueError: if a time constant is below the bin width, the cell types are not those of the recording, or the
+                background has another number of neurons.
         """
-        shortest = (
-            self.time_constant.median if isinstance(self.time_constant, TimeConstantPrior) else self.time_constant
-        )
-        inferred = isinstance(self.time_constant, TimeConstantPrior)
-        if shortest < recording.dt or (inferred and shortest == recording.dt):
-            raise ValueError(
-                f"time_constant: expected {'a prior median above' if inferred else 'at least'} the bin width "
-                f"dt = {recording.dt:g} s, got {shortest:g} s; below it the discrete dynamics overshoot. "
-                "Use finer bins or a longer time constant (both are in seconds)"
-            )
+        for constant in self.time_constants:
+            inferred = isinstance(constant, TimeConstantPrior)
+            shortest = constant.median if isinstance(constant, TimeConstantPrior) else constant
+            if shortest < recording.dt or (inferred and shortest == recording.dt):
+                raise ValueError(
+                    f"time_constant: expected {'a prior median above' if inferred else 'at least'} the bin width "
+                    f"dt = {recording.dt:g} s, got {shortest:g} s; below it the discrete dynamics overshoot. "
+                    "Use finer bins or a longer time constant (both are in seconds)"
+                )
         if self.background is not None and self.background.num_neurons not in (None, recording.num_neurons):
             raise ValueError(
                 f"background: expected W0 for the recording's {recording.num_neurons} neurons, got one for "
                 f"{self.background.num_neurons}; select the same neurons in both"
             )
         settled = self
+        if isinstance(self.time_constant, ByCellType):
+            constants = self.time_constant.settled("time_constant", recording.cell_types, recording.num_neurons)
+            settled = dataclasses.replace(settled, time_constant=constants)
         if isinstance(self.background, RandomBulk) and self.background.subspace is None:
             subspace = visited_subspace(_observed_rates(self, recording), self.background.dimension)
             settled = dataclasses.replace(settled, background=dataclasses.replace(self.background, subspace=subspace))
+        if isinstance(self.priors, CorrelatedLoadings) and self.priors.by_cell_type:
+            K = self.priors.K
+            if not isinstance(K, ByCellType):
+                cell_types = tuple(sorted(set(recording.cell_types or ())))
+                K = ByCellType(cell_types, (K,) * len(cell_types))
+            K = K.settled("priors.by_cell_type", recording.cell_types, recording.num_neurons)
+            settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, K=K))
         if self.priors.unit is None:
             unit = 1.0 if NONLINEARITIES[self.nonlinearity].bounded else _root_mean_square(recording)
-            settled = dataclasses.replace(settled, priors=dataclasses.replace(self.priors, unit=unit))
+            settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, unit=unit))
         return settled
 
     @property
     def scale_priors(self) -> dict[str, ScalePrior]:
-        """Scales that are inferred, by name: those of `priors`, and "gain" of a random bulk."""
-        scales = {name: getattr(self.priors, name) for name in SCALES}
+        """Scales that are inferred, by name: those of `priors`, by cell type ("K[E]"), and "gain" of a random bulk."""
+        scales: dict[str, Any] = {name: getattr(self.priors, name) for name in SCALES}
         if self.initial_state == "zero":
             del scales["initial_kappa"]
+        if isinstance(scales["K"], ByCellType):
+            by_cell_type = scales.pop("K")
+            scales = {of_type("K", cell_type): scale for cell_type, scale in by_cell_type.items()} | scales
         if isinstance(self.background, RandomBulk):
             scales["gain"] = self.background.gain
         return {name: scale for name, scale in scales.items() if isinstance(scale, ScalePrior)}
@@ -151,11 +169,19 @@ class LowRankModel:
         """The value of one of the scales in `scale_priors`, or the median of its prior."""
         if name == "gain":
             return center(cast(RandomBulk, self.background).gain)
-        return center(getattr(self.priors, name))
+        whole, cell_type = name_and_type(name)
+        scale = getattr(self.priors, whole)
+        return center(scale if cell_type is None else scale[cell_type])
 
     def with_scales(self, scales: Mapping[str, float]) -> LowRankModel:
         """This model with numbers in the place of priors of scales."""
-        of_priors = {name: value for name, value in scales.items() if name != "gain"}
+        of_priors: dict[str, Any] = {
+            name: value for name, value in scales.items() if name != "gain" and name_and_type(name)[1] is None
+        }
+        if isinstance(self.priors.K, ByCellType):
+            chosen = {cell_type: scales.get(of_type("K", cell_type)) for cell_type in self.priors.K}
+            entries = tuple(old if (new := chosen[name]) is None else float(new) for name, old in self.priors.K.items())
+            of_priors["K"] = dataclasses.replace(self.priors.K, entries=entries)
         model = dataclasses.replace(self, priors=dataclasses.replace(self.priors, **of_priors))
         if "gain" not in scales or not isinstance(self.background, RandomBulk):
             return model
@@ -167,7 +193,7 @@ class LowRankModel:
         unit = 1.0 if priors.unit is None else priors.unit
         blocks = [
             Block("M", (num_neurons, self.rank), 0.0, priors.M),
-            Block("K", (num_neurons, self.rank), 0.0, center(priors.K)),
+            Block("K", (num_neurons, self.rank), 0.0, _right_scale(priors)),
         ]
         if self.initial_state == "free":
             blocks.append(Block("initial_kappa", (num_trials, self.rank), 0.0, center(priors.initial_kappa) * unit))
@@ -180,18 +206,25 @@ class LowRankModel:
                 raise ValueError("background: expected a subspace; settle the model with for_recording(recording)")
             bulk_scale = self.scale("gain") / math.sqrt(num_neurons)
             blocks.append(Block("A", self.background.subspace.shape, 0.0, bulk_scale))
-        if isinstance(self.time_constant, TimeConstantPrior):
-            median_excess = math.log(self.time_constant.median - dt)
-            blocks.append(Block("log_time_constant_excess", (), median_excess, self.time_constant.spread))
+        inferred = [constant for constant in self.time_constants if isinstance(constant, TimeConstantPrior)]
+        if inferred:
+            shape = (len(inferred),) if isinstance(self.time_constant, ByCellType) else ()
+            medians = np.log([constant.median - dt for constant in inferred]).reshape(shape)
+            spreads = np.array([constant.spread for constant in inferred]).reshape(shape)
+            blocks.append(Block("log_time_constant_excess", shape, medians, spreads))
         if isinstance(priors, CorrelatedLoadings):
             coefficient = priors.regression / unit
-            blocks += [
-                Block("K_on_M", (self.rank, self.rank), 0.0, priors.regression / priors.M),
-                Block("K_on_B", (self.rank, num_inputs), 0.0, coefficient),
-                Block("K_on_b", (self.rank, 1), 0.0, coefficient),
-            ]
+            for name, width, scale in (
+                ("K_on_M", self.rank, priors.regression / priors.M),
+                ("K_on_B", num_inputs, coefficient),
+                ("K_on_b", 1, coefficient),
+            ):
+                names = [of_type(name, each) for each in priors.K] if isinstance(priors.K, ByCellType) else [name]
+                blocks += [Block(each, (self.rank, width), 0.0, scale) for each in names]
         noise_median = math.log(priors.noise_scale * unit)
         blocks.append(Block("log_noise_scale", (num_neurons,), noise_median, priors.noise_spread))
+        if isinstance(priors.K, ByCellType):
+            return ParameterSpace(tuple(blocks), priors.K.cell_types, np.asarray(priors.K.members))
         return ParameterSpace(tuple(blocks))
 
     def space_for(self, recording: Recording) -> ParameterSpace:
@@ -204,46 +237,84 @@ class LowRankModel:
 
     def data(self, recording: Recording) -> Data:
         """The recording and the background as arrays for compiled functions."""
+        known = self.background if isinstance(self.background, FixedBackground) else None
         return Data(
             activity=jnp.asarray(recording.activity),
             mask=jnp.asarray(recording.mask),
             inputs=jnp.asarray(recording.inputs),
             stimulation=None if recording.stimulation is None else jnp.asarray(recording.stimulation),
             dt=jnp.asarray(recording.dt),
-            background=self.background.arrays() if isinstance(self.background, FixedBackground) else None,
+            background=None if known is None else known.arrays(),
+            known_factors=(
+                None if known is None or known.left is None else (jnp.asarray(known.left), jnp.asarray(known.right))
+            ),
             subspace=jnp.asarray(self.background.subspace) if isinstance(self.background, RandomBulk) else None,
+            population=jnp.asarray(
+                self.time_constant.members
+                if isinstance(self.time_constant, ByCellType)
+                else np.zeros(recording.num_neurons, dtype=int)
+            ),
         )
 
     @property
     def structure(self) -> LowRankModel:
         """The dynamics alone: equal whatever the arrays and the priors, a static argument of compiled functions."""
-        return dataclasses.replace(self, background=None, priors=Priors())
+        time_constant = self.time_constant
+        if isinstance(time_constant, ByCellType):
+            time_constant = dataclasses.replace(time_constant, members=())
+        return dataclasses.replace(self, background=None, priors=Priors(), time_constant=time_constant)
 
-    def time_constant_of(self, parameters: Parameters, dt: Array) -> Array:
-        """tau in seconds."""
-        if isinstance(self.time_constant, TimeConstantPrior):
-            return dt + jnp.exp(parameters["log_time_constant_excess"])
-        return jnp.asarray(cast(float, self.time_constant), dtype=dt.dtype)
+    @property
+    def time_constants(self) -> tuple[float | TimeConstantPrior, ...]:
+        """(population,) tau in seconds, or its prior: of all neurons, or of those of every cell type."""
+        constants = self.time_constant
+        return constants.entries if isinstance(constants, ByCellType) else (cast(float, constants),)
+
+    @property
+    def inferred_time_constants(self) -> list[int]:
+        """Which of `time_constants` have a prior."""
+        return [i for i, constant in enumerate(self.time_constants) if isinstance(constant, TimeConstantPrior)]
+
+    def time_constants_of(self, parameters: Parameters, dt: Array) -> Array:
+        """(population,) tau in seconds."""
+        fixed = [0.0 if isinstance(constant, TimeConstantPrior) else constant for constant in self.time_constants]
+        constants = jnp.asarray(fixed, dtype=dt.dtype)
+        if not self.inferred_time_constants:
+            return constants
+        excess = jnp.reshape(parameters["log_time_constant_excess"], (-1,))
+        return constants.at[np.asarray(self.inferred_time_constants)].set(dt + jnp.exp(excess))
+
+    def integration_constants(self, parameters: Parameters, data: Data) -> Array:
+        """(neuron,) a = dt / tau."""
+        return (data.dt / self.time_constants_of(parameters, data.dt))[data.population]
 
     def named(self, coordinates: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """Parameters as users see them, from those in the coordinates of `space_for`; leading axes are kept.
 
-        noise_scale takes the place of its logarithm, time_constant (s) is always there, K stands for its regression.
+        noise_scale takes the place of its logarithm, K stands for its regression, and time_constant (s) is always
+        there: () where it is one for all neurons, else (population,) in the order in which the cell types were given.
         """
-        named = {name: np.asarray(value) for name, value in coordinates.items() if name not in REGRESSIONS}
+        named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
         named["noise_scale"] = np.exp(named.pop("log_noise_scale"))
         excess = named.pop("log_time_constant_excess", None)
-        shape = named["noise_scale"].shape[:-1]
-        named["time_constant"] = np.full(shape, self.time_constant) if excess is None else dt + np.exp(excess)
+        by_cell_type, inferred = isinstance(self.time_constant, ByCellType), self.inferred_time_constants
+        leading = named["noise_scale"].shape[:-1]
+        constants = np.empty((*leading, len(self.time_constants)))
+        constants[:] = [0.0 if isinstance(each, TimeConstantPrior) else each for each in self.time_constants]
+        if excess is not None:
+            constants[..., inferred] = dt + np.exp(excess if by_cell_type else excess[..., None])
+        named["time_constant"] = constants if by_cell_type else constants[..., 0]
         return named
 
     def coordinates(self, named: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
-        """The inverse of `named`. A fixed time constant may be left out."""
+        """The inverse of `named`. Fixed time constants may be left out."""
         coordinates = {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
         coordinates["log_noise_scale"] = np.log(coordinates.pop("noise_scale"))
-        if isinstance(self.time_constant, TimeConstantPrior):
-            coordinates["log_time_constant_excess"] = np.log(coordinates["time_constant"] - dt)
-        coordinates.pop("time_constant", None)
+        constants = coordinates.pop("time_constant", None)
+        if constants is not None and self.inferred_time_constants:
+            if isinstance(self.time_constant, ByCellType):
+                constants = constants[..., self.inferred_time_constants]
+            coordinates["log_time_constant_excess"] = np.log(constants - dt)
         return coordinates
 
     @double_precision
@@ -252,9 +323,9 @@ class LowRankModel:
 
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
-                (neuron,), initial_kappa (trial, rank) where the initial state is free, time_constant () in seconds
-                where it has a prior. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A
-                (neuron, dimension), the part that a recording sees: the rest is then 0.
+                (neuron,), initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, () or
+                (population,), where it has a prior. With a random bulk also its matrix W0 (post, pre), or, if the model
+                is settled, A (neuron, dimension), the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the observation noise.
 
@@ -271,13 +342,16 @@ class LowRankModel:
         public = {"log_noise_scale": "noise_scale", "log_time_constant_excess": "time_constant"}
         blocks = settled.space_for(like).blocks
         for block in blocks:
-            if block.name in REGRESSIONS:
+            if is_regression(block.name):
                 continue
             name = public.get(block.name, block.name)
             if name not in parameters:
                 raise argument_error("parameters", f"the key {name!r}", f"{sorted(parameters)}", "add it")
             value = np.asarray(parameters[name], dtype=np.float64)
-            require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(block.shape)})
+            shape = block.shape
+            if name == "time_constant" and isinstance(self.time_constant, ByCellType):
+                shape = (len(self.time_constant),)
+            require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
         coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(parameters, like.dt).items()}
         currents = settled.currents(coordinates, settled.data(like))
@@ -303,8 +377,7 @@ class LowRankModel:
         drive = jnp.einsum("bti,ni->btn", data.inputs, parameters["B"]) + parameters["b"][None, None, :]
         if data.stimulation is not None:
             drive = drive + data.stimulation
-        a = data.dt / self.time_constant_of(parameters, data.dt)
-
+        a = self.integration_constants(parameters, data)
         left, right = self.factors(parameters, data)
 
         def one_trial(driven: Array, initial: Array) -> Array:
@@ -313,21 +386,69 @@ class LowRankModel:
         return jax.vmap(one_trial)(drive, self.initial_current(parameters, drive.shape[0]))
 
     def factors(self, parameters: Parameters, data: Data) -> tuple[Array, Array]:
-        """Left and right factors of all connectivity but a known background, W = left right^T / N.
+        """Left and right factors of all connectivity but a known matrix W0, W = left right^T / N.
 
-        They are M and K, and, where a random bulk is seen through Q, also A and N Q.
+        They are M and K, where a random bulk is seen through Q also A and N Q, and the known factors, left and N right.
         """
-        if data.subspace is None:
-            return parameters["M"], parameters["K"]
-        num_neurons = data.subspace.shape[0]
-        return (
-            jnp.concatenate([parameters["M"], parameters["A"]], axis=1),
-            jnp.concatenate([parameters["K"], num_neurons * data.subspace], axis=1),
-        )
+        left, right, num_neurons = [parameters["M"]], [parameters["K"]], parameters["M"].shape[0]
+        if data.subspace is not None:
+            left.append(parameters["A"])
+            right.append(num_neurons * data.subspace)
+        if data.known_factors is not None:
+            left.append(data.known_factors[0])
+            right.append(num_neurons * data.known_factors[1])
+        return jnp.concatenate(left, axis=1), jnp.concatenate(right, axis=1)
+
+    def latent_factors(self, parameters: Parameters, data: Data) -> tuple[Array, Array]:
+        """The factors of `factors` with latents of their own for every population of neurons with one time constant.
+
+        A latent is a sum of rates, filtered with the time constant of the neurons that it drives, so that
+
+            x_n = left_n . kappa + filtered inputs,      kappa[t+1] = (1 - a) kappa[t] + a right^T r[t] / N
+
+        with a of the latent's population. With one population they are `factors`.
+
+        Returns:
+            left (neuron, latent), 0 for neurons of other populations, and right (neuron, latent), those of one
+            population after those of the other.
+        """
+        left, right = self.factors(parameters, data)
+        num_populations = len(self.time_constants)
+        belongs = jnp.arange(num_populations)[None, :] == data.population[:, None]
+        left = jnp.where(belongs[:, :, None], left[:, None, :], 0.0).reshape(len(left), -1)
+        return left, jnp.tile(right, (1, num_populations))
+
+    def population_of_latents(self, num_latents: int) -> np.ndarray:
+        """(latent,) the population of each of the latents of `latent_factors`."""
+        return np.repeat(np.arange(len(self.time_constants)), num_latents // len(self.time_constants))
 
     def rates(self, parameters: Parameters, data: Data) -> Array:
         """Rates r = phi(x) (trial, time, neuron)."""
         return NONLINEARITIES[self.nonlinearity].rate(self.currents(parameters, data))
+
+
+def _checked_time_constant(constant: Any) -> float | TimeConstantPrior | ByCellType[float | TimeConstantPrior]:
+    """A time constant, or those of the cell types in a form that can be hashed."""
+
+    def checked(value: Any, name: str) -> float | TimeConstantPrior:
+        return value if isinstance(value, TimeConstantPrior) else require_positive(value, name)
+
+    if isinstance(constant, ByCellType):
+        return constant
+    if not isinstance(constant, Mapping):
+        return checked(constant, "time_constant")
+    if not constant or not all(isinstance(cell_type, str) for cell_type in constant):
+        raise argument_error("time_constant", "names of cell types", f"the keys {list(constant)}", "name each type")
+    return ByCellType(
+        tuple(constant), tuple(checked(value, f"time_constant[{key!r}]") for key, value in constant.items())
+    )
+
+
+def _right_scale(priors: Priors) -> float | np.ndarray:
+    """Prior standard deviation of the residuals of K: a number, or (neuron, 1) where cell types have their own."""
+    if not isinstance(priors.K, ByCellType):
+        return center(priors.K)
+    return np.array([center(scale) for scale in priors.K.entries])[np.asarray(priors.K.members), None]
 
 
 def _observed_rates(model: LowRankModel, recording: Recording) -> np.ndarray:

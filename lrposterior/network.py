@@ -62,7 +62,7 @@ def low_pass(drive: Array, integration_constant: Array | float, initial: Array) 
 
     Args:
         drive: (time, ...) input of the filter.
-        integration_constant: a = dt / tau, in (0, 1].
+        integration_constant: a = dt / tau, in (0, 1], one for all or one for each entry of the last axis.
         initial: (...) value in the first bin.
 
     Returns:
@@ -93,7 +93,7 @@ def rollout(
         M: (neuron, rank) left factors.
         K: (neuron, rank) right factors.
         drive: (time, neuron) everything that is not recurrent, B u + b + s. Its last bin has no effect.
-        integration_constant: a = dt / tau.
+        integration_constant: a = dt / tau, one for all neurons or (neuron,).
         initial_current: (neuron,) current in the first bin.
         nonlinearity: a name in `NONLINEARITIES`.
         background: connectivity beside M K^T / N, or None.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 from jax import Array
 from numpyro import distributions
@@ -30,7 +31,7 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
     - initial_kappa (trial, rank), where the initial state is free,
     - B (neuron, input), b (neuron,),
     - A (neuron, dimension), where there is a random bulk: of what the recording sees of it,
-    - log_time_constant_excess (), where the time constant is inferred,
+    - log_time_constant_excess, where the time constant is inferred: (), or one for each cell type with a prior,
     - K_on_M (rank, rank), K_on_B (rank, input), K_on_b (rank, 1), where the loadings are correlated: the regression of
       K, which gives the mean of its prior,
     - log_noise_scale (neuron,),
@@ -85,7 +86,7 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
     return program
 
 
-def _sample(name: str, mean: Array, standard_deviation: float, shape: tuple[int, ...]) -> Array:
+def _sample(name: str, mean: Array, standard_deviation: float | np.ndarray, shape: tuple[int, ...]) -> Array:
     if 0 in shape:
         return jnp.zeros(shape)
     prior = distributions.Normal(mean, jnp.asarray(standard_deviation))

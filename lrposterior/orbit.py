@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from lrposterior.parameters import REGRESSIONS, AnyArray, ParameterSpace, joined
+from lrposterior.parameters import AnyArray, ParameterSpace, is_regression, joined, name_and_type
 
 SMALLEST_MOMENT = 1e-6
 LARGEST_STRETCH = 0.5
@@ -37,9 +37,9 @@ def move(space: ParameterSpace, z: AnyArray, A: AnyArray, inverse: AnyArray) -> 
             return block @ A
         if name in ("K", "initial_kappa"):
             return block @ inverse.swapaxes(-1, -2)
-        if name == "K_on_M":
+        if name_and_type(name)[0] == "K_on_M":
             return inverse @ block @ inverse.swapaxes(-1, -2)
-        return inverse @ block if name in REGRESSIONS else block
+        return inverse @ block if is_regression(name) else block
 
     return joined([moved(block.name).reshape(*z.shape[:-1], -1) for block in space.blocks], axis=-1)
 
@@ -53,9 +53,9 @@ def gauge_direction(space: ParameterSpace, z: AnyArray, generator: AnyArray) -> 
             return block @ generator
         if name in ("K", "initial_kappa"):
             return -block @ generator.T
-        if name == "K_on_M":
+        if name_and_type(name)[0] == "K_on_M":
             return -generator @ block - block @ generator.T
-        return -generator @ block if name in REGRESSIONS else 0.0 * block
+        return -generator @ block if is_regression(name) else 0.0 * block
 
     return joined([direction(block.name).reshape(-1) for block in space.blocks], axis=0)
 
@@ -93,19 +93,18 @@ def trade_directions(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray 
         unit = np.eye(dimension * rank).reshape(-1, dimension, rank)
         direction[:, space.slices["K"]] = (num_neurons * subspace @ unit).reshape(len(unit), -1)
         direction[:, space.slices["A"]] = -(parameters["M"] @ np.swapaxes(unit, 1, 2)).reshape(len(unit), -1)
-        direction[:, space.slices["K"]] /= space["K"].standard_deviation
-        direction[:, space.slices["A"]] /= space["A"].standard_deviation
+        for name in ("K", "A"):
+            direction[:, space.slices[name]] /= space.standard_deviations[space.slices[name]]
         found.append(direction.T)
     for name in space.regressions:
-        loadings = parameters[REGRESSIONS[name]].reshape(num_neurons, -1)
+        loadings = space.regressor(parameters, name)
         num_coefficients = rank * loadings.shape[1]
         unit = np.eye(num_coefficients).reshape(num_coefficients, rank, loadings.shape[1])
         direction = np.zeros((len(unit), space.num_dynamics))
         direction[:, space.slices[name]] = np.eye(len(unit))
         ratio = space[name].standard_deviation / space["K"].standard_deviation
-        direction[:, space.slices["K"]] = -ratio * (loadings @ np.swapaxes(unit, 1, 2)).reshape(
-            len(unit), num_neurons * rank
-        )
+        residual = -ratio * (loadings @ np.swapaxes(unit, 1, 2))
+        direction[:, space.slices["K"]] = residual.reshape(len(unit), num_neurons * rank)
         found.append(direction.T)
     return np.concatenate([np.zeros((space.num_dynamics, 0)), *found], axis=1)
 
@@ -154,8 +153,9 @@ def gauge_exponent(space: ParameterSpace) -> int:
     """The power of |det A| in the volume element of `move`."""
     num_neurons, rank = space["M"].shape
     rows = space.right_stop // rank - num_neurons
-    coefficients = sum(space[name].shape[1] for name in space.regressions if name != "K_on_M")
-    return num_neurons - rows - coefficients - (2 * rank if "K_on_M" in space else 0)
+    of_M = [name for name in space.regressions if name_and_type(name)[0] == "K_on_M"]
+    coefficients = sum(space[name].shape[1] for name in space.regressions if name not in of_M)
+    return num_neurons - rows - coefficients - 2 * rank * len(of_M)
 
 
 def aligning_gauge(space: ParameterSpace, z: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,20 +174,21 @@ def prior_moments(space: ParameterSpace, z: np.ndarray) -> tuple[np.ndarray, np.
     """What the prior density of z depends on along the gauge.
 
     Returns:
-        Three (rank, rank) matrices: L^T L of the left factors; the sum Q of c c^T over all vectors c that move to
-        A^-1 c, the rows of K and initial_kappa and the columns of K_on_B and K_on_b; and H, the coefficients K_on_M.
+        L^T L of the left factors (rank, rank); the sum Q of c c^T over all vectors c that move to A^-1 c, the rows of
+        K and initial_kappa and the columns of K_on_B and K_on_b (rank, rank); and H, the coefficients K_on_M
+        (regression, rank, rank): none, one, or one for every cell type.
     """
     rank = space["M"].shape[1]
     left = space.coordinates(z, "M")
     right = z[space.slices["M"].stop : space.right_stop].reshape(-1, rank)
-    moment, H = right.T @ right, np.zeros((rank, rank))
+    moment, H = right.T @ right, []
     for name in space.regressions:
         coefficients = space.coordinates(z, name)
-        if name == "K_on_M":
-            H = coefficients
+        if name_and_type(name)[0] == "K_on_M":
+            H.append(coefficients)
         else:
             moment = moment + coefficients @ coefficients.T
-    return left.T @ left, moment, H
+    return left.T @ left, moment, np.reshape(H, (-1, rank, rank))
 
 
 def balancing_gauge(
@@ -197,7 +198,7 @@ def balancing_gauge(
 
     With the moments (P, Q, H) of `prior_moments` and H_A = A^-1 H A^-T it solves
 
-        A^T P A - A^-1 Q A^-T - H_A H_A^T - H_A^T H_A + surplus = 0,
+        A^T P A - A^-1 Q A^-T - sum (H_A H_A^T + H_A^T H_A) + surplus = 0,
 
     by Newton's method for A = exp(S), S symmetric.
 
@@ -209,7 +210,8 @@ def balancing_gauge(
     for _ in range(num_steps):
         inverse = np.linalg.inv(A)
         moved_left, moved_right, moved_H = A.T @ left @ A, inverse @ right @ inverse.T, inverse @ H @ inverse.T
-        of_H = moved_H @ moved_H.T + moved_H.T @ moved_H
+        transposed_H = np.swapaxes(moved_H, 1, 2)
+        of_H = np.sum(moved_H @ transposed_H + transposed_H @ moved_H, axis=0)
         total = moved_left + moved_right + 2.0 * of_H
         if np.linalg.eigvalsh(total)[0] < SMALLEST_MOMENT:
             raise ValueError("a part of W is zero")

@@ -6,6 +6,8 @@ All curvature, gauge and posterior computations happen in z. One array is made o
 loadings the right factors are their regression on the other loadings plus a residual,
 
     K = M K_on_M^T + B K_on_B^T + b K_on_b^T + standard_deviation z_K.
+
+Where every cell type has a regression of its own, its blocks are named "K_on_M[E]" and so on.
 """
 
 from __future__ import annotations
@@ -28,15 +30,34 @@ AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 REGRESSIONS = {"K_on_M": "M", "K_on_B": "B", "K_on_b": "b"}
 
 
+def of_type(name: str, cell_type: str) -> str:
+    """The name of what belongs to the neurons of one cell type: "K[E]"."""
+    return f"{name}[{cell_type}]"
+
+
+def name_and_type(name: str) -> tuple[str, str | None]:
+    """The inverse of `of_type`; no type where the name is that of a whole."""
+    whole, bracket, rest = name.partition("[")
+    return whole, rest[:-1] if bracket else None
+
+
+def is_regression(name: str) -> bool:
+    """Whether a block holds coefficients of the regression of K."""
+    return name_and_type(name)[0] in REGRESSIONS
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Block:
-    """One named array of parameters with independent Normal(mean, standard_deviation²) priors."""
+    """One named array of parameters with independent Normal(mean, standard_deviation²) priors.
+
+    Mean and standard deviation are numbers, or arrays that broadcast to the shape.
+    """
 
     name: str = field(metadata={"static": True})
     shape: tuple[int, ...] = field(metadata={"static": True})
-    mean: float
-    standard_deviation: float
+    mean: float | np.ndarray
+    standard_deviation: float | np.ndarray
 
     @property
     def size(self) -> int:
@@ -53,9 +74,16 @@ class ParameterSpace:
     dynamics, and the noise comes last.
 
     Names and shapes are static for compiled functions, the prior scales are not: other scales compile nothing anew.
+
+    Attributes:
+        blocks: the named arrays.
+        cell_types: names of the types that have a scale of K and a regression of their own.
+        members: (neuron,) place of every neuron's type in `cell_types`, or None where there are none.
     """
 
     blocks: tuple[Block, ...]
+    cell_types: tuple[str, ...] = field(default=(), metadata={"static": True})
+    members: np.ndarray | None = None
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -74,17 +102,35 @@ class ParameterSpace:
     @property
     def num_direct(self) -> int:
         """Number of coordinates of the parameters on which the currents depend themselves: all but regressions."""
-        return next((self.slices[name].start for name in REGRESSIONS if name in self), self.num_dynamics)
+        return next((self.slices[name].start for name in self.regressions), self.num_dynamics)
 
     @property
     def regressions(self) -> tuple[str, ...]:
         """Names of the blocks of regression coefficients."""
-        return tuple(name for name in REGRESSIONS if name in self)
+        return tuple(block.name for block in self.blocks if is_regression(block.name))
 
     @property
     def right_stop(self) -> int:
         """Where the rows of the right factors end."""
         return self.slices["initial_kappa" if "initial_kappa" in self else "K"].stop
+
+    def places(self, name: str) -> np.ndarray:
+        """(coordinate,) where a block lies in z, or the part of K of one cell type ("K[E]")."""
+        whole, cell_type = name_and_type(name)
+        if name in self or cell_type is None:
+            return np.arange(self.size)[self.slices[name]]
+        rows = np.arange(self.size)[self.slices[whole]].reshape(self[whole].shape)
+        return rows[self.members == self.cell_types.index(cell_type)].ravel()
+
+    def regressor(self, parameters: Mapping[str, AnyArray], name: str) -> AnyArray:
+        """(..., neuron, loading) what a block of coefficients multiplies; 0 for neurons of other cell types."""
+        whole, cell_type = name_and_type(name)
+        loadings = parameters[REGRESSIONS[whole]]
+        if REGRESSIONS[whole] == "b":
+            loadings = loadings[..., None]
+        if cell_type is None:
+            return loadings
+        return loadings * (self.members == self.cell_types.index(cell_type))[:, None]
 
     def __getitem__(self, name: str) -> Block:
         return next(block for block in self.blocks if block.name == name)
@@ -95,11 +141,11 @@ class ParameterSpace:
     @property
     def standard_deviations(self) -> np.ndarray:
         """(coordinate,) prior standard deviations."""
-        return np.concatenate([np.full(block.size, block.standard_deviation) for block in self.blocks])
+        return np.concatenate([np.broadcast_to(b.standard_deviation, b.shape).ravel() for b in self.blocks])
 
     def log_scale(self) -> Array | float:
         """Sum over coordinates of the logarithm of the prior standard deviation."""
-        return sum(block.size * jnp.log(block.standard_deviation) for block in self.blocks)
+        return sum(jnp.sum(jnp.log(jnp.broadcast_to(b.standard_deviation, b.shape))) for b in self.blocks)
 
     def coordinates(self, z: AnyArray, name: str) -> AnyArray:
         """The whitened coordinates (..., *shape) of one block."""
@@ -111,22 +157,21 @@ class ParameterSpace:
             block.name: block.mean + block.standard_deviation * self.coordinates(z, block.name) for block in self.blocks
         }
         for name in self.regressions:
-            parameters["K"] = parameters["K"] + _regressed(parameters, name)
-        return parameters
+            parameters["K"] = parameters["K"] + self._regressed(parameters, name)
+        return cast(dict[str, AnyArray], parameters)
 
     def mean_of_right(self, parameters: Mapping[str, Array]) -> Array:
         """(neuron, rank) the prior mean of K given all other parameters: its regression on them, or 0."""
         mean = jnp.zeros(self["K"].shape)
-        return mean + sum(_regressed(dict(parameters), name) for name in self.regressions)
+        return mean + sum(self._regressed(parameters, name) for name in self.regressions)
 
     def differential(self, z: np.ndarray, change: np.ndarray) -> dict[str, np.ndarray]:
         """First-order change of the parameters by name, from changes (..., coordinate) of z (coordinate,)."""
         changes = {block.name: block.standard_deviation * self.coordinates(change, block.name) for block in self.blocks}
         parameters = self.unwhiten(z)
         for name in self.regressions:
-            loadings = REGRESSIONS[name]
-            changes["K"] = changes["K"] + _regressed({name: parameters[name], loadings: changes[loadings]}, name)
-            changes["K"] = changes["K"] + _regressed({name: changes[name], loadings: parameters[loadings]}, name)
+            changes["K"] = changes["K"] + self._regressed(changes | {name: parameters[name]}, name)
+            changes["K"] = changes["K"] + self._regressed(parameters | {name: changes[name]}, name)
         return changes
 
     def whiten(self, parameters: Mapping[str, np.ndarray] | Mapping[str, Array]) -> Array:
@@ -137,23 +182,29 @@ class ParameterSpace:
         known: dict[str, Array] = {name: jnp.asarray(value) for name, value in parameters.items()}
         if any(name not in known for name in self.regressions):
             known |= self._regress(known)
-        known["K"] = known["K"] - sum(_regressed(known, name) for name in self.regressions)
+        known["K"] = known["K"] - sum(self._regressed(known, name) for name in self.regressions)
         return jnp.concatenate(
-            [(jnp.reshape(known[block.name], (-1,)) - block.mean) / block.standard_deviation for block in self.blocks]
+            [jnp.ravel((known[block.name] - block.mean) / block.standard_deviation) for block in self.blocks]
         )
 
     def _regress(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
         """The coefficients with the largest prior density together with the residuals that they leave of K."""
-        loadings = [jnp.reshape(parameters[REGRESSIONS[name]], (len(parameters["M"]), -1)) for name in self.regressions]
+        loadings = [self.regressor(parameters, name) for name in self.regressions]
         scales = [
             jnp.full(part.shape[1], self[name].standard_deviation)
             for name, part in zip(self.regressions, loadings, strict=True)
         ]
-        regressor, ridge = jnp.concatenate(loadings, axis=1), self["K"].standard_deviation / jnp.concatenate(scales)
-        coefficients = jnp.linalg.solve(regressor.T @ regressor + jnp.diag(ridge**2), regressor.T @ parameters["K"])
+        residual_scale, ridge = self["K"].standard_deviation, 1.0 / jnp.concatenate(scales)
+        regressor = jnp.concatenate(loadings, axis=1) / residual_scale
+        target = regressor.T @ (parameters["K"] / residual_scale)
+        coefficients = jnp.linalg.solve(regressor.T @ regressor + jnp.diag(ridge**2), target)
         ends = np.cumsum([part.shape[1] for part in loadings])[:-1].tolist()
         parts = jnp.split(coefficients, ends, axis=0)
         return {name: part.T for name, part in zip(self.regressions, parts, strict=True)}
+
+    def _regressed(self, parameters: Mapping[str, AnyArray], name: str) -> AnyArray:
+        """(..., neuron, rank) the part of K that one block of coefficients explains."""
+        return self.regressor(parameters, name) @ parameters[name].swapaxes(-1, -2)
 
     def factors(self, z: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Left and right factors over their prior scales, (..., neuron, rank) and (..., neuron [+ trial], rank).
@@ -174,11 +225,3 @@ def joined(parts: Sequence[AnyArray], axis: int) -> AnyArray:
     if isinstance(parts[0], np.ndarray):
         return cast(AnyArray, np.concatenate(cast(Sequence[np.ndarray], parts), axis=axis))
     return cast(AnyArray, jnp.concatenate(cast(Sequence[Array], parts), axis=axis))
-
-
-def _regressed(parameters: Mapping[str, AnyArray], name: str) -> AnyArray:
-    """(..., neuron, rank) the part of K that one block of coefficients explains."""
-    loadings, coefficients = parameters[REGRESSIONS[name]], parameters[name]
-    if REGRESSIONS[name] == "b":
-        loadings = loadings[..., None]
-    return loadings @ coefficients.swapaxes(-1, -2)

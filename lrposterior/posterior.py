@@ -139,9 +139,9 @@ class Posterior:
     def mode(self) -> dict[str, np.ndarray]:
         """The most probable parameters by name, read-only.
 
-        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), time_constant () in seconds,
-        initial_kappa (trial, rank) where the initial state is free, and A (neuron, dimension) of a random bulk, whose
-        unseen part is 0 here.
+        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), time_constant in seconds, () or (population,)
+        in the order in which the model names the cell types, initial_kappa (trial, rank) where the initial state is
+        free, and A (neuron, dimension) of a random bulk, whose unseen part is 0 here.
         """
         return dict(self._mode)
 

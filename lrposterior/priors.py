@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from lrposterior.checks import argument_error, require_positive
+from lrposterior.populations import ByCellType
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Priors:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, name = getattr(self, field.name), f"priors.{field.name}"
+            if isinstance(value, ByCellType) or field.name == "by_cell_type":
+                continue
             if isinstance(value, ScalePrior):
                 if field.name not in SCALES:
                     expected = f"a number; only {', '.join(SCALES)} can be inferred"
@@ -103,12 +106,26 @@ class CorrelatedLoadings(Priors):
     inferred from what the regression leaves over (restricted maximum likelihood), and its uncertainty is part of every
     posterior draw.
 
+    With `by_cell_type` every cell type of the recording has coefficients and a residual scale of its own; the scales
+    are then named "K[E]" and so on. Excitatory and inhibitory neurons, say, need not follow one law.
+
     Args:
+        K: standard deviation of the residuals, or its prior, the same for all cell types. Where the recording has
+            settled the types, a `ByCellType`.
         regression: prior standard deviation of the coefficients that multiply M, B / unit and b / unit.
+        by_cell_type: whether every cell type has a regression and a residual scale of its own.
     """
 
-    K: Scale = ScalePrior(median=1.0, spread=1.0)
+    K: Scale | ByCellType[Scale] = ScalePrior(1.0, 1.0)  # pyright: ignore[reportIncompatibleVariableOverride]
     regression: float = 2.5
+    by_cell_type: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.by_cell_type, bool):
+            raise argument_error(
+                "priors.by_cell_type", "True or False", repr(self.by_cell_type), "name the types in the Recording"
+            )
 
 
 @dataclass(frozen=True)

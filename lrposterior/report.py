@@ -15,6 +15,7 @@ from lrposterior.checks import argument_error, require_instance
 from lrposterior.degeneracy import Degeneracy
 from lrposterior.files import replacing, require_file_name
 from lrposterior.fit_quality import FitQuality, assess_fit
+from lrposterior.parameters import of_type
 from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.plots import (
     plot_certainty_information,
@@ -31,8 +32,9 @@ from lrposterior.plots import (
     to_png,
 )
 from lrposterior.plots.style import MOST_NEURONS, RECORDED_UNITS, neurons_shown
+from lrposterior.populations import ByCellType
 from lrposterior.posterior import Posterior, describe_scale
-from lrposterior.priors import TimeConstantPrior, center
+from lrposterior.priors import Priors, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
 
@@ -126,10 +128,7 @@ def render_report(
         best=ranking.order[:NUM_BEST].tolist(),
         window_end=float(ranking.times[-1]) + posterior.recording.dt,
         time_constant=_time_constant(posterior),
-        priors={
-            field.name: center(getattr(posterior.model.priors, field.name))
-            for field in dataclasses.fields(posterior.model.priors)
-        },
+        priors=_priors(posterior.model.priors),
         background=_background(posterior),
         figures=_figures(posterior, fitted, validation, degeneracy, ranking, activity_unit, seed),
     )
@@ -207,11 +206,27 @@ def _share_excluding_zero(posterior: Posterior) -> float:
     return float(np.mean(np.abs(mean) > INTERVAL_90 * sd))
 
 
+def _priors(priors: Priors) -> dict[str, float]:
+    """The numbers of the priors by name."""
+    numbers: dict[str, float] = {}
+    for field in dataclasses.fields(priors):
+        value = getattr(priors, field.name)
+        if isinstance(value, ByCellType):
+            numbers |= {of_type(field.name, cell_type): center(scale) for cell_type, scale in value.items()}
+        elif not isinstance(value, bool):
+            numbers[field.name] = center(value)
+    return numbers
+
+
 def _time_constant(posterior: Posterior) -> str:
-    prior = posterior.model.time_constant
-    if isinstance(prior, TimeConstantPrior):
-        return f"{float(posterior.mode['time_constant']):.4g} s, inferred (prior median {prior.median:g} s)"
-    return f"{prior:g} s, fixed"
+    model = posterior.model
+    names = [f"{name}: " for name in model.time_constant] if isinstance(model.time_constant, ByCellType) else [""]
+    values = np.atleast_1d(posterior.mode["time_constant"])
+    return "; ".join(
+        f"{name}{value:.4g} s, "
+        + (f"inferred (prior median {prior.median:g} s)" if isinstance(prior, TimeConstantPrior) else "fixed")
+        for name, value, prior in zip(names, values, model.time_constants, strict=True)
+    )
 
 
 def _background(posterior: Posterior) -> str:
@@ -219,7 +234,10 @@ def _background(posterior: Posterior) -> str:
     if isinstance(background, RandomBulk):
         dimension = background.visited.shape[1]
         return f"random, gain {posterior.model.scale('gain'):.3g}, seen through {dimension} patterns of activity"
-    return "known" if isinstance(background, FixedBackground) else "none"
+    if not isinstance(background, FixedBackground):
+        return "none"
+    factors = "" if background.left is None else f"{background.left.shape[1]} known factors"
+    return " and ".join(part for part in ("" if background.W0 is None else "known", factors) if part)
 
 
 def _embedded(figure: Figure) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,7 @@ def simulate_recording(
     M: Any = None,
     K: Any = None,
     noise_scale: float | None = None,
+    cell_types: Sequence[str] | None = None,
     seed: int,
 ) -> Simulation:
     """Draw a network from the prior (or take its M and K), run it and record it.
@@ -76,6 +78,7 @@ def simulate_recording(
         inputs: (trial, time, input) inputs in place of these.
         M, K: (neuron, rank) factors of the connectivity.
         noise_scale: standard deviation of the observation noise of all neurons; by default drawn from its prior.
+        cell_types: (neuron,) types of the neurons, where the model asks for them.
         seed: seed of everything random.
 
     Returns:
@@ -107,7 +110,7 @@ def simulate_recording(
         )
         inputs = _smooth_noise(shape, random)
     inputs = as_array(inputs, "inputs", ("trial", "time", "input"), may_be_empty=("input",))
-    trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs)
+    trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs, cell_types=cell_types)
     unit = 1.0 if model.priors.unit is None else model.priors.unit
     truth, bulk = dataclasses.replace(model, priors=dataclasses.replace(model.priors, unit=unit)), {}
     if isinstance(model.background, RandomBulk):

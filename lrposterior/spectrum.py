@@ -112,7 +112,7 @@ def connectivity_spectrum(
 
 
 def factor_changes(space: ParameterSpace, mode: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """What changes of the parameters do to the factors of W, to first order and over the prior scales.
+    """What changes of the parameters do to the factors of W, to first order, in units of `scaled_factors`.
 
     Args:
         space: the parameters.
@@ -125,15 +125,25 @@ def factor_changes(space: ParameterSpace, mode: np.ndarray, changes: np.ndarray)
     noise = np.zeros((len(changes), space.size - space.num_dynamics))
     of_blocks = space.differential(mode, np.concatenate([changes, noise], axis=1))
     left = [of_blocks[name] / space[name].standard_deviation for name in ("M", "A") if name in space]
-    right = of_blocks["K"] / space["K"].standard_deviation
+    right = of_blocks["K"] / right_unit(space)
     return np.concatenate(
         [np.concatenate(left, axis=2).reshape(len(changes), -1), right.reshape(len(changes), -1)], axis=1
     )
 
 
+def right_unit(space: ParameterSpace) -> float:
+    """Prior scale of K: the root mean square over neurons, where they differ, so that all of W has one unit."""
+    return float(np.sqrt(np.mean(np.square(space["K"].standard_deviation))))
+
+
+def scaled_factors(space: ParameterSpace, mode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right factors (neuron, rank) of W, in units of the prior scale of M and of `right_unit`."""
+    return space.coordinates(mode, "M"), space.unwhiten(mode)["K"] / right_unit(space)
+
+
 def bulk_patterns(space: ParameterSpace, subspace: np.ndarray) -> np.ndarray:
-    """(neuron, dimension) Q, scaled to be right factors beside K over its prior scale."""
-    scales = space["M"].standard_deviation * space["K"].standard_deviation
+    """(neuron, dimension) Q, scaled to be right factors beside those of `scaled_factors`."""
+    scales = space["M"].standard_deviation * right_unit(space)
     return len(subspace) * space["A"].standard_deviation / scales * subspace
 
 
@@ -142,8 +152,8 @@ def connectivity_kernel(space: ParameterSpace, mode: np.ndarray, subspace: np.nd
 
     They are the gauge and, with a bulk, the trades of K within Q against A.
     """
-    left, right = space.factors(mode)
-    (num_neurons, rank), right = left.shape, right[: len(left)]
+    left, right = scaled_factors(space, mode)
+    num_neurons, rank = left.shape
     patterns = np.zeros((num_neurons, 0)) if subspace is None else bulk_patterns(space, subspace)
     dimension = patterns.shape[1]
     generators = np.eye(rank * rank).reshape(-1, rank, rank)

@@ -5,8 +5,8 @@
     /statistics    the fields of `FitStatistics`
     /distribution  the posterior's distribution (`lrposterior.distribution_arrays`); of a mixture the locations
                    (component, coordinate), the scales side by side, and how many columns are each component's
-    /background    where the model has one. Known W0: dense as W0 (post, pre), sparse as value, post, pre (entry,).
-                   Random bulk: subspace (neuron, dimension)
+    /background    where the model has one. Known W0: dense as W0 (post, pre), sparse as value, post, pre (entry,),
+                   factors as left, right (neuron, dimension). Random bulk: subspace (neuron, dimension)
 
 Classes are named through the registries below, never by an import path. What is None or empty is left out.
 
@@ -41,6 +41,7 @@ from lrposterior.distribution_arrays import (
 )
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
+from lrposterior.populations import ByCellType
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.recording import Recording
@@ -54,7 +55,7 @@ SEAL = b"\nlrposterior sha256\n"
 MEGABYTE = 2**20
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-# Classes of which every field is a number, a string, None or another such class: they become JSON.
+# Classes of which every field is a number, a string, None, another such class or a tuple of these: they become JSON.
 CONFIGURATIONS: dict[str, type] = {
     "LowRankModel": LowRankModel,
     "GaussianObservation": GaussianObservation,
@@ -62,6 +63,7 @@ CONFIGURATIONS: dict[str, type] = {
     "CorrelatedLoadings": CorrelatedLoadings,
     "ScalePrior": ScalePrior,
     "TimeConstantPrior": TimeConstantPrior,
+    "ByCellType": ByCellType,
 }
 
 # Classes that hold arrays: W0 or the subspace.
@@ -101,6 +103,8 @@ BACKGROUND_AXES: Axes = {
     "value": ("entry",),
     "post": ("entry",),
     "pre": ("entry",),
+    "left": ("neuron", "dimension"),
+    "right": ("neuron", "dimension"),
     "subspace": ("neuron", "dimension"),
 }
 
@@ -269,7 +273,8 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
 def _background_options(model: LowRankModel) -> dict[str, Any]:
     """What stands beside the class of the background in the configuration."""
     if isinstance(model.background, FixedBackground):
-        return {"storage": "sparse" if model.background.is_sparse else "dense"}
+        W0 = model.background.W0
+        return {"storage": "none" if W0 is None else "sparse" if model.background.is_sparse else "dense"}
     if isinstance(model.background, RandomBulk):
         return {"gain": _encode(model.background.gain)}
     return {}
@@ -278,10 +283,11 @@ def _background_options(model: LowRankModel) -> dict[str, Any]:
 def _background_dataset(background: FixedBackground | RandomBulk) -> xr.Dataset:
     if isinstance(background, RandomBulk):
         return _dataset({"subspace": background.visited}, BACKGROUND_AXES)
+    factors = {"left": background.left, "right": background.right}
     if not background.is_sparse:
-        return _dataset({"W0": background.W0}, BACKGROUND_AXES)
+        return _dataset(factors | {"W0": background.W0}, BACKGROUND_AXES)
     post, pre = background.W0.coords
-    return _dataset({"value": background.W0.data, "post": post, "pre": pre}, BACKGROUND_AXES)
+    return _dataset(factors | {"value": background.W0.data, "post": post, "pre": pre}, BACKGROUND_AXES)
 
 
 def _encode(value: Any) -> Any:
@@ -290,6 +296,8 @@ def _encode(value: Any) -> Any:
         return {"class": _name(value, CONFIGURATIONS)} | {
             name: _encode(field) for name, field in fields_of(value).items()
         }
+    if isinstance(value, tuple):
+        return [_encode(each) for each in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -378,6 +386,8 @@ def _values(dataset: xr.Dataset) -> dict[str, Any]:
 
 def _decode(value: Any) -> Any:
     """The inverse of `_encode`."""
+    if isinstance(value, list):
+        return tuple(_decode(each) for each in value)
     if not isinstance(value, dict):
         return value
     fields = {name: _decode(content) for name, content in value.items() if name != "class"}
@@ -401,11 +411,12 @@ def _statistics(dataset: xr.Dataset) -> FitStatistics:
 
 
 def _background(configuration: dict[str, Any], dataset: xr.Dataset, num_neurons: int) -> FixedBackground | RandomBulk:
-    kind, values = BACKGROUNDS[configuration["class"]], _values(dataset)
-    if kind is RandomBulk:
+    values = _values(dataset)
+    if BACKGROUNDS[configuration["class"]] is RandomBulk:
         return RandomBulk(gain=_decode(configuration["gain"]), subspace=values["subspace"])
-    if configuration["storage"] == "dense":
-        return kind(values["W0"])
-    nothing = np.empty(0, dtype=np.int64)
-    value, post, pre = (values.get(name, nothing) for name in ("value", "post", "pre"))
-    return kind(scipy.sparse.coo_array((value, (post, pre)), shape=(num_neurons, num_neurons)))
+    W0 = values.get("W0")
+    if configuration["storage"] == "sparse":
+        nothing = np.empty(0, dtype=np.int64)
+        value, post, pre = (values.get(name, nothing) for name in ("value", "post", "pre"))
+        W0 = scipy.sparse.coo_array((value, (post, pre)), shape=(num_neurons, num_neurons))
+    return FixedBackground(W0, values.get("left"), values.get("right"))

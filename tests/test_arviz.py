@@ -77,6 +77,13 @@ def test_model_with_everything_inferred_adds_its_variables():
     assert tree["posterior"].sizes["eigenvalue"] == NEURONS
 
 
+def test_time_constants_are_named_by_cell_type():
+    posterior = make_posterior(lrp.LowRankModel(rank=1, time_constant={"I": lrp.TimeConstantPrior(0.07), "E": 0.1}))
+    given, draws = posterior.to_arviz(7, seed=1)["posterior"], posterior.sample_parameters(7, seed=1)
+    np.testing.assert_array_equal(given["time_constant"].sel(population="E").values, 0.1)
+    np.testing.assert_array_equal(given["time_constant"].sel(population="I").values[0], draws["time_constant"][:, 0])
+
+
 def test_values_are_those_of_the_posterior(posterior, tree):
     given, draws = tree["posterior"], posterior.sample_parameters(60, seed=3)
     W = posterior.sample_connectivity(60, seed=3)

@@ -25,6 +25,7 @@ BULK = lrp.RandomBulk(gain=0.5, dimension=DIMENSION)
 MODELS = {
     "bulk": lrp.LowRankModel(RANK, background=BULK),
     "correlated loadings": lrp.LowRankModel(RANK, priors=lrp.CorrelatedLoadings(), initial_state="free"),
+    "cell types": lrp.LowRankModel(RANK, background=BULK, priors=lrp.CorrelatedLoadings(by_cell_type=True)),
     "bulk and correlated loadings": lrp.LowRankModel(
         RANK, background=BULK, priors=lrp.CorrelatedLoadings(), time_constant=lrp.TimeConstantPrior(0.1)
     ),
@@ -34,7 +35,10 @@ with_bulk = pytest.mark.parametrize("name", ["bulk", "bulk and correlated loadin
 
 
 def made(name, **options):
-    return make_posterior(MODELS[name], make_recording(stimulation=None, mask=None, neuron_labels=None), **options)
+    model, recording = MODELS[name], make_recording(stimulation=None, mask=None, neuron_labels=None)
+    if name == "cell types":  # as after a fit: scales that differ
+        model = model.for_recording(recording).with_scales({"K[E]": 0.5, "K[I]": 2.0})
+    return make_posterior(model, recording, **options)
 
 
 def narrowed(posterior, factor):
@@ -258,7 +262,8 @@ def covariance_of(posterior):
 def num_trades(posterior):
     num_inputs = posterior.recording.num_inputs
     of_bulk = 0 if posterior.subspace is None else RANK * DIMENSION
-    return of_bulk + (RANK * (RANK + num_inputs + 1) if posterior.space.regressions else 0)
+    num_types = len(posterior.space.regressions) // 3
+    return of_bulk + num_types * RANK * (RANK + num_inputs + 1)
 
 
 @every_model

@@ -240,3 +240,23 @@ def test_constant_neuron_is_named(recording):
 def test_seed_has_to_be_given(recording):
     with pytest.raises(TypeError, match="seed"):
         lrp.fit(lrp.LowRankModel(1), recording)
+
+
+def test_time_constants_of_two_cell_types_are_recovered():
+    truth = {"E": 0.12, "I": 0.05}
+    recording = lrp.simulate_recording(
+        lrp.LowRankModel(1, time_constant=truth),
+        num_neurons=8,
+        num_trials=8,
+        num_bins=40,
+        num_inputs=2,
+        noise_scale=0.05,
+        cell_types=list("EIEEIEIE"),
+        seed=1,
+    ).recording
+    model = lrp.LowRankModel(1, time_constant={name: lrp.TimeConstantPrior(0.08) for name in truth})
+    posterior = lrp.fit(model, recording, seed=0, progress=False)
+    draws = posterior.sample_parameters(400, seed=1)["time_constant"]
+    error = posterior.mode["time_constant"] - list(truth.values())
+    assert np.all(np.abs(error) < 3.0 * draws.std(axis=0))
+    assert np.all(draws.std(axis=0) < 0.005)

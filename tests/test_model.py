@@ -1,5 +1,7 @@
 """The model: dynamics, priors, log density and simulation against plain NumPy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -49,25 +51,29 @@ def draw_parameters(model, recording, seed=1):
     return settled, space, z, settled.named(space.unwhiten(z), recording.dt)
 
 
-@pytest.mark.parametrize("background", [None, "dense", "sparse"])
+@pytest.mark.parametrize("background", [None, "dense", "sparse", "dense and factors"])
 @pytest.mark.parametrize("initial_state", ["zero", "free"])
 @pytest.mark.parametrize("nonlinearity", PHI)
 def test_log_density_is_that_of_the_equations(nonlinearity, initial_state, background):
     recording = recording_with_stimulation()
-    W0 = 0.2 * np.random.default_rng(3).standard_normal((5, 5))
-    known = {"dense": W0, "sparse": scipy.sparse.csr_array(W0)}.get(background)
+    matrix = 0.2 * np.random.default_rng(3).standard_normal((5, 5))
+    factors = 0.4 * np.random.default_rng(4).standard_normal((2, 5, 3))
+    known, W0 = {
+        None: (None, 0.0),
+        "dense": (lrp.FixedBackground(matrix), matrix),
+        "sparse": (lrp.FixedBackground(scipy.sparse.csr_array(matrix)), matrix),
+        "dense and factors": (lrp.FixedBackground(matrix, *factors), matrix + factors[0] @ factors[1].T),
+    }[background]
     model = lrp.LowRankModel(
         2,
         lrp.TimeConstantPrior(0.1),
         nonlinearity,
-        background=None if known is None else lrp.FixedBackground(known),
+        background=known,
         initial_state=initial_state,
     )
     settled, space, z, named = draw_parameters(model, recording)
     initial = named["initial_kappa"] @ named["M"].T + named["b"] if initial_state == "free" else 0.0
-    x = plain_currents(
-        named, recording, named["time_constant"], PHI[nonlinearity], initial, 0.0 if known is None else W0
-    )
+    x = plain_currents(named, recording, named["time_constant"], PHI[nonlinearity], initial, W0)
     log_likelihood = scipy.stats.norm.logpdf(recording.activity, PHI[nonlinearity](x), named["noise_scale"])
     expected = log_likelihood[recording.mask].sum()
     log_prior = sum(
@@ -85,6 +91,43 @@ def test_whitening_is_inverted_and_named_parameters_return():
     model = lrp.LowRankModel(2, lrp.TimeConstantPrior(0.1), initial_state="free")
     settled, space, z, named = draw_parameters(model, recording)
     np.testing.assert_allclose(space.whiten(settled.coordinates(named, recording.dt)), z, rtol=1e-12, atol=1e-12)
+
+
+def test_currents_follow_the_time_constants_of_the_cell_types():
+    recording = dataclasses.replace(recording_with_stimulation(), cell_types=list("EIEEI"))
+    model = lrp.LowRankModel(2, {"I": lrp.TimeConstantPrior(0.05), "E": 0.1}, initial_state="free")
+    settled, space, z, named = draw_parameters(model, recording)
+    tau_I, tau_E = named["time_constant"]
+    assert tau_E == 0.1
+    assert tau_I != pytest.approx(0.05)
+    initial = named["initial_kappa"] @ named["M"].T + named["b"]
+    tau = np.array([tau_E, tau_I, tau_E, tau_E, tau_I])
+    expected = plain_currents(named, recording, tau, np.tanh, initial, 0.0)
+    found = settled.currents(space.unwhiten(z), settled.data(recording))
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+    np.testing.assert_allclose(space.whiten(settled.coordinates(named, recording.dt)), z, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("time_constant", "cell_types", "message"),
+    [
+        ({"E": 0.1, "I": 0.05}, None, "time_constant: expected a recording with cell_types, got one without"),
+        ({"E": 0.1}, "EIEEI", r"time_constant: expected a value for each of the cell types .*, got none for \['I'\]"),
+        ({"E": 0.1, "I": 0.05, "X": 0.1}, "EIEEI", r"time_constant: .*, got one for \['X'\], of which the recording"),
+        ({"E": 0.1, "I": 0.01}, "EIEEI", "time_constant: expected at least the bin width"),
+    ],
+)
+def test_time_constants_that_do_not_fit_the_cell_types_are_refused(time_constant, cell_types, message):
+    recording = recording_with_stimulation()
+    recording = dataclasses.replace(recording, cell_types=None if cell_types is None else list(cell_types))
+    with pytest.raises(ValueError, match=message):
+        lrp.LowRankModel(1, time_constant).for_recording(recording)
+
+
+def test_loadings_by_cell_type_need_cell_types():
+    model = lrp.LowRankModel(1, priors=lrp.CorrelatedLoadings(by_cell_type=True))
+    with pytest.raises(ValueError, match="by_cell_type: expected a recording with cell_types"):
+        model.for_recording(recording_with_stimulation())
 
 
 def test_time_constant_is_never_below_the_bin_width():
@@ -160,6 +203,9 @@ BAD_MODELS = {
     "initial_state: expected one of": lambda: lrp.LowRankModel(1, initial_state="fixed"),
     "time_constant: expected one finite number > 0": lambda: lrp.LowRankModel(1, time_constant=0.0),
     "time_constant: expected one finite number > 0, got 'slow'": lambda: lrp.LowRankModel(1, time_constant="slow"),
+    r"time_constant\['E'\]: expected one finite number > 0": lambda: lrp.LowRankModel(1, time_constant={"E": -0.1}),
+    "time_constant: expected names of cell types, got the keys": lambda: lrp.LowRankModel(1, time_constant={}),
+    r"priors\.by_cell_type: expected True or False, got 'E'": lambda: lrp.CorrelatedLoadings(by_cell_type="E"),
     "median: expected one finite number > 0": lambda: lrp.TimeConstantPrior(-0.1),
     "spread: expected one finite number > 0": lambda: lrp.TimeConstantPrior(0.1, spread=0.0),
     r"priors\.K: expected one finite number > 0": lambda: lrp.Priors(K=-1.0),
@@ -172,6 +218,16 @@ BAD_MODELS = {
     ),
     "W0: expected a square matrix": lambda: lrp.FixedBackground(np.ones((2, 3))),
     "W0: expected finite numbers": lambda: lrp.FixedBackground(np.array([[np.nan]])),
+    "W0: expected a matrix, or left and right factors, got neither": lambda: lrp.FixedBackground(),
+    "right: expected a factor to go with left": lambda: lrp.FixedBackground(left=np.ones((3, 1))),
+    "left: expected a factor to go with right": lambda: lrp.FixedBackground(np.eye(3), right=np.ones((3, 1))),
+    r"right: expected shape \(neuron=3, dimension=1\), got": lambda: lrp.FixedBackground(
+        left=np.ones((3, 1)), right=np.ones((3, 2))
+    ),
+    r"left: expected shape \(neuron=3, dimension=any\), got": lambda: lrp.FixedBackground(
+        np.eye(3), np.ones((4, 1)), np.ones((4, 1))
+    ),
+    "right: expected finite numbers": lambda: lrp.FixedBackground(left=np.ones((3, 1)), right=np.full((3, 1), np.inf)),
 }
 
 

@@ -22,6 +22,11 @@ MODELS = {
     "bulk and correlated loadings": lrp.LowRankModel(
         RANK, background=lrp.RandomBulk(dimension=2), priors=lrp.CorrelatedLoadings()
     ),
+    "cell types": lrp.LowRankModel(
+        RANK,
+        time_constant={"I": lrp.TimeConstantPrior(0.05), "E": lrp.TimeConstantPrior(0.1)},
+        priors=lrp.CorrelatedLoadings(by_cell_type=True),
+    ),
     "unbounded rates": lrp.LowRankModel(RANK, nonlinearity="softplus", priors=lrp.Priors(K=1.0, noise_scale=0.1)),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -31,7 +36,14 @@ def make(name, num_inputs=2):
     """A model, a recording, parameters drawn from the prior, and the log density that the package gives them."""
     model = MODELS[name]
     recording = lrp.simulate_recording(
-        model, num_neurons=NEURONS, num_trials=3, num_bins=12, num_inputs=num_inputs, noise_scale=0.2, seed=1
+        model,
+        num_neurons=NEURONS,
+        num_trials=3,
+        num_bins=12,
+        num_inputs=num_inputs,
+        noise_scale=0.2,
+        cell_types=list("EIEEI"),
+        seed=1,
     ).recording
     settled = model.for_recording(recording)
     space = settled.space_for(recording)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from lrposterior.posterior import FitStatistics, Posterior
 
 TRIALS, BINS, NEURONS, DT, TAU = 4, 24, 7, 0.01, 0.04
 ONSET, DRAWS = 8, 40
+CELL_TYPES = ["E", "I", "E", "E", "I", "E", "E"]
 CRITERIA = ("certainty", "contraction", "information")
 
 
@@ -32,7 +34,8 @@ def make_recording(num_neurons=NEURONS, num_inputs=2, seed=0):
     inputs = np.zeros((TRIALS, BINS, num_inputs))
     inputs[:, 2:6] = random.standard_normal((TRIALS, 1, num_inputs))
     inputs[3] = inputs[1]  # a repeated condition
-    return lrp.Recording(random.standard_normal((TRIALS, BINS, num_neurons)), DT, inputs=inputs)
+    activity = random.standard_normal((TRIALS, BINS, num_neurons))
+    return lrp.Recording(activity, DT, inputs=inputs, cell_types=(3 * CELL_TYPES)[:num_neurons])
 
 
 def make_posterior(spread=0.2, seed=0, num_inputs=2, **changes):
@@ -78,7 +81,10 @@ def reference(model, parameters, inputs, candidates, quantity="current"):
     M, K, B, b = (parameters[name] for name in ("M", "K", "B", "b"))
     num_neurons = len(M)
     W = M @ K.T / num_neurons + (0.0 if model.background is None else model.background.to_dense())
-    a, phi = DT / float(parameters["time_constant"]), RATES[model.nonlinearity]
+    tau = parameters["time_constant"]
+    if isinstance(model.time_constant, Mapping):
+        tau = np.array([dict(zip(model.time_constant, tau, strict=True))[cell_type] for cell_type in CELL_TYPES])
+    a, phi = DT / tau, RATES[model.nonlinearity]
     start = np.zeros(num_neurons)
     if model.initial_state == "free":
         start = M @ parameters["initial_kappa"].mean(axis=0) + b
@@ -106,6 +112,7 @@ def reference(model, parameters, inputs, candidates, quantity="current"):
 
 
 SPARSE = np.where(np.random.default_rng(9).random((NEURONS, NEURONS)) < 0.3, 0.4, 0.0)
+FACTORS = np.random.default_rng(10).standard_normal((2, NEURONS, 2)) / np.sqrt(NEURONS)
 MODELS = {
     "tanh": {},
     "relu": {"nonlinearity": "relu"},
@@ -119,6 +126,11 @@ MODELS = {
     "sparse background": {
         "background": lrp.FixedBackground(scipy.sparse.csr_array(SPARSE)),
         "observation": lrp.GaussianObservation(of="current"),
+    },
+    "time constants": {"time_constant": {"I": lrp.TimeConstantPrior(TAU / 2), "E": TAU}, "initial_state": "free"},
+    "known factors": {"background": lrp.FixedBackground(left=FACTORS[0], right=FACTORS[1])},
+    "sparse background and known factors": {
+        "background": lrp.FixedBackground(scipy.sparse.csr_array(SPARSE), *FACTORS),
     },
     "no inputs": {"num_inputs": 0},
 }

@@ -26,12 +26,16 @@ DRAWS, RANK = 7, 2
 RANDOM = np.random.default_rng(1)
 DENSE = RANDOM.standard_normal((NEURONS, NEURONS)) / NEURONS
 SPARSE = scipy.sparse.csr_array(DENSE * (RANDOM.random((NEURONS, NEURONS)) < 0.4))
+FACTORS = RANDOM.standard_normal((2, NEURONS, 2)) / np.sqrt(NEURONS)
 BACKGROUNDS = {
     "none": None,
     "dense": lrp.FixedBackground(DENSE),
     "sparse": lrp.FixedBackground(SPARSE),
+    "factors": lrp.FixedBackground(left=FACTORS[0], right=FACTORS[1]),
+    "sparse and factors": lrp.FixedBackground(SPARSE, *FACTORS),
 }
 W0 = {"none": np.zeros((NEURONS, NEURONS)), "dense": DENSE, "sparse": SPARSE.toarray()}
+W0 |= {"factors": FACTORS[0] @ FACTORS[1].T, "sparse and factors": SPARSE.toarray() + FACTORS[0] @ FACTORS[1].T}
 
 MODELS = {
     "plain": lrp.LowRankModel(rank=2),
@@ -42,6 +46,8 @@ MODELS = {
     "linear, sparse background, free initial state": lrp.LowRankModel(
         rank=2, nonlinearity="linear", background=BACKGROUNDS["sparse"], initial_state="free", time_constant=0.02
     ),
+    "known factors": lrp.LowRankModel(rank=2, background=BACKGROUNDS["factors"], initial_state="free"),
+    "sparse background and known factors": lrp.LowRankModel(rank=1, background=BACKGROUNDS["sparse and factors"]),
 }
 
 
@@ -100,7 +106,8 @@ def test_block(operator, post, pre):
 def test_eigenvalues(operator):
     W, dense = operator
     values = W.eigenvalues()
-    assert values.shape == (DRAWS, RANK if W.background is None else NEURONS)
+    num_known = 0 if W.background is None else NEURONS if W.background.W0 is not None else FACTORS.shape[2]
+    assert values.shape == (DRAWS, min(RANK + num_known, NEURONS))
     assert values.dtype == np.complex128
     assert np.all(np.diff(np.abs(values), axis=1) <= 1e-12)
     for found, matrix in zip(values, dense, strict=True):

@@ -55,6 +55,19 @@ MODELS = {
     "empty sparse background": lrp.LowRankModel(
         rank=2, background=lrp.FixedBackground(scipy.sparse.csr_array((NEURONS, NEURONS)))
     ),
+    "time constants by cell type": lrp.LowRankModel(
+        rank=2, time_constant={"I": lrp.TimeConstantPrior(0.07, spread=0.3), "E": 0.1}
+    ),
+    "correlated loadings by cell type": lrp.LowRankModel(rank=1, priors=lrp.CorrelatedLoadings(by_cell_type=True)),
+    "known factors": lrp.LowRankModel(
+        rank=2, background=lrp.FixedBackground(left=random_matrix()[:, :2], right=random_matrix()[:, 2:4])
+    ),
+    "sparse background and known factors": lrp.LowRankModel(
+        rank=2,
+        background=lrp.FixedBackground(
+            scipy.sparse.csr_array(random_matrix(0.3)), random_matrix()[:, :1], random_matrix()[:, 2:3]
+        ),
+    ),
 }
 
 

@@ -81,7 +81,7 @@ def describe_fit(posterior: Posterior, fitted: FitQuality, validation: FitQualit
         "mode_counts": statistics.mode_counts,
         "diagnostics": dict(statistics.diagnostics),
         "scales": dict(statistics.scales),
-        "time_constant_s": float(posterior.mode["time_constant"]),
+        "time_constant_s": posterior.mode["time_constant"].tolist(),
         "explained_variance": {
             "fitted": fitted.explained_variance,
             "held_out": None if validation is None else validation.explained_variance,

@@ -19,8 +19,8 @@ from lrposterior.parameters import ParameterSpace
 def information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
     """Information matrix F (coordinate, coordinate) over the first `space.num_dynamics` coordinates of z.
 
-    The latent recursion gives it where the currents are a function of R latents; automatic differentiation
-    where a background carries a state of its own for every neuron.
+    The latent recursion gives it where the currents are a function of a few latents; automatic differentiation
+    where a known matrix W0 carries a state of its own for every neuron.
     """
     if data.background is None:
         return structured_information(model, space, z, data)

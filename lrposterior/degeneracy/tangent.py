@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrposterior.posterior import Posterior
-from lrposterior.spectrum import bulk_patterns, connectivity_kernel, factor_changes
+from lrposterior.spectrum import bulk_patterns, connectivity_kernel, factor_changes, right_unit, scaled_factors
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +41,10 @@ class ConnectivityTangent:
     def at(cls, posterior: Posterior) -> ConnectivityTangent:
         """The tangent at the mode of a posterior."""
         space, z, Q = posterior.space, posterior.mode_coordinates, posterior.subspace
-        left, right = space.factors(z)
-        right, unseen = right[: len(left)], None
+        (left, right), unseen = scaled_factors(space, z), None
         if Q is not None:
             right = np.concatenate([right, bulk_patterns(space, Q)], axis=1)
-            unit = space["M"].standard_deviation * space["K"].standard_deviation / len(left)
+            unit = space["M"].standard_deviation * right_unit(space) / len(left)
             unseen = posterior.unseen_scale**2 / unit**2 * (np.eye(len(Q)) - Q @ Q.T)
         root = factor_changes(space, z, np.eye(space.num_dynamics))
         return cls(left, right, connectivity_kernel(space, z, Q), root.T @ root, unseen)

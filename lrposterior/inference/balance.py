@@ -43,6 +43,7 @@ from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import AnyProblem, FitError
 from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades, stretch_basis
+from lrposterior.parameters import name_and_type
 
 MAX_STEPS = 100
 # In units of log A and log scale; a log scale may also miss this part of its posterior standard deviation.
@@ -171,7 +172,7 @@ def _gauge_step(problem: AnyProblem, z: np.ndarray, covariance: Covariance) -> n
     unknown_left, unknown_right = unknown_moments(problem, covariance)
     for name in space.regressions:
         unknown_right = unknown_right + covariance.column_moment(name)
-        if name == "K_on_M":
+        if name_and_type(name)[0] == "K_on_M":
             unknown_right = unknown_right + covariance.row_moment(name)
     surplus = unknown_left - unknown_right - gauge_exponent(space) * np.eye(rank)
     try:
@@ -203,8 +204,8 @@ def _scale_step(problem: AnyProblem, z: np.ndarray, covariance: Covariance, foll
     precision, slope = np.zeros((len(blocks), len(blocks))), -0.5 * followed
     stretches = stretch_basis(problem.space, z, problem.subspace)
     for i, (name, prior) in enumerate(problem.scale_priors.items()):
-        rows = problem.space.slices[blocks[i]]
-        slope[i] += np.sum(z[rows] ** 2) + covariance.trace(blocks[i]) - (rows.stop - rows.start)
+        rows = problem.space.places(blocks[i])
+        slope[i] += np.sum(z[rows] ** 2) + covariance.trace(blocks[i]) - rows.size
         slope[i] += np.sum(stretches[rows] ** 2)
         slope[i] -= np.log(problem.model.scale(name) / prior.median) / prior.spread**2
         precision[i] = [2.0 * covariance.learned(blocks[i], other) for other in blocks]
@@ -219,7 +220,7 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
     """(scale,) d log det(F + I) / d log scale, as the mode follows a scale and the prior is held."""
     slopes = np.zeros(len(problem.scale_priors))
     for i, name in enumerate(problem.scale_priors):
-        rows = problem.space.slices[BLOCK_OF_SCALE.get(name, name)]
+        rows = problem.space.places(BLOCK_OF_SCALE.get(name, name))
         block = np.zeros(problem.space.num_dynamics)
         block[rows] = z[rows]
         followed = z.copy()
@@ -255,5 +256,5 @@ def _rescale(problem: AnyProblem, z: np.ndarray, change: np.ndarray) -> tuple[An
     scales = {name: scale * factor for (name, scale), factor in zip(problem.scales().items(), factors, strict=True)}
     moved = z.copy()
     for name, factor in zip(scales, factors, strict=True):
-        moved[problem.space.slices[BLOCK_OF_SCALE.get(name, name)]] /= factor
+        moved[problem.space.places(BLOCK_OF_SCALE.get(name, name))] /= factor
     return problem.with_scales(scales), moved

@@ -15,7 +15,7 @@ from lrposterior.parameters import ParameterSpace
 class Covariance(Protocol):
     """(F + I)^-1 without its part along the gauge. Trades between blocks keep the variance that the prior gives them.
 
-    It does not hold the noise. Blocks are asked for by their name in the parameter space.
+    It does not hold the noise. Blocks are asked for by their name in the parameter space (`ParameterSpace.places`).
     """
 
     @property
@@ -97,4 +97,4 @@ class DenseCovariance:
         return np.einsum("rcsc->rs", self._block(name, name).reshape(2 * self.space[name].shape))
 
     def _block(self, first: str, second: str) -> np.ndarray:
-        return self.matrix[self.space.slices[first], self.space.slices[second]]
+        return self.matrix[np.ix_(self.space.places(first), self.space.places(second))]

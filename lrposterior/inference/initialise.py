@@ -10,11 +10,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrposterior.background import recurrent_drive
+from lrposterior.background import FixedBackground
 from lrposterior.inference.problem import FitError, Problem
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import GaussianObservation
@@ -31,11 +33,13 @@ def initialise(problem: Problem) -> np.ndarray:
     """
     model, space, data = problem.model, problem.space, problem.data
     recording, rank = problem.recording, model.rank
-    priors_of = {block.name: block.standard_deviation for block in space.blocks}
+    priors_of: dict[str, Any] = {block.name: block.standard_deviation for block in space.blocks}
     activity, mask = recording.activity, recording.mask
     num_trials, num_bins, num_neurons = activity.shape
     prior_mean = space.unwhiten(jnp.zeros(space.size))
-    a = float(data.dt / model.time_constant_of(prior_mean, data.dt))
+    own_constant = np.asarray(model.integration_constants(prior_mean, data))
+    # Latents have one time constant here, whatever that of the neurons that they drive.
+    a = float(own_constant.mean())
     free = model.initial_state == "free"
 
     filtered_one = np.asarray(low_pass(jnp.ones((num_bins, 1)), a, jnp.full(1, 1.0 if free else 0.0)))
@@ -45,11 +49,10 @@ def initialise(problem: Problem) -> np.ndarray:
     first_current = _observed_current(problem)
     known = np.zeros_like(activity)
     if recording.stimulation is not None:
-        known = known + _filter(recording.stimulation, a)
-    if data.background is not None:
+        known = known + _filter(recording.stimulation, own_constant)
+    if isinstance(model.background, FixedBackground):
         rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(first_current)))
-        drive = jax.vmap(jax.vmap(lambda rate: recurrent_drive(data.background, rate)))(jnp.asarray(rates))
-        known = known + _filter(np.asarray(drive), a)
+        known = known + _filter(model.background.product(rates), own_constant)
 
     flat_features, flat_known, flat_mask, flat_activity = (
         array.reshape(num_trials * num_bins, -1) for array in (features, known, mask, activity)
@@ -86,7 +89,7 @@ def initialise(problem: Problem) -> np.ndarray:
     rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(current))).reshape(activity.shape)
     regressors = [_filter(rates, a).reshape(-1, num_neurons) / num_neurons, flat_features]
     regressor_sd = [
-        np.full(num_neurons, priors_of["K"]),
+        np.broadcast_to(priors_of["K"], (num_neurons, 1)).ravel(),
         np.full(flat_features.shape[1], 10.0 * np.sqrt(kappa_variance.mean())),
     ]
     if free:
@@ -126,8 +129,8 @@ def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np
     return problem.prior_gauge(starts[min(finite)[1]])
 
 
-def _filter(drive: np.ndarray, a: float) -> np.ndarray:
-    return np.asarray(jax.vmap(lambda one: low_pass(one, a, jnp.zeros_like(one[0])))(jnp.asarray(drive)))
+def _filter(drive: np.ndarray, a: float | np.ndarray) -> np.ndarray:
+    return np.asarray(jax.vmap(lambda one: low_pass(one, jnp.asarray(a), jnp.zeros_like(one[0])))(jnp.asarray(drive)))
 
 
 def _observed_current(problem: Problem) -> np.ndarray:

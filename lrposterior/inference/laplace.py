@@ -97,7 +97,7 @@ def _component(problem: AnyProblem, mode: Mode, factors: Mapping[str, float]) ->
     """The Normal posterior where the prior scales of some blocks are multiplied by factors."""
     prior = np.ones(problem.space.num_dynamics)
     for name, factor in factors.items():
-        prior[problem.space.slices[name]] = factor**-2.0
+        prior[problem.space.places(name)] = factor**-2.0
     vertical = vertical_basis(problem.space, mode.z, problem.subspace)
     gauge = gauge_basis(problem.space, mode.z, problem.subspace)
     root = np.linalg.cholesky(mode.information + np.diag(prior))

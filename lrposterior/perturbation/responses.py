@@ -1,14 +1,15 @@
 """Responses of many networks to many perturbations, without the direct effect of the stimulation.
 
 A candidate with pattern p and time course c drives the neurons with s[t] = c[t] p. On its own it moves the currents by
-h[t] p, where h is c filtered with the neurons' time constant, whatever the connectivity. The response is the rest:
+h[t] p, where h is c filtered with every neuron's time constant, whatever the connectivity. The response is the rest:
 
     current:  q = x_perturbed - x_unperturbed - h p,     q[t+1] = (1 - a) q[t] + a W (r_perturbed[t] - r_unperturbed[t])
     rate:     q = phi(x_perturbed) - phi(x_unperturbed + h p)
 
-With W = M K^T / N the response of the currents is q = M d with a state d of R numbers (per draw, candidate and
-condition). With a background the state is q itself; with a random bulk every draw has a W0 of its own. Everything below
-is written for a state and its left factor, which is M in the first case and absent in the second, and for rates.
+Where all of W is of low rank, L R^T / N with a latent for each column (`LowRankModel.latent_factors`), the response of
+the currents is q = L d with a state d of as many numbers (per draw, candidate and condition). With another background
+the state is q itself; with a random bulk every draw has a W0 of its own. Everything below is written for a state and
+its left factor, which is L in the first case and absent in the second, and for rates.
 """
 
 from __future__ import annotations
@@ -51,11 +52,12 @@ class Networks:
     Attributes:
         model: the structure of a settled model.
         num_bins: number of bins in the window, the last ones of those that are simulated.
-        parameters: by name, with a leading draw axis.
+        parameters: by name, with a leading draw axis; M and K are the factors of all latents.
         current: (draw, condition, neuron) unperturbed currents in that bin.
         inputs: (condition, time, input) from that bin to the end of the window.
         time_course: (time,) of the stimulation in the same bins.
         dt: bin width in seconds.
+        population: (neuron,) which of the time constants every neuron has.
         background: a known W0 or None.
         own_background: (draw, neuron, neuron) W0 of every draw, or None.
         bulk: the same, not yet as arrays, or None.
@@ -68,6 +70,7 @@ class Networks:
     inputs: Array
     time_course: Array
     dt: Array
+    population: Array
     background: Background | None
     own_background: Array | FastBulk | None = None
     bulk: BulkDraws | None = None
@@ -209,7 +212,7 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
     parameters, data, bulk = to_coordinates(model, draws, before), model.data(before), unseen_bulk(model, draws)
     current = jnp.asarray(simulate_each(_last_current, model, draws, before))
     if bulk is None:
-        parameters["M"], parameters["K"] = jax.vmap(lambda draw: model.factors(draw, data))(parameters)
+        parameters["M"], parameters["K"] = jax.vmap(lambda draw: model.latent_factors(draw, data))(parameters)
 
     return Networks(
         model=model.structure,
@@ -219,6 +222,7 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
         inputs=jnp.asarray(experiment.inputs[:, begin:stop]),
         time_course=jnp.asarray(experiment.time_course[begin:stop]),
         dt=data.dt,
+        population=data.population,
         background=data.background,
         bulk=bulk,
     )
@@ -330,9 +334,11 @@ def _respond(
     model = networks.model
     M, K = parameters["M"], parameters["K"]
     num_neurons, rank = M.shape
-    a = networks.dt / model.time_constant_of(parameters, networks.dt)
+    constants = networks.dt / model.time_constants_of(parameters, networks.dt)
+    a = constants[networks.population]
     phi = NONLINEARITIES[model.nonlinearity].rate
     low_rank, W0 = networks.is_low_rank, networks.background if own_background is None else own_background
+    of_state = constants[model.population_of_latents(rank)] if low_rank else a
     drive = jnp.einsum("cti,ni->tcn", networks.inputs, parameters["B"]) + parameters["b"][None, None, :]
 
     def read(rates: Array) -> Array:
@@ -357,11 +363,11 @@ def _respond(
         following = (
             (1.0 - a) * unperturbed + a * (recurrent(rates) + drive_now),
             (1.0 - a) * direct + a * course_now,
-            (1.0 - a) * state + a * (read(change) if low_rank else recurrent(change)),
+            (1.0 - of_state) * state + of_state * (read(change) if low_rank else recurrent(change)),
         )
         return following, {name: kept[name] for name in quantities}
 
     at_rest = jnp.zeros((patterns.shape[0], current.shape[0], rank if low_rank else num_neurons), M.dtype)
-    start = (current, jnp.zeros((), M.dtype), at_rest)
+    start = (current, jnp.zeros(num_neurons, M.dtype), at_rest)
     _, states = jax.lax.scan(step, start, (drive, networks.time_course))
     return {name: jnp.moveaxis(values[-networks.num_bins :], 0, 2) for name, values in states.items()}

@@ -11,7 +11,8 @@ import numpy as np
 from lrposterior.background import RandomBulk
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
-from lrposterior.priors import CorrelatedLoadings, TimeConstantPrior
+from lrposterior.populations import ByCellType
+from lrposterior.priors import CorrelatedLoadings
 from lrposterior.recording import Recording
 from lrposterior.structured.layout import Layout
 
@@ -65,10 +66,10 @@ class System:
             dtype: precision in which the recording is kept; all sums are in double precision.
 
         Raises:
-            ValueError: if the model has what this engine does not know: a known background, or an inferred time
-                constant.
+            ValueError: if the model has what this engine does not know: a known background, or a time constant that is
+                inferred or differs between neurons.
         """
-        if not cls.serves(model) or isinstance(model.time_constant, TimeConstantPrior):
+        if not cls.serves(model) or not isinstance(model.time_constant, float):
             raise ValueError(
                 "model: expected no fixed background and a time constant that is a number, got "
                 f"background={model.background!r}, time_constant={model.time_constant!r}; fix them"
@@ -110,7 +111,8 @@ class System:
     def serves(model: LowRankModel) -> bool:
         """Whether the engine knows all parts of the model."""
         known = model.background is None or isinstance(model.background, RandomBulk)
-        return known and not isinstance(model.time_constant, TimeConstantPrior)
+        one_law = isinstance(model.time_constant, float) and not isinstance(model.priors.K, ByCellType)
+        return known and one_law
 
     @property
     def num_samples(self) -> int:
