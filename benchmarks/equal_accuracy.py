@@ -140,7 +140,7 @@ def main() -> None:
         print_table(stored["rows"])
         return
     size = Size(num_neurons=options.neurons, twin_iterations=2000)
-    run(options.networks, size, METHODS | {"NUTS": TINY["NUTS"]}, num_twins=1, num_ensembles=12)  # compiles
+    run(options.networks, size, METHODS | {"NUTS": TINY["NUTS"]}, num_twins=2, num_ensembles=12)  # compiles
     rows: list[dict] = []
     for seed in range(options.networks):
         methods = {name: method for name, method in METHODS.items() if name != "NUTS" or seed < options.nuts_networks}
