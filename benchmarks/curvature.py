@@ -113,7 +113,9 @@ def compare_posteriors(seed: int, num_neurons: int, chains: lrp.NUTS) -> list[di
     for row in rows:
         ratio = row.pop("sd") / reference
         row |= {"network": seed, "least": ratio.min(), "median": np.median(ratio), "largest": ratio.max()}
-    return [{name: float(value) if isinstance(value, np.number) else value for name, value in row.items()} for row in rows]
+    return [
+        {name: float(value) if isinstance(value, np.number) else value for name, value in row.items()} for row in rows
+    ]
 
 
 def print_tables(forms: list[dict], posteriors: list[dict]) -> None:
@@ -129,7 +131,9 @@ def print_tables(forms: list[dict], posteriors: list[dict]) -> None:
         ours = next(
             one["seconds"] for one in posteriors if one["network"] == row["network"] and one["method"] == "Laplace"
         )
-        notes = "; it warned" if row.get("warnings") else "" if row.get("status") in (None, "converged") else "; see status"
+        notes = (
+            "; it warned" if row.get("warnings") else "" if row.get("status") in (None, "converged") else "; see status"
+        )
         print(
             f"{row['network']:7d}  {row['method']:26s} {row['least']:8.2g} {row['median']:9.3g} {row['largest']:9.3g} "
             f"{row['seconds']:8.1f} {row['seconds'] / ours:17.1f}{notes}"

@@ -24,8 +24,20 @@ import argparse
 import time
 
 import numpy as np
-from perturbation import DT, HIGHEST, LOWEST, NUM_BINS, NUM_DRAWS, NUM_STIMULATED, ONSET, TAU, Size, make_truth
-from perturbation import make_twins, respond
+from perturbation import (
+    DT,
+    HIGHEST,
+    LOWEST,
+    NUM_BINS,
+    NUM_DRAWS,
+    NUM_STIMULATED,
+    ONSET,
+    TAU,
+    Size,
+    make_truth,
+    make_twins,
+    respond,
+)
 from stored import load, store
 
 import lrposterior as lrp
@@ -38,7 +50,10 @@ METHODS = {
     "NUTS": lrp.NUTS(num_warmup=400, num_samples=1000, num_chains=1),
     "SVI, full": lrp.SVI("full"),
 }
-TINY = METHODS | {"NUTS": lrp.NUTS(num_warmup=10, num_samples=NUM_DRAWS, num_chains=1), "SVI, full": lrp.SVI(num_steps=100)}
+TINY = METHODS | {
+    "NUTS": lrp.NUTS(num_warmup=10, num_samples=NUM_DRAWS, num_chains=1),
+    "SVI, full": lrp.SVI(num_steps=100),
+}
 TWINS = "twins"
 WINDOW = (ONSET * DT, NUM_BINS * DT)
 
