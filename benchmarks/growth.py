@@ -34,7 +34,7 @@ from lrposterior.plots.style import PALETTE, save_figure, styled
 NAME = "growth"
 BASE = {"neurons": 200, "rank": 2, "trials": 24, "bins": 70}
 SIZES = {
-    "neurons": (100, 200, 400, 800, 1600),
+    "neurons": (200, 400, 800, 1600),
     "rank": (1, 2, 3, 4),
     "trials": (12, 24, 48, 96),
     "bins": (35, 70, 140, 280),
