@@ -3,7 +3,7 @@
 Table 1: the information F of a recording of 24 trials of 70 bins (that of benchmarks/scaling.py, at its true
 parameters) by the recursion of the latents (`lrposterior.curvature.structured`) and by automatic differentiation
 (`lrposterior.curvature.automatic`): largest difference over the largest entry, and seconds of the processor, compiled,
-the least of three repetitions that take turns.
+the lesser of two that take turns.
 
 Table 2: what NumPyro's AutoLaplaceApproximation makes of the same model (`lrposterior.numpyro_model`) on small networks
 drawn from the prior (8 neurons, rank 2, 24 trials of 70 bins), against NUTS on the posterior with the gauge integrated
@@ -43,7 +43,7 @@ from lrposterior.inference.problem import Problem
 from lrposterior.precision import double_precision
 
 NAME = "curvature"
-NUM_REPETITIONS, NUM_DRAWS = 3, 2000
+NUM_REPETITIONS, NUM_DRAWS = 2, 2000
 SMALLEST_CURVATURE, INFINITE = 1e-6, 1e4
 FORMS = {"structured": structured_information, "automatic": automatic_information}
 
@@ -143,7 +143,7 @@ def print_tables(forms: list[dict], posteriors: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--neurons", type=int, nargs="+", default=[20, 50, 100], help="of table 1")
-    parser.add_argument("--networks", type=int, default=4, help="of table 2")
+    parser.add_argument("--networks", type=int, default=2, help="of table 2")
     parser.add_argument("--summary", action="store_true", help="print what is stored")
     parser.add_argument("--tiny", action="store_true", help="small networks and short chains; not stored")
     options = parser.parse_args()
@@ -153,7 +153,7 @@ def main() -> None:
         return
     if not options.summary:
         forms = [compare_forms(num_neurons, 24, 70) for num_neurons in options.neurons]
-        chains = lrp.NUTS(num_warmup=500, num_samples=2000, num_chains=2)
+        chains = lrp.NUTS(num_warmup=400, num_samples=1000, num_chains=2)
         posteriors = [row for seed in range(options.networks) for row in compare_posteriors(seed, 8, chains)]
         store(NAME, forms=forms, posteriors=posteriors)
     stored = load(NAME)

@@ -1,7 +1,8 @@
 """How the time of a fit and its memory grow with the recording: neurons, rank, trials and bins, one at a time.
 
-From a base (200 neurons, rank 2, 24 trials of 70 bins, two inputs) every size is changed on its own. The networks are
-drawn from the prior (tanh, noise 0.1, bins of 20 ms) and fitted with the true rank by Laplace, the default of `fit`.
+From a base (200 neurons, rank 2, 24 trials of 70 bins, two inputs of smooth noise) every size is changed on its own. M
+and K are those of benchmarks/perturbation.py, continued to other ranks, the rest is drawn from the prior (tanh, noise
+0.1, bins of 20 ms); fitted with the true rank by Laplace, the default of `fit`.
 Every fit runs in a process of its own, and once more in the same process: seconds are those of the processor for the
 second fit, so that compilation is not counted. Beside them: Gauss-Newton and quasi-Newton steps to the mode, the
 exponent of the growth (the slope of log seconds in log size, over all sizes and over the last two), and peak memory of
@@ -46,9 +47,12 @@ TIME_CONSTANT, NOISE, NUM_INPUTS = 0.1, 0.1, 2
 
 def measure(size: dict[str, int]) -> dict[str, float]:
     model = lrp.LowRankModel(size["rank"], TIME_CONSTANT, priors=lrp.Priors(unit=1.0))
+    random = np.random.default_rng(1)
+    M = 1.3 * random.standard_normal((size["neurons"], size["rank"]))
     recording = lrp.simulate_recording(
         model,
-        num_neurons=size["neurons"],
+        M=M,
+        K=M * np.linspace(1.25, 1.0, size["rank"]) + 0.9 * random.standard_normal(M.shape),
         num_trials=size["trials"],
         num_bins=size["bins"],
         num_inputs=NUM_INPUTS,
