@@ -25,6 +25,7 @@ error, each beside its ceiling: the same with draws of the posterior in the plac
 import argparse
 import dataclasses
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -119,41 +120,42 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def fit_twin(model: lrp.LowRankModel, recording: lrp.Recording, size: Size, seed: int) -> tuple[dict, float]:
-    """A network from a random start by least squares, and its R² on the activity."""
+def make_twins(
+    model: lrp.LowRankModel, recording: lrp.Recording, max_iterations: int
+) -> Callable[[int], tuple[dict[str, np.ndarray], float]]:
+    """What makes a network from a seed: by least squares from a random start, and its R² on the activity."""
     space = model.for_recording(recording).space_for(recording)
-    start = space.unwhiten(np.random.default_rng([seed, 8]).standard_normal(space.size))
-    fitted, shapes = ("M", "K", "B", "b"), [start[name].shape for name in ("M", "K", "B", "b")]
+    fitted = ("M", "K", "B", "b")
+    shapes = [space[name].shape for name in fitted]
     ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
+    data = double_precision(lambda: model.data(recording))()
+    others = {"noise_scale": np.full(recording.num_neurons, NOISE), "time_constant": np.asarray(TAU)}
+
+    def unpack(vector: jax.Array) -> dict[str, jax.Array]:
+        parts = [part.reshape(shape) for part, shape in zip(jnp.split(vector, ends[:-1]), shapes, strict=True)]
+        return dict(zip(fitted, parts, strict=True))
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(vector: jax.Array) -> jax.Array:
+        return 0.5 * jnp.sum((model.rates(unpack(vector), data) - data.activity) ** 2) / NOISE**2
 
     @double_precision
-    def descend() -> tuple[dict[str, np.ndarray], float]:
-        data = model.data(recording)
-
-        def unpack(vector: jax.Array) -> dict[str, jax.Array]:
-            parts = [part.reshape(shape) for part, shape in zip(jnp.split(vector, ends[:-1]), shapes, strict=True)]
-            return dict(zip(fitted, parts, strict=True))
-
-        @jax.jit
-        @jax.value_and_grad
-        def loss(vector: jax.Array) -> jax.Array:
-            return 0.5 * jnp.sum((model.rates(unpack(vector), data) - data.activity) ** 2) / NOISE**2
-
-        first = np.concatenate([np.ravel(start[name]) for name in fitted])
+    def make(seed: int) -> tuple[dict[str, np.ndarray], float]:
+        start = space.unwhiten(np.random.default_rng([seed, 8]).standard_normal(space.size))
         found = scipy.optimize.minimize(
             lambda vector: tuple(np.asarray(value) for value in loss(jnp.asarray(vector))),
-            first,
+            np.concatenate([np.ravel(start[name]) for name in fitted]),
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": size.twin_iterations, "maxfun": 2 * size.twin_iterations, "maxcor": 30},
+            options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": 30},
         )
         parameters = unpack(jnp.asarray(found.x))
         residual = np.asarray(model.rates(parameters, data)) - recording.activity
-        return parameters, 1.0 - np.sum(residual**2) / np.sum((recording.activity - recording.activity.mean()) ** 2)
+        r2 = 1.0 - np.sum(residual**2) / np.sum((recording.activity - recording.activity.mean()) ** 2)
+        return parameters | others, float(r2)
 
-    parameters, r2 = descend()
-    others = {"noise_scale": np.full(recording.num_neurons, NOISE), "time_constant": np.asarray(TAU)}
-    return parameters | others, r2
+    return make
 
 
 def respond(model: lrp.LowRankModel, parameters: dict[str, np.ndarray], experiment: Experiment) -> np.ndarray:
@@ -267,7 +269,7 @@ def main() -> None:
         comparison = compare(posterior, truth, candidates, seed)
         twin_r2, on_activity = np.full(len(classes), np.nan), np.nan
         if not options.no_twins:
-            twin, on_activity = fit_twin(model, recording, size, seed)
+            twin, on_activity = make_twins(model, recording, size.twin_iterations)(seed)
             experiment = make_experiment(posterior, candidates, None, (ONSET * DT, NUM_BINS * DT))
             q_true, q_twin = (respond(model, parameters, experiment) for parameters in (truth, twin))
             twin_r2 = 1.0 - squares(q_true - q_twin) / squares(q_true)

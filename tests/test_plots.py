@@ -1,6 +1,7 @@
 """Figures: they show the numbers that were computed, with units, and without a word over another."""
 
 import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from collections.abc import Callable
 import matplotlib
 import numpy as np
 import pytest
-from handmade import make_rank_selection
+from handmade import make_posterior, make_rank_selection
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -51,25 +52,29 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_leaves_matplotlib_as_it_was(name):
-    matplotlib.rcParams["axes.titlesize"] = 31.0  # a user's own setting, which must neither change nor show
-    before = dict(matplotlib.rcParams)
-    try:
+@functools.cache
+def _drawn(name: str) -> Figure:
+    """A figure, made and drawn once for all tests, under a setting of the user's which must neither change nor show."""
+    with matplotlib.rc_context({"axes.titlesize": 31.0}):
+        before = dict(matplotlib.rcParams)
         figure = FIGURES[name]()
         plots.to_png(figure)
-        assert type(figure) is Figure
         assert dict(matplotlib.rcParams) == before
-        assert all(axes.title.get_fontsize() < 12 for axes in figure.axes)
-    finally:
-        matplotlib.rcParams["axes.titlesize"] = "large"
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+    return figure
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_neither_changes_nor_shows_the_users_settings(name):
+    figure = _drawn(name)
+    assert type(figure) is Figure
+    assert all(axes.title.get_fontsize() < 12 for axes in figure.axes)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_overlaps_or_is_cut_off(name):
-    _assert_legible(FIGURES[name]())
+    _assert_legible(_drawn(name))
 
 
 UNITS = {
@@ -92,7 +97,7 @@ UNITS = {
 
 @pytest.mark.parametrize("name", UNITS)
 def test_labels_carry_units(name):
-    shown = {text.get_text() for text in FIGURES[name]().findobj(Text)}
+    shown = {text.get_text() for text in _drawn(name).findobj(Text)}
     assert set(UNITS[name]) <= shown
 
 
@@ -142,7 +147,7 @@ def test_rates_without_a_choice_run_from_the_best_to_the_worst_explained():
 def test_current_is_compared_where_current_was_recorded():
     model = lrp.LowRankModel(rank=1, observation=lrp.GaussianObservation(of="current"))
     simulation = lrp.simulate_recording(model, num_neurons=5, num_trials=3, num_bins=20, noise_scale=0.05, seed=0)
-    posterior = lrp.fit(model, simulation.recording, seed=0, progress=False)
+    posterior = make_posterior(model, simulation.recording)
     quality = assess_fit(posterior)
     assert np.abs(np.tanh(quality.predicted) - posterior.mode_rates()).max() < 1e-12
     figure = plots.plot_rates(posterior, num_draws=5, seed=0)
@@ -298,7 +303,7 @@ def test_colours_are_those_that_everybody_can_tell_apart():
     okabe_ito = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"}
     assert set(PALETTE) == okabe_ito
     maps = {
-        image.get_cmap().name for make in FIGURES.values() for image in make().findobj(AxesImage) if image.axes.images
+        image.get_cmap().name for name in FIGURES for image in _drawn(name).findobj(AxesImage) if image.axes.images
     }
     assert maps <= {"cividis", "RdBu_r", "PuOr_r"}
 

@@ -65,8 +65,15 @@ def log_density_at(problem, frame, e, density=gauge_fixed.gauge_fixed_log_densit
     return found if np.ndim(e) == 2 else found[0]
 
 
+# Every other set of options is compiled anew, which takes far longer than the steps: the tests share these.
+SHORT = lrp.SVI(num_steps=30)
+MEAN_FIELD = lrp.SVI("mean_field", num_steps=2000, learning_rate=0.01)
+CHAINS = lrp.NUTS(num_warmup=150, num_samples=250, chain_method="vectorized")
+SHORT_CHAIN = lrp.NUTS(num_warmup=10, num_samples=10, num_chains=1)
+
+
 @functools.cache
-def fitted(rank, method, num_neurons=6, seed=0):
+def fitted(rank, method, *, num_neurons=6, seed=0):
     return lrp.fit(*simulate(rank, num_neurons=num_neurons), method, seed=seed, progress=False)
 
 
@@ -213,7 +220,8 @@ def test_the_gradient_has_no_noise_where_the_guide_is_the_posterior():
 
 def test_bounds_are_ordered():
     """A larger family reaches a higher bound, and none the evidence. Laplace's is off by less than the margin here."""
-    posteriors = [fitted(2, lrp.SVI(guide, num_steps=800)) for guide in ("mean_field", "low_rank", "full")]
+    methods = MEAN_FIELD, lrp.SVI("low_rank", num_steps=800), lrp.SVI(num_steps=800)
+    posteriors = [fitted(2, method) for method in methods]
     bounds = [posterior.statistics.diagnostics["ELBO"] for posterior in posteriors]
     errors = [posterior.statistics.diagnostics["standard error of ELBO"] for posterior in posteriors]
     evidence = posteriors[-1].statistics.log_evidence
@@ -221,10 +229,10 @@ def test_bounds_are_ordered():
     assert bounds[1] + 5.0 < bounds[2]
     assert evidence - 1.5 < bounds[2] < evidence + 0.3
     assert max(errors) < 1.0
-    for posterior in posteriors:
+    for posterior, method in zip(posteriors, methods, strict=True):
         trace = posterior.statistics.elbo
         assert len(trace) % svi.STEPS_AT_ONCE == 0
-        assert 0 < len(trace) <= 800
+        assert 0 < len(trace) <= method.num_steps
         assert np.all(np.isfinite(trace))
         assert np.mean(trace[-100:]) < evidence + 0.3
 
@@ -242,8 +250,7 @@ def test_mean_field_finds_the_conditional_spread(monkeypatch):
         return dataclasses.replace(frame, scale=1.5 * frame.scale, constant=constant)
 
     monkeypatch.setattr(svi, "make_frame", too_wide)
-    options = lrp.SVI("mean_field", num_steps=2000, learning_rate=0.01)
-    posterior = lrp.fit(*simulate(2), options, seed=0, progress=False)
+    posterior = lrp.fit(*simulate(2), MEAN_FIELD, seed=0, progress=False)
     expected = gauge_fixed.make_frame(problem, mode, "diagonal").scale
     rest = slice(problem.space.right_stop, None)
     found = np.linalg.norm(posterior.distribution.scale, axis=1)
@@ -280,21 +287,20 @@ def test_the_posterior_of_the_parameters_is_that_of_the_guide(guide):
 
 
 def test_a_fit_is_its_seed():
-    short = lrp.SVI(num_steps=30)
-    first, other = fitted(1, short), fitted(1, short, seed=1)
-    again = lrp.fit(*simulate(1), short, seed=0, progress=False)
+    first, other = fitted(1, SHORT), fitted(1, SHORT, seed=1)
+    again = lrp.fit(*simulate(1), SHORT, seed=0, progress=False)
     np.testing.assert_array_equal(first.distribution.scale, again.distribution.scale)
     np.testing.assert_array_equal(first.statistics.elbo, again.statistics.elbo)
     assert np.all(first.statistics.elbo != other.statistics.elbo)
 
 
 def test_what_has_not_come_to_rest_says_so():
-    posterior = fitted(1, lrp.SVI(num_steps=30))
+    posterior = fitted(1, SHORT)
     assert posterior.status == ("not converged: the ELBO had not come to rest after 30 steps; raise num_steps")
     assert len(posterior.statistics.elbo) == 30
-    settled = fitted(1, lrp.SVI(patience=3))
+    settled, defaults = fitted(1, "svi"), lrp.SVI()
     assert settled.status == "converged"
-    assert 300 < len(settled.statistics.elbo) < lrp.SVI().num_steps
+    assert defaults.patience * svi.STEPS_AT_ONCE < len(settled.statistics.elbo) < defaults.num_steps
 
 
 def test_a_guide_that_meets_nothing_finite_is_an_error(monkeypatch):
@@ -330,7 +336,7 @@ def test_the_low_rank_guide_starts_with_the_leading_correlations():
 
 
 def test_chains_of_a_small_network():
-    posterior = fitted(1, lrp.NUTS(num_warmup=150, num_samples=250, chain_method="vectorized"))
+    posterior = fitted(1, CHAINS)
     diagnostics = posterior.statistics.diagnostics
     assert posterior.status == "converged"
     assert isinstance(posterior.distribution, SampleDistribution)
@@ -348,7 +354,7 @@ def test_chains_of_a_small_network():
 
 def test_laplace_svi_and_nuts_agree():
     """On six neurons with plenty of data, up to the noise of 500 draws."""
-    compare(1, lrp.NUTS(num_warmup=150, num_samples=250, chain_method="vectorized"), 6, mean=0.15, spread=0.2)
+    compare(1, CHAINS, 6, mean=0.15, spread=0.2)
 
 
 @pytest.mark.slow
@@ -359,10 +365,10 @@ def test_laplace_svi_and_nuts_agree_on_ten_neurons(rank):
 
 def compare(rank, sampler, num_neurons, *, mean, spread):
     """Every entry of W: means within `mean` standard deviations, standard deviations within the share `spread`."""
-    reference = fitted(rank, sampler, num_neurons)
+    reference = fitted(rank, sampler, num_neurons=num_neurons)
     assert reference.status == "converged"
     for method in ("laplace", "svi"):
-        posterior = fitted(rank, method, num_neurons)
+        posterior = fitted(rank, method, num_neurons=num_neurons)
         assert posterior.status == "converged"
         assert posterior.method == method
         assert isinstance(posterior.distribution, NormalDistribution)
@@ -414,18 +420,17 @@ def test_a_rank_that_the_data_do_not_support():
     ).recording
     with pytest.raises(lrp.FitError, match="lower"):
         lrp.fit(lrp.LowRankModel(2), recording, "svi", seed=0, progress=False)
-    options = lrp.NUTS(num_warmup=10, num_samples=10, num_chains=1)
-    posterior = lrp.fit(lrp.LowRankModel(2), recording, options, seed=0, progress=False)
+    posterior = lrp.fit(lrp.LowRankModel(2), recording, SHORT_CHAIN, seed=0, progress=False)
     assert posterior.distribution.draws.shape == (1, 10, posterior.space.size)
     assert posterior.statistics.log_evidence is None
 
 
-@pytest.mark.parametrize("method", [lrp.SVI(num_steps=30), lrp.NUTS(num_warmup=10, num_samples=10, num_chains=1)])
+@pytest.mark.parametrize("method", [SHORT, SHORT_CHAIN])
 def test_single_precision_outside_changes_nothing(method, single_precision):
     model, recording = simulate(1)
     inside = lrp.fit(model, recording, method, seed=0, progress=False)
     with jax.enable_x64(True):
-        reference = lrp.fit(model, recording, method, seed=0, progress=False)
+        reference = fitted(1, method)
     for found, expected in zip(*(vars(one.distribution).values() for one in (inside, reference)), strict=True):
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
@@ -504,10 +509,9 @@ def test_an_unknown_method_is_named(method):
 def test_progress_is_shown_on_request(capfd, monkeypatch):
     for name in ("CI", "PYTEST_XDIST_WORKER"):  # where NumPyro hides its bar
         monkeypatch.delenv(name, raising=False)
-    short = lrp.SVI(num_steps=30)
-    lrp.fit(*simulate(1), short, seed=0, progress=False)
+    lrp.fit(*simulate(1), SHORT, seed=0, progress=False)
     assert capfd.readouterr().err == ""
-    lrp.fit(*simulate(1), short, seed=0, progress=True)
+    lrp.fit(*simulate(1), SHORT, seed=0, progress=True)
     assert "svi: 100%" in capfd.readouterr().err
-    lrp.fit(*simulate(1), lrp.NUTS(num_warmup=10, num_samples=10, num_chains=1), seed=0, progress=True)
+    lrp.fit(*simulate(1), SHORT_CHAIN, seed=0, progress=True)
     assert "sample: 100%" in capfd.readouterr().err

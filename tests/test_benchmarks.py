@@ -1,0 +1,44 @@
+"""Every benchmark runs at tiny size, prints its table, and leaves the stored results alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+HEADERS = {
+    "bulk.py": "90% cover  certainty     R²   gain found",
+    "calibration.py": "quantity        | in band | leaves by | error / sd: mean, sd | 50%, 90% cover",
+    "correction.py": "recording | method         | mean  | log sd | Pareto k",
+    "curvature.py": "largest difference  structured (s)  automatic (s)  ratio of times",
+    "equal_accuracy.py": "90% cover  rms z      R²  converged  seconds  ratio to Laplace",
+    "growth.py": "steps  seconds  ratio to base  peak GB  of which start   exponent: all, last two",
+    "mode.py": "within 0.1 nats  steps  seconds  ratio of seconds  nats above",
+    "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",
+    "rank_selection.py": "true rank  gain  fitted bulk  size         right  chosen (rank: times)",
+    "scaling.py": "neurons          fit    fit cpu       draw      entry  candidate       save",
+}
+ARGUMENTS = {"calibration.py": ("--method", "laplace")}
+NOT_BENCHMARKS = {"stored.py"}
+
+
+def test_every_benchmark_is_run_here() -> None:
+    assert {path.name for path in FOLDER.glob("*.py")} - NOT_BENCHMARKS == set(HEADERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted(HEADERS))
+def test_a_tiny_run_prints_the_table_and_stores_nothing(script: str) -> None:
+    stored = {path: path.stat().st_mtime_ns for path in (FOLDER / "results").iterdir()}
+    finished = subprocess.run(
+        [sys.executable, str(FOLDER / script), *ARGUMENTS.get(script, ()), "--tiny"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert HEADERS[script] in finished.stdout
+    assert {path: path.stat().st_mtime_ns for path in (FOLDER / "results").iterdir()} == stored
