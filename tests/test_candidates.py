@@ -392,6 +392,6 @@ def test_the_mend_for_equal_labels_works():
 
 def test_single_neurons_of_a_large_network_are_chosen(monkeypatch):
     monkeypatch.setattr("lrposterior.perturbation.candidates.MAX_GIGABYTES", 1e-7)
-    large = lrp.Recording(np.zeros((1, 5, 20)), 0.02)
+    large = Recording(np.zeros((1, 5, 20)), 0.02)
     with pytest.raises(ValueError, match=r"^neurons: expected an array of at most .*; choose some of them by neurons="):
-        lrp.single_neuron_candidates(large)
+        single_neuron_candidates(large)
