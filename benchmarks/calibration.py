@@ -42,7 +42,7 @@ from lrposterior.rollouts import simulate_draws
 
 RESULTS = Path(__file__).parent / "results"
 # One model for all recordings: its unit is a number, so that nothing is compiled twice.
-MODEL = lrp.LowRankModel(rank=2, priors=lrp.Priors(noise_scale=0.15, noise_spread=0.2, unit=1.0))
+MODEL = lrp.LowRankModel(rank=2, priors=lrp.Priors(noise_scale=0.15, noise_spread=0.2, unit=1.0), background=None)
 METHODS: dict[str, lrp.Laplace | lrp.SVI | lrp.NUTS] = {
     "laplace": lrp.Laplace(),
     "laplace_mode": lrp.Laplace(mean="mode"),

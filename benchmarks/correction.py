@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="one recording and short chains, to see that all runs")
     options = parser.parse_args()
-    model = lrp.LowRankModel(options.rank, priors=lrp.Priors(unit=1.0))
+    model = lrp.LowRankModel(options.rank, priors=lrp.Priors(unit=1.0), background=None)
     num_draws = 100 if options.tiny else 3000
     chains = lrp.NUTS(num_warmup=num_draws // 4, num_samples=num_draws, num_chains=2)
     print("recording | method         | mean  | log sd | Pareto k")

@@ -52,7 +52,9 @@ FORMS = {"structured": structured_information, "automatic": automatic_informatio
 def compare_forms(num_neurons: int, num_trials: int, num_bins: int) -> dict:
     """Difference and seconds of the two forms of the information."""
     recording = make_recording(num_neurons, num_trials, num_bins)
-    model = lrp.LowRankModel(rank=2, time_constant=TIME_CONSTANT, priors=lrp.Priors(unit=1.0)).for_recording(recording)
+    model = lrp.LowRankModel(
+        rank=2, time_constant=TIME_CONSTANT, priors=lrp.Priors(unit=1.0), background=None
+    ).for_recording(recording)
     space, data = model.space_for(recording), model.data(recording)
     z = jnp.asarray(initialise(Problem.of(model, recording)))
     compiled = {name: jax.jit(functools.partial(form, model, space)) for name, form in FORMS.items()}
@@ -98,7 +100,7 @@ def automatic_laplace(model: lrp.LowRankModel, recording: lrp.Recording) -> list
 
 def compare_posteriors(seed: int, num_neurons: int, chains: lrp.NUTS) -> list[dict]:
     """Ratios of standard deviations of W to those of NUTS, on one network."""
-    model = lrp.LowRankModel(rank=2, time_constant=TIME_CONSTANT, priors=lrp.Priors(unit=1.0))
+    model = lrp.LowRankModel(rank=2, time_constant=TIME_CONSTANT, priors=lrp.Priors(unit=1.0), background=None)
     recording = lrp.simulate_recording(
         model, num_neurons=num_neurons, num_trials=24, num_bins=70, dt=DT, noise_scale=NOISE, seed=seed
     ).recording

@@ -79,7 +79,7 @@ def score(draws: np.ndarray, truth: np.ndarray, covered: np.ndarray) -> dict[str
 
 def run(seed: int, size: Size, methods: dict, num_twins: int, num_ensembles: int) -> list[dict]:
     """The scores of every method on one network."""
-    model = lrp.LowRankModel(rank=2, time_constant=TAU, priors=lrp.Priors(unit=1.0))
+    model = lrp.LowRankModel(rank=2, time_constant=TAU, priors=lrp.Priors(unit=1.0), background=None)
     truth, recording = make_truth(size, seed, model.priors)
     candidates = make_candidates(recording, seed, num_ensembles)
     rows, experiment, true = [], None, np.empty(0)

@@ -46,7 +46,7 @@ TIME_CONSTANT, NOISE, NUM_INPUTS = 0.1, 0.1, 2
 
 
 def measure(size: dict[str, int]) -> dict[str, float]:
-    model = lrp.LowRankModel(size["rank"], TIME_CONSTANT, priors=lrp.Priors(unit=1.0))
+    model = lrp.LowRankModel(size["rank"], TIME_CONSTANT, priors=lrp.Priors(unit=1.0), background=None)
     random = np.random.default_rng(1)
     M = 1.3 * random.standard_normal((size["neurons"], size["rank"]))
     recording = lrp.simulate_recording(

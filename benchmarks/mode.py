@@ -40,7 +40,7 @@ from lrposterior.precision import double_precision
 
 NAME = "mode"
 CLOSE = 0.1
-MODEL = lrp.LowRankModel(rank=2, time_constant=0.1, priors=lrp.Priors(unit=1.0))
+MODEL = lrp.LowRankModel(rank=2, time_constant=0.1, priors=lrp.Priors(unit=1.0), background=None)
 GAUSS_NEWTON, STRUCTURED, LBFGS = "Gauss-Newton", "Gauss-Newton, structured", "L-BFGS"
 Trace = list[tuple[float, float]]  # (seconds, objective) after every step or evaluation
 

@@ -83,7 +83,9 @@ def make_truth(size: Size, seed: int, priors: lrp.Priors | None) -> tuple[dict[s
         "time_constant": np.asarray(TAU),
     }
     trials = lrp.Recording(np.zeros((size.num_conditions, NUM_BINS, size.num_neurons)), DT, inputs=inputs)
-    return parameters, lrp.LowRankModel(rank=2, time_constant=TAU).simulate(parameters, trials, seed=seed)
+    return parameters, lrp.LowRankModel(rank=2, time_constant=TAU, background=None, priors=lrp.Priors()).simulate(
+        parameters, trials, seed=seed
+    )
 
 
 def make_candidates(recording: lrp.Recording, size: Size, seed: int) -> tuple[lrp.Candidates, np.ndarray]:
@@ -259,7 +261,7 @@ def main() -> None:
     options = parser.parse_args()
     size = TINY if options.tiny else Size()
     priors = lrp.Priors(K=options.prior_K)
-    model = lrp.LowRankModel(rank=2, time_constant=TAU, priors=priors)
+    model = lrp.LowRankModel(rank=2, time_constant=TAU, priors=priors, background=None)
     found, twins, classes = [], [], np.empty(0)
     for seed in range(options.seed, options.seed + (1 if options.tiny else options.networks)):
         started = time.perf_counter()

@@ -24,7 +24,7 @@ TINY = os.environ.get("LRPOSTERIOR_TINY") == "1"
 NUM_NEURONS, NUM_TRIALS = (4, 3) if TINY else (8, 10)
 NUM_WARMUP, NUM_SAMPLES = (30, 20) if TINY else (500, 500)
 
-model = lrp.LowRankModel(rank=1, time_constant=0.1)
+model = lrp.LowRankModel(rank=1, time_constant=0.1, background=None, priors=lrp.Priors())
 simulation = lrp.simulate_recording(model, num_neurons=NUM_NEURONS, num_trials=NUM_TRIALS, noise_scale=0.1, seed=0)
 network = lrp.numpyro_model(model, simulation.recording)
 

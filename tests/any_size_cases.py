@@ -6,6 +6,7 @@ import importlib
 
 import numpy as np
 import pytest
+from plain import plain_model
 
 import lrposterior as lrp
 
@@ -13,15 +14,15 @@ FIXED = {"B": 1.0, "b": 1.0, "initial_kappa": 1.0}
 INDEPENDENT, CORRELATED = lrp.Priors(K=2.5, **FIXED), lrp.CorrelatedLoadings(K=1.0, **FIXED)
 BULK = lrp.RandomBulk(gain=0.5, dimension=2)
 MODELS = {
-    "independent": lrp.LowRankModel(2, priors=INDEPENDENT),
-    "free": lrp.LowRankModel(2, priors=INDEPENDENT, initial_state="free"),
+    "independent": plain_model(2, priors=INDEPENDENT),
+    "free": plain_model(2, priors=INDEPENDENT, initial_state="free"),
     "bulk": lrp.LowRankModel(2, priors=INDEPENDENT, background=BULK),
-    "correlated": lrp.LowRankModel(2, priors=CORRELATED),
+    "correlated": plain_model(2, priors=CORRELATED),
     "all": lrp.LowRankModel(2, priors=CORRELATED, background=BULK, initial_state="free"),
 }
 PRIOR = lrp.ScalePrior(1.5, 0.5)
 INFERRED = {
-    "independent": lrp.LowRankModel(2, priors=lrp.Priors(K=PRIOR, B=PRIOR, b=PRIOR)),
+    "independent": plain_model(2, priors=lrp.Priors(K=PRIOR, B=PRIOR, b=PRIOR)),
     "all": lrp.LowRankModel(
         2, priors=lrp.CorrelatedLoadings(), background=lrp.RandomBulk(dimension=2), initial_state="free"
     ),
@@ -31,7 +32,7 @@ INFERRED = {
 @functools.cache
 def recording() -> lrp.Recording:
     """12 neurons with inputs, stimulation and masked entries."""
-    model, random = lrp.LowRankModel(2), np.random.default_rng(5)
+    model, random = plain_model(2), np.random.default_rng(5)
     shape = (5, 30, 12)
     stimulation = np.zeros(shape)
     stimulation[1, 8:14, 3:6] = 1.0

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import scipy.linalg
 import scipy.sparse
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior import gauge
@@ -54,7 +55,7 @@ def make_recording(*, bare=False, **changes):
 def make_posterior(model=None, recording=None, *, chains=False, mixture=False, statistics=STATISTICS, seed=0):
     """A posterior around random parameters: Normal with any covariance, two of these, or draws of three chains."""
     recording = make_recording() if recording is None else recording
-    model = (lrp.LowRankModel(rank=2) if model is None else model).for_recording(recording)
+    model = (plain_model(rank=2) if model is None else model).for_recording(recording)
     size = model.space_for(recording).size
     random = np.random.default_rng(seed)
     center = 0.7 * random.standard_normal(size)
@@ -100,7 +101,7 @@ def in_another_gauge(posterior, seed=0):
 @functools.cache
 def fit_small_recording():
     """The Laplace posterior of a simulated network of 6 neurons, 4 trials of 20 bins."""
-    model = lrp.LowRankModel(rank=2)
+    model = plain_model(rank=2)
     simulation = lrp.simulate_recording(model, num_neurons=6, num_trials=4, num_bins=20, noise_scale=0.2, seed=0)
     return lrp.fit(model, simulation.recording, seed=0, progress=False)
 

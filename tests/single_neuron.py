@@ -6,6 +6,7 @@ a product of two Normal numbers, a Bessel function.
 """
 
 import numpy as np
+from plain import plain_model
 from scipy.special import kv, logsumexp
 
 import lrposterior as lrp
@@ -15,7 +16,7 @@ DT = 0.02
 
 def model(time_constant=0.1, noise_scale=0.3):
     priors = lrp.Priors(unit=1.0, noise_scale=noise_scale, noise_spread=0.5)
-    return lrp.LowRankModel(1, time_constant=time_constant, nonlinearity="linear", priors=priors)
+    return plain_model(1, time_constant=time_constant, nonlinearity="linear", priors=priors)
 
 
 def record(model, w, *, num_trials, num_bins, noise_scale, seed):

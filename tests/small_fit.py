@@ -5,6 +5,7 @@ import functools
 from types import SimpleNamespace
 
 import numpy as np
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.degeneracy import analyze_degeneracy
@@ -16,7 +17,7 @@ EVIL = "<script>alert(1)</script> $x^2"
 @functools.cache
 def small_fit() -> SimpleNamespace:
     """A recording of 8 neurons with labels, cell types and masked entries, fitted, analysed and ranked."""
-    model = lrp.LowRankModel(rank=1)
+    model = plain_model(rank=1)
     simulation = lrp.simulate_recording(
         model, num_neurons=8, num_trials=5, num_bins=24, dt=0.02, num_inputs=1, noise_scale=0.1, seed=3
     )

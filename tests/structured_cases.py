@@ -5,6 +5,7 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.inference.problem import Problem
@@ -126,7 +127,7 @@ def jacobian_to_dense(problem, layout: Layout):
 
 @functools.cache
 def simulated_problem(num_neurons=12, num_trials=6, num_bins=30, rank=2, noise_scale=0.1, seed=1):
-    model = lrp.LowRankModel(rank)
+    model = plain_model(rank)
     simulation = lrp.simulate_recording(
         model, num_neurons=num_neurons, num_trials=num_trials, num_bins=num_bins, noise_scale=noise_scale, seed=seed
     )

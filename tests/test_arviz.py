@@ -11,15 +11,14 @@ import scipy.stats
 import xarray as xr
 from arviz_stats import loo, summary
 from handmade import NEURONS, TRIALS, fit_small_recording, in_another_gauge, make_posterior, make_recording
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior import arviz_bridge
 from lrposterior.distribution import NormalDistribution
 
 BACKGROUND = lrp.FixedBackground(scipy.sparse.csr_array(np.diag(np.full(NEURONS, 0.1), 0)))
-EVERYTHING = lrp.LowRankModel(
-    rank=2, time_constant=lrp.TimeConstantPrior(0.07), initial_state="free", background=BACKGROUND
-)
+EVERYTHING = plain_model(rank=2, time_constant=lrp.TimeConstantPrior(0.07), initial_state="free", background=BACKGROUND)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def test_model_with_everything_inferred_adds_its_variables():
 
 
 def test_time_constants_are_named_by_cell_type():
-    posterior = make_posterior(lrp.LowRankModel(rank=1, time_constant={"I": lrp.TimeConstantPrior(0.07), "E": 0.1}))
+    posterior = make_posterior(plain_model(rank=1, time_constant={"I": lrp.TimeConstantPrior(0.07), "E": 0.1}))
     given, draws = posterior.to_arviz(7, seed=1)["posterior"], posterior.sample_parameters(7, seed=1)
     np.testing.assert_array_equal(given["time_constant"].sel(population="E").values, 0.1)
     np.testing.assert_array_equal(given["time_constant"].sel(population="I").values[0], draws["time_constant"][:, 0])
@@ -96,7 +95,7 @@ def test_values_are_those_of_the_posterior(posterior, tree):
         np.testing.assert_array_equal(given[name].values[0], draws[name])
 
 
-@pytest.mark.parametrize("model", [lrp.LowRankModel(rank=2), EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("model", [plain_model(rank=2), EVERYTHING], ids=["plain", "everything"])
 def test_log_likelihood_by_trial(model):
     posterior = make_posterior(model)
     recording = posterior.recording

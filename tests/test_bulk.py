@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from handmade import NEURONS, STATISTICS, make_posterior, make_recording
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior import rollouts
@@ -23,8 +24,8 @@ from lrposterior.spectrum import connectivity_spectrum, horizontal_spectrum
 RANK, DIMENSION = 2, 2
 BULK = lrp.RandomBulk(gain=0.5, dimension=DIMENSION)
 MODELS = {
-    "bulk": lrp.LowRankModel(RANK, background=BULK),
-    "correlated loadings": lrp.LowRankModel(RANK, priors=lrp.CorrelatedLoadings(), initial_state="free"),
+    "bulk": plain_model(RANK, background=BULK),
+    "correlated loadings": plain_model(RANK, priors=lrp.CorrelatedLoadings(), initial_state="free"),
     "cell types": lrp.LowRankModel(RANK, background=BULK, priors=lrp.CorrelatedLoadings(by_cell_type=True)),
     "bulk and correlated loadings": lrp.LowRankModel(
         RANK, background=BULK, priors=lrp.CorrelatedLoadings(), time_constant=lrp.TimeConstantPrior(0.1)
@@ -436,7 +437,7 @@ def test_printout_tells_scales_and_parts():
 
 def test_parts_that_do_nothing_are_named():
     random = np.random.default_rng(0)
-    model = lrp.LowRankModel(1, background=lrp.RandomBulk(gain=0.8, dimension=4))
+    model = plain_model(1, background=lrp.RandomBulk(gain=0.8, dimension=4))
     simulation = lrp.simulate_recording(model, num_neurons=12, num_trials=4, num_bins=30, noise_scale=1e-3, seed=0)
     settled = model.for_recording(simulation.recording)
     space = settled.space_for(simulation.recording)
@@ -464,7 +465,7 @@ def test_parts_that_do_nothing_are_named():
 
 
 def test_simulated_recordings_have_a_bulk_that_the_truth_knows():
-    model = lrp.LowRankModel(2, background=lrp.RandomBulk(gain=lrp.ScalePrior(0.7, 1.0)))
+    model = plain_model(2, background=lrp.RandomBulk(gain=lrp.ScalePrior(0.7, 1.0)))
     options = {"num_neurons": 60, "num_trials": 2, "num_bins": 20, "noise_scale": 0.1, "seed": 3}
     simulation = lrp.simulate_recording(model, **options)
     W0 = simulation.parameters["W0"]
@@ -476,12 +477,12 @@ def test_simulated_recordings_have_a_bulk_that_the_truth_knows():
     again = known.simulate(parameters, simulation.recording, seed=1)
     np.testing.assert_array_equal(model.simulate(simulation.parameters, again, seed=1).activity, again.activity)
     assert np.abs(again.activity - simulation.rates).max() < 0.6
-    plain = lrp.simulate_recording(lrp.LowRankModel(2), **options)
+    plain = lrp.simulate_recording(plain_model(2), **options)
     np.testing.assert_array_equal(plain.parameters["M"], M)
 
 
 def test_a_simulation_without_the_matrix_of_the_bulk_is_refused():
-    model = lrp.LowRankModel(2, background=lrp.RandomBulk())
+    model = plain_model(2, background=lrp.RandomBulk())
     simulation = lrp.simulate_recording(model, num_neurons=6, num_trials=2, num_bins=10, seed=0)
     parameters = {name: value for name, value in simulation.parameters.items() if name != "W0"}
     with pytest.raises(ValueError, match=r"^parameters: expected the key 'W0', .*; add the bulk's matrix"):
@@ -489,7 +490,7 @@ def test_a_simulation_without_the_matrix_of_the_bulk_is_refused():
 
 
 def test_given_left_factors_enter_the_regression_of_K():
-    model = lrp.LowRankModel(1, priors=lrp.CorrelatedLoadings(K=1e-9, B=1e-9, b=1e-9))
+    model = plain_model(1, priors=lrp.CorrelatedLoadings(K=1e-9, B=1e-9, b=1e-9))
     M = np.random.default_rng(0).standard_normal((9, 1))
     simulation = lrp.simulate_recording(model, M=M, num_trials=1, num_bins=5, seed=2)
     K = simulation.parameters["K"]
@@ -539,7 +540,7 @@ def test_the_report_tells_of_the_bulk():
 
 def test_a_fit_with_a_bulk():
     """Everything inferred at once: the scales come with the fit, and the truth lies within its intervals."""
-    model = lrp.LowRankModel(2, background=lrp.RandomBulk(dimension=3))
+    model = plain_model(2, background=lrp.RandomBulk(dimension=3))
     simulation = lrp.simulate_recording(model, num_neurons=20, num_trials=10, num_bins=40, noise_scale=0.1, seed=1)
     posterior = lrp.fit(model, simulation.recording, seed=0, progress=False)
     value, spread = posterior.statistics.scales["gain"]
@@ -554,7 +555,7 @@ def test_a_fit_with_a_bulk():
 
 
 def test_a_dimension_beyond_what_the_recording_spans_is_refused():
-    model = lrp.LowRankModel(rank=1, background=lrp.RandomBulk(dimension=7))
+    model = plain_model(rank=1, background=lrp.RandomBulk(dimension=7))
     recording = lrp.Recording(np.random.default_rng(0).standard_normal((2, 10, 6)), 0.02)
     with pytest.raises(ValueError, match=r"^dimension: expected at most 6, what 6 neurons .*, got 7; lower it"):
         lrp.fit(model, recording, seed=0, progress=False)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from handmade import vertical_basis
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.curvature import information
@@ -81,7 +82,7 @@ def problem_of(
 def test_structured_information_equals_automatic_differentiation(parts):
     parts = dict(parts)
     of_data = {name: parts.pop(name) for name in ("num_inputs", "stimulation", "masked")}
-    problem = problem_of(lrp.LowRankModel(2, **parts), num_trials=2, num_bins=6, **of_data)
+    problem = problem_of(plain_model(2, **parts), num_trials=2, num_bins=6, **of_data)
     z = jnp.asarray(np.random.default_rng(1).standard_normal(problem.space.size))
     arguments = (problem.model.structure, problem.space, z, problem.data)
     structured, automatic = (
@@ -100,7 +101,7 @@ def background(kind, num_neurons=6):
 
 @pytest.mark.parametrize("kind", ["none", "dense", "sparse"])
 def test_information_is_the_weighted_square_of_a_finite_difference_jacobian(kind):
-    problem = problem_of(lrp.LowRankModel(2, background=background(kind)))
+    problem = problem_of(plain_model(2, background=background(kind)))
     z = np.random.default_rng(1).standard_normal(problem.space.size)
     num_dynamics, step = problem.space.num_dynamics, 1e-5
     rates, mask = lambda point: np.tanh(problem.currents(point)), problem.recording.mask
@@ -118,9 +119,7 @@ def test_information_is_the_weighted_square_of_a_finite_difference_jacobian(kind
 
 def test_dense_and_sparse_backgrounds_agree():
     sparse = background("sparse")
-    problems = [
-        problem_of(lrp.LowRankModel(2, background=one)) for one in (sparse, lrp.FixedBackground(sparse.to_dense()))
-    ]
+    problems = [problem_of(plain_model(2, background=one)) for one in (sparse, lrp.FixedBackground(sparse.to_dense()))]
     z = np.random.default_rng(1).standard_normal(problems[0].space.size)
     np.testing.assert_allclose(problems[0].currents(z), problems[1].currents(z), rtol=1e-12)
     np.testing.assert_allclose(problems[0].information(z), problems[1].information(z), rtol=1e-9, atol=1e-9)
@@ -131,7 +130,7 @@ def test_dense_and_sparse_backgrounds_agree():
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_exactly_rank_squared_directions_carry_no_information_on_the_gauge(rank, initial_state, kind):
     """With enough data every other direction of W is seen; along the gauge the curvature vanishes exactly."""
-    model = lrp.LowRankModel(rank, background=background(kind), initial_state=initial_state)
+    model = plain_model(rank, background=background(kind), initial_state=initial_state)
     problem = problem_of(model, num_trials=12, num_bins=25, stimulation=True)
     z = np.random.default_rng(2).standard_normal(problem.space.size)
     F = problem.information(z)
@@ -143,7 +142,7 @@ def test_exactly_rank_squared_directions_carry_no_information_on_the_gauge(rank,
 
 
 def test_information_of_masked_entries_is_absent():
-    problem = problem_of(lrp.LowRankModel(2))
+    problem = problem_of(plain_model(2))
     z = np.random.default_rng(1).standard_normal(problem.space.size)
     recording = problem.recording
     changed = np.where(recording.mask, recording.activity, 1e6)
@@ -153,7 +152,7 @@ def test_information_of_masked_entries_is_absent():
 
 
 def test_gradient_is_the_slope_of_the_objective():
-    problem = problem_of(lrp.LowRankModel(2, lrp.TimeConstantPrior(0.1), initial_state="free"))
+    problem = problem_of(plain_model(2, lrp.TimeConstantPrior(0.1), initial_state="free"))
     random = np.random.default_rng(3)
     z, direction = 0.5 * random.standard_normal((2, problem.space.size))
     step = 1e-5
@@ -162,6 +161,6 @@ def test_gradient_is_the_slope_of_the_objective():
 
 
 def test_pure_functions_need_no_promotion(strict_jax):
-    problem = problem_of(lrp.LowRankModel(2, lrp.TimeConstantPrior(0.1), initial_state="free"))
+    problem = problem_of(plain_model(2, lrp.TimeConstantPrior(0.1), initial_state="free"))
     z = jnp.asarray(np.random.default_rng(1).standard_normal(problem.space.size))
     assert np.all(np.isfinite(information(problem.model, problem.space, z, problem.data)))

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 from handmade import STATISTICS, with_factors
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.degeneracy import Degeneracy, analyze_degeneracy
@@ -47,13 +48,13 @@ def posterior_of(model, **options):
 
 
 MODELS = {
-    "rank 1": lrp.LowRankModel(rank=1),
-    "rank 2": lrp.LowRankModel(rank=2, priors=lrp.Priors(M=0.8, K=1.7)),
-    "rank 3": lrp.LowRankModel(rank=3),
-    "free initial state": lrp.LowRankModel(
+    "rank 1": plain_model(rank=1),
+    "rank 2": plain_model(rank=2, priors=lrp.Priors(M=0.8, K=1.7)),
+    "rank 3": plain_model(rank=3),
+    "free initial state": plain_model(
         rank=2, nonlinearity="softplus", initial_state="free", time_constant=lrp.TimeConstantPrior(0.1)
     ),
-    "background": lrp.LowRankModel(
+    "background": plain_model(
         rank=1, background=lrp.FixedBackground(np.random.default_rng(9).standard_normal((NEURONS, NEURONS)) / 10)
     ),
 }
@@ -99,7 +100,7 @@ def connectivity_jacobian(posterior):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_the_gauge_is_the_exact_kernel_of_the_information(rank):
-    posterior, information = posterior_of(lrp.LowRankModel(rank=rank), num_neurons=5, noise_scale=0.01)
+    posterior, information = posterior_of(plain_model(rank=rank), num_neurons=5, noise_scale=0.01)
     eigenvalues = np.linalg.eigvalsh(information)
     relative = np.abs(eigenvalues) / eigenvalues[-1]
     degeneracy = analyze_degeneracy(posterior)
@@ -148,7 +149,7 @@ def test_ignorance_of_other_parameters_takes_information_about_W_away(case):
 
 
 def test_a_recording_with_little_noise_constrains_every_direction():
-    posterior, _ = posterior_of(lrp.LowRankModel(rank=2), noise_scale=1e-5, num_neurons=5, num_trials=12)
+    posterior, _ = posterior_of(plain_model(rank=2), noise_scale=1e-5, num_neurons=5, num_trials=12)
     degeneracy = analyze_degeneracy(posterior)
     assert degeneracy.null_dimension == 0
     assert degeneracy.num_degenerate == degeneracy.connectivity.num_degenerate == 0
@@ -157,12 +158,12 @@ def test_a_recording_with_little_noise_constrains_every_direction():
 
 def test_a_recording_of_noise_alone_supports_no_rank():
     with pytest.raises(lrp.FitError, match="the data do not support rank 2"):
-        posterior_of(lrp.LowRankModel(rank=2), noise_scale=1e5)
+        posterior_of(plain_model(rank=2), noise_scale=1e5)
 
 
 def test_loadings_of_a_neuron_that_is_neither_seen_nor_heard_are_degenerate():
     """A masked neuron with K = 0 has no effect: its M, B and b are null, its synapses are known through K only."""
-    model, hidden = lrp.LowRankModel(rank=2), 3
+    model, hidden = plain_model(rank=2), 3
     truth = simulated(model, noise_scale=0.01)
     K = truth.parameters["K"].copy()
     K[hidden] = 0.0
@@ -196,7 +197,7 @@ def test_loadings_of_a_neuron_that_is_neither_seen_nor_heard_are_degenerate():
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_a_linear_network_leaves_exactly_the_unvisited_rates_free(rank):
     """Its rates lie in the span of M, B and b: rank + inputs + 1 dimensions; R (N - rank Phi) directions are null."""
-    model = lrp.LowRankModel(rank=rank, nonlinearity="linear", priors=lrp.Priors(K=1.0, unit=1.0))
+    model = plain_model(rank=rank, nonlinearity="linear", priors=lrp.Priors(K=1.0, unit=1.0))
     posterior, information = posterior_of(model, num_neurons=10)
     degeneracy = analyze_degeneracy(posterior)
     assert degeneracy.rate_rank == rank + 3 + 1
@@ -213,7 +214,7 @@ def test_a_linear_network_leaves_exactly_the_unvisited_rates_free(rank):
 
 def test_the_recording_is_blind_to_the_null_space():
     """Not only to first order: any change of K within it leaves every rate as it is."""
-    model = lrp.LowRankModel(rank=2, nonlinearity="linear", priors=lrp.Priors(K=1.0, unit=1.0))
+    model = plain_model(rank=2, nonlinearity="linear", priors=lrp.Priors(K=1.0, unit=1.0))
     posterior, _ = posterior_of(model, num_neurons=10)
     unvisited = analyze_degeneracy(posterior).unvisited_patterns
     Z = unvisited.T @ np.random.default_rng(0).standard_normal((len(unvisited), 2))
@@ -299,7 +300,7 @@ def test_subspaces_are_those_of_the_weighted_sums_over_directions(posterior, deg
 
 def test_read_patterns_of_a_well_recorded_network_are_its_right_singular_vectors():
     """Each neuron's row of M is known best, and dW = dM K^T reads K only."""
-    degeneracy = analyze_degeneracy(posterior_of(lrp.LowRankModel(rank=2), num_neurons=40)[0])
+    degeneracy = analyze_degeneracy(posterior_of(plain_model(rank=2), num_neurons=40)[0])
     K = np.linalg.qr(degeneracy.posterior.mode["K"])[0]
     overlap = np.linalg.svd(degeneracy.read.patterns[:2] @ K, compute_uv=False)
     assert overlap.min() > 0.99
@@ -352,7 +353,7 @@ def test_split_of_W_itself(plain):
 
 
 def test_constrained_part_of_W_is_recovered_better_than_W():
-    model = lrp.LowRankModel(rank=2)
+    model = plain_model(rank=2)
     truth = simulated(model, num_neurons=20, num_trials=8, noise_scale=0.02)
     degeneracy = analyze_degeneracy(lrp.fit(model, truth.recording, seed=0, progress=False), threshold=10.0)
     W = degeneracy.posterior.mode_connectivity.to_dense()[0]
@@ -387,7 +388,7 @@ def test_latent_connectivity_has_as_many_dimensions_as_the_currents(plain):
     assert (wide.lower < narrow.lower).all()
     assert (narrow.upper < wide.upper).all()
     np.testing.assert_array_equal(wide.mean, narrow.mean)
-    linear = lrp.LowRankModel(rank=2, nonlinearity="linear", priors=lrp.Priors(K=1.0, unit=1.0))
+    linear = plain_model(rank=2, nonlinearity="linear", priors=lrp.Priors(K=1.0, unit=1.0))
     no_bias = simulated(linear, num_neurons=9)
     parameters = no_bias.parameters | {"b": np.zeros(9)}
     degeneracy = analyze_degeneracy(laplace_posterior(linear, no_bias.recording, parameters)[0])
@@ -581,7 +582,7 @@ def test_counts_of_the_perturbation_benchmark():
     angles = 2.0 * np.pi * np.arange(num_conditions) / num_conditions
     inputs = np.zeros((num_conditions, 60, 2))
     inputs[:, 3:13] = np.stack([np.cos(angles), np.sin(angles)], axis=1)[:, None]
-    model = lrp.LowRankModel(rank=2, time_constant=0.1, priors=lrp.Priors(unit=1.0))
+    model = plain_model(rank=2, time_constant=0.1, priors=lrp.Priors(unit=1.0))
     trials = lrp.Recording(np.zeros((num_conditions, 60, num_neurons)), 0.02, inputs=inputs)
     parameters = {
         "M": M, "K": K, "B": B, "b": np.zeros(num_neurons), "time_constant": np.array(0.1),

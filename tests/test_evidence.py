@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from handmade import vertical_basis
+from plain import plain_model
 from scipy.special import gammaln, logsumexp
 
 import lrposterior as lrp
@@ -100,7 +101,7 @@ def importance_sampling(problem, mode, num_samples, seed):
 )
 def test_log_evidence_agrees_with_importance_sampling(num_neurons, rank, num_trials, num_bins, initial_state):
     """Wrong orbit volumes or a missing flat direction are off by 1 to 5 nats; sampling error is below 0.05."""
-    model = lrp.LowRankModel(rank, priors=lrp.Priors(K=4.0), initial_state=initial_state)
+    model = plain_model(rank, priors=lrp.Priors(K=4.0), initial_state=initial_state)
     truth = lrp.simulate_recording(
         model,
         num_neurons=num_neurons,

@@ -6,6 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.inference.initialise import initialise
@@ -15,7 +16,7 @@ from lrposterior.inference.problem import Problem
 
 def simulation(rank=1, *, num_neurons=10, num_trials=5, num_bins=25, noise_scale=0.05, seed=0, **model):
     return lrp.simulate_recording(
-        lrp.LowRankModel(rank, **model),
+        plain_model(rank, **model),
         num_neurons=num_neurons,
         num_trials=num_trials,
         num_bins=num_bins,
@@ -25,7 +26,7 @@ def simulation(rank=1, *, num_neurons=10, num_trials=5, num_bins=25, noise_scale
 
 
 def quick_fit(recording, rank=1, **options):
-    return lrp.fit(lrp.LowRankModel(rank), recording, seed=0, progress=False, **options)
+    return lrp.fit(plain_model(rank), recording, seed=0, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_mode_is_stationary_and_lower_than_the_truth(recording):
 
 
 def test_noise_is_at_its_conditional_mode():
-    problem = Problem.of(lrp.LowRankModel(1), simulation().recording)
+    problem = Problem.of(plain_model(1), simulation().recording)
     z = problem.best_noise(initialise(problem))
     for sign in (-1.0, 1.0):
         moved = z.copy()
@@ -69,7 +70,7 @@ def test_noise_is_at_its_conditional_mode():
 def test_every_kind_of_model_is_fitted_to_its_noise(options):
     """The residual of a fit with enough data is the noise: sd within 10% of 0.05."""
     truth = simulation(2, num_neurons=12, num_trials=8, num_bins=40, **options)
-    posterior = lrp.fit(lrp.LowRankModel(2, **options), truth.recording, seed=0, progress=False)
+    posterior = lrp.fit(plain_model(2, **options), truth.recording, seed=0, progress=False)
     assert posterior.status == "converged"
     assert np.median(posterior.mode["noise_scale"]) == pytest.approx(0.05, rel=0.1)
     assert np.sqrt(np.mean((posterior.mode_rates() - truth.rates) ** 2)) < 0.05
@@ -80,7 +81,7 @@ def test_time_constant_is_recovered_with_its_uncertainty():
     scores = []
     for seed in range(6):
         truth = simulation(1, seed=seed, time_constant=0.07)
-        model = lrp.LowRankModel(1, lrp.TimeConstantPrior(0.1))
+        model = plain_model(1, lrp.TimeConstantPrior(0.1))
         posterior = lrp.fit(model, truth.recording, seed=0, progress=False)
         draws = posterior.sample_parameters(500, seed=0)["time_constant"]
         scores.append((np.mean(draws) - 0.07) / np.std(draws))
@@ -163,7 +164,7 @@ def noise_free(recording):
 
 def without_recurrence(recording):
     truth = lrp.simulate_recording(
-        lrp.LowRankModel(1), K=np.zeros((10, 1)), num_trials=5, num_bins=20, noise_scale=1.0, seed=2
+        plain_model(1), K=np.zeros((10, 1)), num_trials=5, num_bins=20, noise_scale=1.0, seed=2
     )
     quick_fit(truth.recording, 2)
 
@@ -174,7 +175,7 @@ def too_few_dimensions(recording):
 
 def diverging(recording):
     huge = dataclasses.replace(recording, inputs=np.full_like(recording.inputs, 1e200))
-    lrp.fit(lrp.LowRankModel(1, nonlinearity="linear"), huge, seed=0, progress=False)
+    lrp.fit(plain_model(1, nonlinearity="linear"), huge, seed=0, progress=False)
 
 
 FAILURES = {
@@ -197,9 +198,7 @@ def test_non_finite_gradient_names_the_first_bad_trial_and_bin():
     truth = simulation(1, nonlinearity="linear", priors=lrp.Priors(K=0.5))
     inputs = truth.recording.inputs.copy()
     inputs[2, 7:] = 1e300
-    problem = Problem.of(
-        lrp.LowRankModel(1, nonlinearity="linear"), dataclasses.replace(truth.recording, inputs=inputs)
-    )
+    problem = Problem.of(plain_model(1, nonlinearity="linear"), dataclasses.replace(truth.recording, inputs=inputs))
     z = 10.0 * np.ones(problem.space.size)
     with pytest.raises(lrp.FitError, match=r"not finite, first in trial 2, bin \d+; the network diverges"):
         find_mode(problem, z)
@@ -213,17 +212,17 @@ BAD_ARGUMENTS = {
     "seed: expected an integer >= 0, got None": {"seed": None},
     "num_restarts: expected an integer >= 0": {"num_restarts": 1.5},
     "max_iterations: expected an integer >= 1": {"max_iterations": 0},
-    "rank: expected at most the 10 neurons of the recording, got 11": {"model": lrp.LowRankModel(11)},
-    "time_constant: expected at least the bin width": {"model": lrp.LowRankModel(1, time_constant=0.01)},
+    "rank: expected at most the 10 neurons of the recording, got 11": {"model": plain_model(11)},
+    "time_constant: expected at least the bin width": {"model": plain_model(1, time_constant=0.01)},
     "time_constant: expected a prior median above the bin width": {
-        "model": lrp.LowRankModel(1, time_constant=lrp.TimeConstantPrior(0.02))
+        "model": plain_model(1, time_constant=lrp.TimeConstantPrior(0.02))
     },
 }
 
 
 @pytest.mark.parametrize("message", BAD_ARGUMENTS)
 def test_bad_arguments_are_refused(message, recording):
-    arguments = {"model": lrp.LowRankModel(1), "recording": recording, "seed": 0} | BAD_ARGUMENTS[message]
+    arguments = {"model": plain_model(1), "recording": recording, "seed": 0} | BAD_ARGUMENTS[message]
     with pytest.raises(ValueError, match=message):
         lrp.fit(arguments.pop("model"), arguments.pop("recording"), progress=False, **arguments)
 
@@ -239,13 +238,13 @@ def test_constant_neuron_is_named(recording):
 
 def test_seed_has_to_be_given(recording):
     with pytest.raises(TypeError, match="seed"):
-        lrp.fit(lrp.LowRankModel(1), recording)
+        lrp.fit(plain_model(1), recording)
 
 
 def test_time_constants_of_two_cell_types_are_recovered():
     truth = {"E": 0.12, "I": 0.05}
     recording = lrp.simulate_recording(
-        lrp.LowRankModel(1, time_constant=truth),
+        plain_model(1, time_constant=truth),
         num_neurons=8,
         num_trials=8,
         num_bins=40,
@@ -254,7 +253,7 @@ def test_time_constants_of_two_cell_types_are_recovered():
         cell_types=list("EIEEIEIE"),
         seed=1,
     ).recording
-    model = lrp.LowRankModel(1, time_constant={name: lrp.TimeConstantPrior(0.08) for name in truth})
+    model = plain_model(1, time_constant={name: lrp.TimeConstantPrior(0.08) for name in truth})
     posterior = lrp.fit(model, recording, seed=0, progress=False)
     draws = posterior.sample_parameters(400, seed=1)["time_constant"]
     error = posterior.mode["time_constant"] - list(truth.values())

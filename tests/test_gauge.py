@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from handmade import log_orbit_volume, make_posterior, make_recording, vertical_basis, with_factors
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution, SampleDistribution
@@ -164,10 +165,10 @@ def test_orbit_volume_is_the_same_from_every_point_of_the_orbit(size):
 # The spectrum: prior against posterior covariance of what the gauge leaves alone
 
 MODELS = {
-    "rank 1": lrp.LowRankModel(rank=1),
-    "rank 2": lrp.LowRankModel(rank=2),
-    "rank 3": lrp.LowRankModel(rank=3, priors=lrp.Priors(M=0.7, K=1.9)),
-    "free initial state and time constant": lrp.LowRankModel(
+    "rank 1": plain_model(rank=1),
+    "rank 2": plain_model(rank=2),
+    "rank 3": plain_model(rank=3, priors=lrp.Priors(M=0.7, K=1.9)),
+    "free initial state and time constant": plain_model(
         rank=2, initial_state="free", time_constant=lrp.TimeConstantPrior(0.1)
     ),
 }
@@ -288,7 +289,7 @@ def test_too_few_draws_are_refused():
 
 def gauge_directions_of(left, right):
     """Stretches and rotations of a model of which M and K are given; the other coordinates do not move."""
-    model = lrp.LowRankModel(left.shape[1], initial_state="free")
+    model = plain_model(left.shape[1], initial_state="free")
     num_trials = len(right) - len(left)
     space = model.parameter_space(num_trials=num_trials, num_neurons=len(left), num_inputs=1, dt=0.02)
     return stretches_and_rotations(space, with_factors(space, np.zeros(space.size), left, right))

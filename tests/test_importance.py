@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+from plain import plain_model
 from single_neuron import integrate, model, record
 
 import lrposterior as lrp
@@ -65,9 +66,9 @@ def test_a_corrected_fit_is_its_seed():
 def test_weights_that_cannot_be_trusted_say_so():
     """Ten neurons and six short trials: no Normal distribution is near."""
     simulation = lrp.simulate_recording(
-        lrp.LowRankModel(2), num_neurons=10, num_trials=6, num_bins=40, noise_scale=0.15, seed=2
+        plain_model(2), num_neurons=10, num_trials=6, num_bins=40, noise_scale=0.15, seed=2
     )
-    posterior = lrp.fit(lrp.LowRankModel(2), simulation.recording, lrp.Laplace("psis"), seed=0, progress=False)
+    posterior = lrp.fit(plain_model(2), simulation.recording, lrp.Laplace("psis"), seed=0, progress=False)
     assert posterior.statistics.diagnostics["Pareto k"] > 0.7
     assert posterior.status.startswith("not converged: Pareto k of the importance weights is ")
     assert posterior.status.endswith("use method='nuts'")

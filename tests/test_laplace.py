@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from handmade import STATISTICS, with_factors
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.inference.balance import balance
@@ -27,7 +28,7 @@ def test_input_weights_of_a_linear_network_have_the_ridge_posterior():
     """With recurrence switched off by its prior, activity = filtered inputs . (B, b) + noise: ridge regression."""
     noise_scale, num_neurons = 0.3, 4
     priors = lrp.Priors(M=1e-4, K=1e-4, B=0.8, b=0.6, noise_scale=noise_scale, noise_spread=1e-6, unit=1.0)
-    model = lrp.LowRankModel(1, 0.1, "linear", priors=priors)
+    model = plain_model(1, 0.1, "linear", priors=priors)
     truth = lrp.simulate_recording(model, num_neurons=num_neurons, num_trials=3, num_bins=20, seed=0)
     recording = truth.recording
     problem = Problem.of(model, recording)
@@ -61,7 +62,7 @@ def test_right_factors_given_known_latents_have_the_ridge_precision():
     stimulation = random.standard_normal((num_trials, 3, num_neurons))
     recording = lrp.Recording(random.standard_normal((num_trials, 3, num_neurons)), 0.02, stimulation=stimulation)
     priors = lrp.Priors(M=1.2, K=0.7, b=1e-8, noise_scale=noise_scale, noise_spread=1e-8, unit=1.0)
-    problem = Problem.of(lrp.LowRankModel(2, 0.1, "linear", priors=priors), recording)
+    problem = Problem.of(plain_model(2, 0.1, "linear", priors=priors), recording)
     z = random.standard_normal(problem.space.size)
     z[problem.space.slices["b"]] = 0.0
     z[problem.space.slices["log_noise_scale"]] = 0.0
@@ -73,10 +74,8 @@ def test_right_factors_given_known_latents_have_the_ridge_precision():
 
 
 def test_covariance_inverts_the_precision_on_the_horizontal_space_and_is_zero_on_the_gauge():
-    truth = lrp.simulate_recording(
-        lrp.LowRankModel(2), num_neurons=6, num_trials=6, num_bins=30, noise_scale=0.05, seed=1
-    )
-    posterior = lrp.fit(lrp.LowRankModel(2), truth.recording, seed=0, progress=False)
+    truth = lrp.simulate_recording(plain_model(2), num_neurons=6, num_trials=6, num_bins=30, noise_scale=0.05, seed=1)
+    posterior = lrp.fit(plain_model(2), truth.recording, seed=0, progress=False)
     problem = Problem.of(posterior.model, posterior.recording)
     num_dynamics = problem.space.num_dynamics
     covariance = posterior.distribution.scale @ posterior.distribution.scale.T
@@ -90,10 +89,8 @@ def test_covariance_inverts_the_precision_on_the_horizontal_space_and_is_zero_on
 
 def test_noise_posterior_of_a_network_without_structure_is_that_of_a_sample_variance():
     """Given the dynamics, log noise scale has information 2 n, and its mode is near the log of the sample deviation."""
-    truth = lrp.simulate_recording(
-        lrp.LowRankModel(1), num_neurons=5, num_trials=10, num_bins=50, noise_scale=0.2, seed=3
-    )
-    posterior = lrp.fit(lrp.LowRankModel(1), truth.recording, seed=0, progress=False)
+    truth = lrp.simulate_recording(plain_model(1), num_neurons=5, num_trials=10, num_bins=50, noise_scale=0.2, seed=3)
+    posterior = lrp.fit(plain_model(1), truth.recording, seed=0, progress=False)
     rates = posterior.mode_rates()
     residual = (truth.recording.activity - rates).std(axis=(0, 1))
     np.testing.assert_allclose(posterior.mode["noise_scale"], residual, rtol=5e-3)
@@ -111,7 +108,7 @@ def test_intervals_of_w_cover_the_truth(rank):
     are at least 120 independent directions, and the standard error of the coverage is at most .9 * .1 / 120 -> .027.
     The bounds are three of these away: a correct posterior fails less than once in 300.
     """
-    model = lrp.LowRankModel(rank)
+    model = plain_model(rank)
     z_scores = []
     for seed in range(8):
         truth = lrp.simulate_recording(
@@ -130,7 +127,7 @@ def test_intervals_of_w_cover_the_truth_where_most_of_it_is_not_seen():
     Expanded at the mode in (M, K) the coverage is .81, with z-scores of standard deviation 1.3. With more than 100
     independent directions a network, the standard error of the coverage of all four is below .015.
     """
-    model = lrp.LowRankModel(2)
+    model = plain_model(2)
     scores = []
     for seed in range(4):
         truth = lrp.simulate_recording(model, num_neurons=60, num_trials=10, num_bins=50, noise_scale=0.1, seed=seed)
@@ -140,7 +137,7 @@ def test_intervals_of_w_cover_the_truth_where_most_of_it_is_not_seen():
 
 
 def balanced_problem(**options):
-    model = lrp.LowRankModel(2, **options)
+    model = plain_model(2, **options)
     truth = lrp.simulate_recording(model, num_neurons=15, num_trials=5, num_bins=25, noise_scale=0.1, seed=0)
     problem = Problem.of(model, truth.recording)
     return problem, balance(problem, find_mode(problem, initialise(problem))).mode

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.distribution import StructuredDistribution
@@ -22,9 +23,9 @@ def posterior() -> lrp.Posterior:
     M = 1.3 * random.standard_normal((NEURONS, 1))
     K = 1.2 * M + 0.9 * random.standard_normal((NEURONS, 1))
     truth = lrp.simulate_recording(
-        lrp.LowRankModel(1), num_neurons=NEURONS, num_trials=8, num_bins=30, M=M, K=K, noise_scale=0.1, seed=1
+        plain_model(1), num_neurons=NEURONS, num_trials=8, num_bins=30, M=M, K=K, noise_scale=0.1, seed=1
     )
-    model = lrp.LowRankModel(1, priors=lrp.Priors(K=1.5, B=1.0, b=1.0))
+    model = plain_model(1, priors=lrp.Priors(K=1.5, B=1.0, b=1.0))
     return lrp.fit(model, truth.recording, seed=0, progress=False)
 
 

@@ -5,6 +5,7 @@ import importlib
 
 import numpy as np
 import pytest
+from plain import plain_model
 
 import lrposterior as lrp
 
@@ -12,7 +13,7 @@ import lrposterior as lrp
 @functools.cache
 def structured_fit(with_bulk):
     """A small network fitted by the structured engine, which would else take the dense form."""
-    truth = lrp.LowRankModel(rank=2, background=lrp.RandomBulk(gain=0.5))
+    truth = plain_model(rank=2, background=lrp.RandomBulk(gain=0.5))
     simulation = lrp.simulate_recording(truth, num_neurons=14, num_trials=8, num_bins=40, noise_scale=0.1, seed=1)
     model = lrp.LowRankModel(
         rank=2, background=lrp.RandomBulk(dimension=3) if with_bulk else None, priors=lrp.CorrelatedLoadings()

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import pytest
 from handmade import with_factors
+from plain import plain_model
 from single_neuron import integrate, record_ambiguous
 
 import lrposterior as lrp
@@ -29,9 +30,9 @@ def fitted(method="laplace", noise_scale=0.1, seed=3):
 def small_posterior():
     """One mode, rank two."""
     simulation = lrp.simulate_recording(
-        lrp.LowRankModel(2), num_neurons=6, num_trials=8, num_bins=40, noise_scale=0.05, seed=4
+        plain_model(2), num_neurons=6, num_trials=8, num_bins=40, noise_scale=0.05, seed=4
     )
-    return lrp.fit(lrp.LowRankModel(2), simulation.recording, seed=0, progress=False)
+    return lrp.fit(plain_model(2), simulation.recording, seed=0, progress=False)
 
 
 def mixed(posterior, *distributions, weights):
@@ -96,9 +97,9 @@ def test_svi_mixes_and_sampling_stays_with_the_heaviest():
 
 def test_one_mode_stays_a_normal_distribution():
     simulation = lrp.simulate_recording(
-        lrp.LowRankModel(1), num_neurons=6, num_trials=8, num_bins=40, noise_scale=0.05, seed=4
+        plain_model(1), num_neurons=6, num_trials=8, num_bins=40, noise_scale=0.05, seed=4
     )
-    posterior = lrp.fit(lrp.LowRankModel(1), simulation.recording, seed=0, num_restarts=2, progress=False)
+    posterior = lrp.fit(plain_model(1), simulation.recording, seed=0, num_restarts=2, progress=False)
     assert isinstance(posterior.distribution, NormalDistribution)
     assert "modes in the mixture" not in posterior.statistics.diagnostics
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.stats
+from plain import plain_model
 
 import lrposterior as lrp
 
@@ -64,7 +65,7 @@ def test_log_density_is_that_of_the_equations(nonlinearity, initial_state, backg
         "sparse": (lrp.FixedBackground(scipy.sparse.csr_array(matrix)), matrix),
         "dense and factors": (lrp.FixedBackground(matrix, *factors), matrix + factors[0] @ factors[1].T),
     }[background]
-    model = lrp.LowRankModel(
+    model = plain_model(
         2,
         lrp.TimeConstantPrior(0.1),
         nonlinearity,
@@ -88,14 +89,14 @@ def test_log_density_is_that_of_the_equations(nonlinearity, initial_state, backg
 
 def test_whitening_is_inverted_and_named_parameters_return():
     recording = recording_with_stimulation()
-    model = lrp.LowRankModel(2, lrp.TimeConstantPrior(0.1), initial_state="free")
+    model = plain_model(2, lrp.TimeConstantPrior(0.1), initial_state="free")
     settled, space, z, named = draw_parameters(model, recording)
     np.testing.assert_allclose(space.whiten(settled.coordinates(named, recording.dt)), z, rtol=1e-12, atol=1e-12)
 
 
 def test_currents_follow_the_time_constants_of_the_cell_types():
     recording = dataclasses.replace(recording_with_stimulation(), cell_types=list("EIEEI"))
-    model = lrp.LowRankModel(2, {"I": lrp.TimeConstantPrior(0.05), "E": 0.1}, initial_state="free")
+    model = plain_model(2, {"I": lrp.TimeConstantPrior(0.05), "E": 0.1}, initial_state="free")
     settled, space, z, named = draw_parameters(model, recording)
     tau_I, tau_E = named["time_constant"]
     assert tau_E == 0.1
@@ -121,32 +122,32 @@ def test_time_constants_that_do_not_fit_the_cell_types_are_refused(time_constant
     recording = recording_with_stimulation()
     recording = dataclasses.replace(recording, cell_types=None if cell_types is None else list(cell_types))
     with pytest.raises(ValueError, match=message):
-        lrp.LowRankModel(1, time_constant).for_recording(recording)
+        plain_model(1, time_constant).for_recording(recording)
 
 
 def test_loadings_by_cell_type_need_cell_types():
-    model = lrp.LowRankModel(1, priors=lrp.CorrelatedLoadings(by_cell_type=True))
+    model = plain_model(1, priors=lrp.CorrelatedLoadings(by_cell_type=True))
     with pytest.raises(ValueError, match="by_cell_type: expected a recording with cell_types"):
         model.for_recording(recording_with_stimulation())
 
 
 def test_time_constant_is_never_below_the_bin_width():
     recording = recording_with_stimulation()
-    settled, space, _, _ = draw_parameters(lrp.LowRankModel(1, lrp.TimeConstantPrior(0.03, spread=3.0)), recording)
+    settled, space, _, _ = draw_parameters(plain_model(1, lrp.TimeConstantPrior(0.03, spread=3.0)), recording)
     draws = np.random.default_rng(0).standard_normal((500, space.size)) * 10.0
     assert np.all(settled.named(space.unwhiten(draws), recording.dt)["time_constant"] >= recording.dt)
 
 
 def test_median_of_the_time_constant_prior():
     recording = recording_with_stimulation()
-    settled, space, z, _ = draw_parameters(lrp.LowRankModel(1, lrp.TimeConstantPrior(0.08)), recording)
+    settled, space, z, _ = draw_parameters(plain_model(1, lrp.TimeConstantPrior(0.08)), recording)
     assert settled.named(space.unwhiten(0.0 * z), recording.dt)["time_constant"] == pytest.approx(0.08)
 
 
 @pytest.mark.parametrize("num_neurons", [30, 300])
 def test_prior_makes_w_of_order_one_at_any_number_of_neurons(num_neurons):
     """The spectral norm of W is M * K, within the fluctuation of two random N x 1 factors."""
-    space = lrp.LowRankModel(1).parameter_space(num_trials=1, num_neurons=num_neurons, num_inputs=0, dt=0.02)
+    space = plain_model(1).parameter_space(num_trials=1, num_neurons=num_neurons, num_inputs=0, dt=0.02)
     draws = space.unwhiten(np.random.default_rng(0).standard_normal((200, space.size)))
     norms = lrp.LowRankConnectivity(draws["M"], draws["K"]).singular_values()[:, 0]
     assert np.mean(norms) == pytest.approx(2.5, rel=0.05)
@@ -155,17 +156,15 @@ def test_prior_makes_w_of_order_one_at_any_number_of_neurons(num_neurons):
 def test_unit_is_the_scale_of_unbounded_activity_and_one_for_tanh():
     recording = lrp.Recording(np.full((1, 4, 2), 20.0) + np.arange(8).reshape(1, 4, 2), 0.02)
     root_mean_square = np.sqrt(np.mean(recording.activity**2))
-    assert lrp.LowRankModel(1, nonlinearity="relu").for_recording(recording).priors.unit == pytest.approx(
-        root_mean_square
-    )
-    assert lrp.LowRankModel(1).for_recording(recording).priors.unit == 1.0
-    chosen = lrp.LowRankModel(1, nonlinearity="relu", priors=lrp.Priors(unit=3.0)).for_recording(recording)
+    assert plain_model(1, nonlinearity="relu").for_recording(recording).priors.unit == pytest.approx(root_mean_square)
+    assert plain_model(1).for_recording(recording).priors.unit == 1.0
+    chosen = plain_model(1, nonlinearity="relu", priors=lrp.Priors(unit=3.0)).for_recording(recording)
     assert chosen.priors.unit == 3.0
 
 
 def test_simulated_noise_has_the_scale_asked_for_and_the_mean_is_the_network():
     recording = lrp.Recording(np.zeros((40, 30, 4)), 0.02, inputs=np.random.default_rng(0).standard_normal((40, 30, 1)))
-    model = lrp.LowRankModel(1)
+    model = plain_model(1)
     named = draw_parameters(model, recording)[3] | {"noise_scale": np.array([0.1, 0.2, 0.3, 0.4])}
     simulated = model.simulate(named, recording, seed=4)
     residual = simulated.activity - np.tanh(plain_currents(named, recording, 0.1, np.tanh, 0.0))
@@ -176,7 +175,7 @@ def test_simulated_noise_has_the_scale_asked_for_and_the_mean_is_the_network():
 
 
 def test_simulate_recording_returns_the_truth_that_it_ran():
-    model = lrp.LowRankModel(2)
+    model = plain_model(2)
     random = np.random.default_rng(0)
     M, K = random.standard_normal((2, 9, 2))
     simulation = lrp.simulate_recording(model, M=M, K=K, num_trials=3, num_bins=15, noise_scale=0.01, seed=2)
@@ -189,7 +188,7 @@ def test_simulate_recording_returns_the_truth_that_it_ran():
 
 def test_default_inputs_have_unit_variance_and_a_correlation_time_of_ten_bins():
     simulation = lrp.simulate_recording(
-        lrp.LowRankModel(1), num_neurons=2, num_trials=400, num_bins=40, num_inputs=1, seed=0
+        plain_model(1), num_neurons=2, num_trials=400, num_bins=40, num_inputs=1, seed=0
     )
     inputs = simulation.recording.inputs[..., 0]
     assert np.var(inputs) == pytest.approx(1.0, abs=0.1)
@@ -197,23 +196,23 @@ def test_default_inputs_have_unit_variance_and_a_correlation_time_of_ten_bins():
 
 
 BAD_MODELS = {
-    "rank: expected an integer": lambda: lrp.LowRankModel(0),
-    "rank: expected an integer >= 1, got 2.0": lambda: lrp.LowRankModel(2.0),
-    "nonlinearity: expected one of": lambda: lrp.LowRankModel(1, nonlinearity="tan"),
-    "initial_state: expected one of": lambda: lrp.LowRankModel(1, initial_state="fixed"),
-    "time_constant: expected one finite number > 0": lambda: lrp.LowRankModel(1, time_constant=0.0),
-    "time_constant: expected one finite number > 0, got 'slow'": lambda: lrp.LowRankModel(1, time_constant="slow"),
-    r"time_constant\['E'\]: expected one finite number > 0": lambda: lrp.LowRankModel(1, time_constant={"E": -0.1}),
-    "time_constant: expected names of cell types, got the keys": lambda: lrp.LowRankModel(1, time_constant={}),
+    "rank: expected an integer": lambda: plain_model(0),
+    "rank: expected an integer >= 1, got 2.0": lambda: plain_model(2.0),
+    "nonlinearity: expected one of": lambda: plain_model(1, nonlinearity="tan"),
+    "initial_state: expected one of": lambda: plain_model(1, initial_state="fixed"),
+    "time_constant: expected one finite number > 0": lambda: plain_model(1, time_constant=0.0),
+    "time_constant: expected one finite number > 0, got 'slow'": lambda: plain_model(1, time_constant="slow"),
+    r"time_constant\['E'\]: expected one finite number > 0": lambda: plain_model(1, time_constant={"E": -0.1}),
+    "time_constant: expected names of cell types, got the keys": lambda: plain_model(1, time_constant={}),
     r"priors\.by_cell_type: expected True or False, got 'E'": lambda: lrp.CorrelatedLoadings(by_cell_type="E"),
     "median: expected one finite number > 0": lambda: lrp.TimeConstantPrior(-0.1),
     "spread: expected one finite number > 0": lambda: lrp.TimeConstantPrior(0.1, spread=0.0),
     r"priors\.K: expected one finite number > 0": lambda: lrp.Priors(K=-1.0),
     r"priors\.noise_spread: expected": lambda: lrp.Priors(noise_spread=float("nan")),
-    "priors: expected Priors, got dict": lambda: lrp.LowRankModel(1, priors={"K": 1.0}),
-    "observation: expected GaussianObservation, got str": lambda: lrp.LowRankModel(1, observation="gaussian"),
+    "priors: expected Priors, got dict": lambda: plain_model(1, priors={"K": 1.0}),
+    "observation: expected GaussianObservation, got str": lambda: plain_model(1, observation="gaussian"),
     "of: expected one of 'rate', 'current'": lambda: lrp.GaussianObservation(of="voltage"),
-    "background: expected FixedBackground, RandomBulk or None, got ndarray": lambda: lrp.LowRankModel(
+    "background: expected FixedBackground, RandomBulk or None, got ndarray": lambda: plain_model(
         1, background=np.eye(3)
     ),
     "W0: expected a square matrix": lambda: lrp.FixedBackground(np.ones((2, 3))),
@@ -239,7 +238,7 @@ def test_bad_models_are_refused(message):
 
 def simulate_badly(**changes):
     arguments = {"num_neurons": 5, "num_trials": 2, "num_bins": 10, "seed": 0} | changes
-    return lrp.simulate_recording(arguments.pop("model", lrp.LowRankModel(1)), **arguments)
+    return lrp.simulate_recording(arguments.pop("model", plain_model(1)), **arguments)
 
 
 BAD_SIMULATIONS = {
@@ -255,7 +254,7 @@ BAD_SIMULATIONS = {
     "inputs: expected": {"inputs": np.zeros((2, 10))},
     "time_constant: expected at least the bin width": {"dt": 0.2},
     "parameters: expected a network whose activity stays finite": {
-        "model": lrp.LowRankModel(1, nonlinearity="linear"),
+        "model": plain_model(1, nonlinearity="linear"),
         "M": np.full((5, 1), 1e3),
         "K": np.full((5, 1), 1e3),
         "num_bins": 400,
@@ -272,7 +271,7 @@ def test_bad_simulations_are_refused(message):
 
 def test_simulate_names_the_parameter_that_is_missing_or_does_not_fit():
     recording = recording_with_stimulation()
-    model = lrp.LowRankModel(2)
+    model = plain_model(2)
     named = draw_parameters(model, recording)[3]
     with pytest.raises(ValueError, match="parameters: expected the key 'noise_scale'"):
         model.simulate({name: value for name, value in named.items() if name != "noise_scale"}, recording, seed=0)
@@ -281,6 +280,6 @@ def test_simulate_names_the_parameter_that_is_missing_or_does_not_fit():
 
 
 def test_background_of_another_size_is_refused():
-    model = lrp.LowRankModel(1, background=lrp.FixedBackground(np.zeros((4, 4))))
+    model = plain_model(1, background=lrp.FixedBackground(np.zeros((4, 4))))
     with pytest.raises(ValueError, match="background: expected W0 for the recording's 5 neurons, got one for 4"):
         model.for_recording(recording_with_stimulation())

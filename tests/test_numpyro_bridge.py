@@ -7,27 +7,26 @@ import numpyro
 import pytest
 from numpyro import distributions
 from numpyro.infer.util import log_density
+from plain import plain_model
 
 import lrposterior as lrp
 
 NEURONS, RANK = 5, 2
 random = np.random.default_rng(0)
 MODELS = {
-    "plain": lrp.LowRankModel(RANK),
-    "free start": lrp.LowRankModel(RANK, initial_state="free"),
-    "unknown time constant": lrp.LowRankModel(RANK, time_constant=lrp.TimeConstantPrior(0.1)),
-    "background": lrp.LowRankModel(
-        RANK, background=lrp.FixedBackground(0.3 * random.standard_normal((NEURONS, NEURONS)))
-    ),
+    "plain": plain_model(RANK),
+    "free start": plain_model(RANK, initial_state="free"),
+    "unknown time constant": plain_model(RANK, time_constant=lrp.TimeConstantPrior(0.1)),
+    "background": plain_model(RANK, background=lrp.FixedBackground(0.3 * random.standard_normal((NEURONS, NEURONS)))),
     "bulk and correlated loadings": lrp.LowRankModel(
         RANK, background=lrp.RandomBulk(dimension=2), priors=lrp.CorrelatedLoadings()
     ),
-    "cell types": lrp.LowRankModel(
+    "cell types": plain_model(
         RANK,
         time_constant={"I": lrp.TimeConstantPrior(0.05), "E": lrp.TimeConstantPrior(0.1)},
         priors=lrp.CorrelatedLoadings(by_cell_type=True),
     ),
-    "unbounded rates": lrp.LowRankModel(RANK, nonlinearity="softplus", priors=lrp.Priors(K=1.0, noise_scale=0.1)),
+    "unbounded rates": plain_model(RANK, nonlinearity="softplus", priors=lrp.Priors(K=1.0, noise_scale=0.1)),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -126,7 +125,7 @@ def test_it_can_be_differentiated():
 
 
 def test_single_precision_is_refused(single_precision):
-    model, recording = lrp.LowRankModel(1), lrp.Recording(random.standard_normal((2, 9, 3)), 0.02)
+    model, recording = plain_model(1), lrp.Recording(random.standard_normal((2, 9, 3)), 0.02)
     with pytest.raises(RuntimeError, match=r"numpyro_model: expected 64-bit JAX arrays, got 32-bit ones.*enable_x64"):
         lrp.numpyro_model(model, recording)
     with jax.enable_x64(True):
@@ -155,8 +154,8 @@ def test_bad_values_are_named(given, message):
     ("model", "recording", "message"),
     [
         ("tanh", None, r"model: expected LowRankModel, got str"),
-        (lrp.LowRankModel(1), np.zeros((2, 3, 4)), r"recording: expected Recording, got ndarray"),
-        (lrp.LowRankModel(1, time_constant=0.001), None, r"time_constant: expected at least the bin width"),
+        (plain_model(1), np.zeros((2, 3, 4)), r"recording: expected Recording, got ndarray"),
+        (plain_model(1, time_constant=0.001), None, r"time_constant: expected at least the bin width"),
     ],
 )
 def test_bad_arguments_are_named(model, recording, message):

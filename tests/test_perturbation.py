@@ -10,6 +10,7 @@ import scipy.sparse
 import scipy.stats
 from handmade import vertical_basis, with_factors
 from matplotlib.figure import Figure
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution, SampleDistribution
@@ -41,7 +42,7 @@ def make_recording(num_neurons=NEURONS, num_inputs=2, seed=0):
 def make_posterior(spread=0.2, seed=0, num_inputs=2, **changes):
     """A Normal posterior around a random network, with prior-like spread in most directions."""
     recording = make_recording(num_inputs=num_inputs)
-    model = lrp.LowRankModel(**({"rank": 2, "time_constant": TAU} | changes)).for_recording(recording)
+    model = plain_model(**({"rank": 2, "time_constant": TAU} | changes)).for_recording(recording)
     space = model.space_for(recording)
     random = np.random.default_rng(seed)
     mode = random.standard_normal(space.size)
@@ -417,7 +418,7 @@ def test_certainty_is_accuracy_on_networks_from_the_prior(num_neurons, rank, num
     """
     excess, coverage = [], []
     for seed in range(NUM_NETWORKS):
-        model = lrp.LowRankModel(rank, TAU)
+        model = plain_model(rank, TAU)
         simulation = lrp.simulate_recording(
             model,
             num_neurons=num_neurons,

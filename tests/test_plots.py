@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
+from plain import plain_model
 from small_fit import small_fit
 
 import lrposterior as lrp
@@ -145,7 +146,7 @@ def test_rates_without_a_choice_run_from_the_best_to_the_worst_explained():
 
 
 def test_current_is_compared_where_current_was_recorded():
-    model = lrp.LowRankModel(rank=1, observation=lrp.GaussianObservation(of="current"))
+    model = plain_model(rank=1, observation=lrp.GaussianObservation(of="current"))
     simulation = lrp.simulate_recording(model, num_neurons=5, num_trials=3, num_bins=20, noise_scale=0.05, seed=0)
     posterior = make_posterior(model, simulation.recording)
     quality = assess_fit(posterior)
@@ -302,9 +303,7 @@ def test_figures_stay_legible_at_any_number_of_neurons(num_neurons):
 def test_colours_are_those_that_everybody_can_tell_apart():
     okabe_ito = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"}
     assert set(PALETTE) == okabe_ito
-    maps = {
-        image.get_cmap().name for name in FIGURES for image in _drawn(name).findobj(AxesImage) if image.axes.images
-    }
+    maps = {image.get_cmap().name for name in FIGURES for image in _drawn(name).findobj(AxesImage) if image.axes.images}
     assert maps <= {"cividis", "RdBu_r", "PuOr_r"}
 
 
@@ -399,7 +398,7 @@ def _seen(axes) -> bool:
 
 def _invented_posterior(num_neurons: int) -> Posterior:
     """A posterior around the truth, without the cost of a fit."""
-    model = lrp.LowRankModel(rank=2)
+    model = plain_model(rank=2)
     simulation = lrp.simulate_recording(
         model, num_neurons=num_neurons, num_trials=2, num_bins=30, noise_scale=0.2, seed=1
     )

@@ -17,6 +17,7 @@ from handmade import (
     make_posterior,
     make_recording,
 )
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior import posterior as posterior_module
@@ -38,16 +39,16 @@ W0 = {"none": np.zeros((NEURONS, NEURONS)), "dense": DENSE, "sparse": SPARSE.toa
 W0 |= {"factors": FACTORS[0] @ FACTORS[1].T, "sparse and factors": SPARSE.toarray() + FACTORS[0] @ FACTORS[1].T}
 
 MODELS = {
-    "plain": lrp.LowRankModel(rank=2),
-    "everything inferred": lrp.LowRankModel(
+    "plain": plain_model(rank=2),
+    "everything inferred": plain_model(
         rank=3, time_constant=lrp.TimeConstantPrior(0.05, spread=0.8), nonlinearity="softplus", initial_state="free"
     ),
-    "relu, dense background": lrp.LowRankModel(rank=1, nonlinearity="relu", background=BACKGROUNDS["dense"]),
-    "linear, sparse background, free initial state": lrp.LowRankModel(
+    "relu, dense background": plain_model(rank=1, nonlinearity="relu", background=BACKGROUNDS["dense"]),
+    "linear, sparse background, free initial state": plain_model(
         rank=2, nonlinearity="linear", background=BACKGROUNDS["sparse"], initial_state="free", time_constant=0.02
     ),
-    "known factors": lrp.LowRankModel(rank=2, background=BACKGROUNDS["factors"], initial_state="free"),
-    "sparse background and known factors": lrp.LowRankModel(rank=1, background=BACKGROUNDS["sparse and factors"]),
+    "known factors": plain_model(rank=2, background=BACKGROUNDS["factors"], initial_state="free"),
+    "sparse background and known factors": plain_model(rank=1, background=BACKGROUNDS["sparse and factors"]),
 }
 
 
@@ -172,7 +173,7 @@ def brute_force_moments(posterior):
 @pytest.mark.parametrize("background", [None, lrp.FixedBackground(DENSE[:3, :3])], ids=["no background", "background"])
 def test_exact_moments_of_a_normal_posterior(background):
     recording = lrp.Recording(np.random.default_rng(0).standard_normal((2, 6, 3)), 0.02)
-    posterior = make_posterior(lrp.LowRankModel(rank=2, background=background), recording)
+    posterior = make_posterior(plain_model(rank=2, background=background), recording)
     W, sd = brute_force_moments(posterior)
     np.testing.assert_allclose(posterior.connectivity_mean(), W, atol=1e-13)
     np.testing.assert_allclose(posterior.connectivity_sd(), sd, atol=1e-13)

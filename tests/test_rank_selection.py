@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from handmade import density, make_rank_selection
 from matplotlib.figure import Figure
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior import plots
@@ -19,13 +20,13 @@ from lrposterior.rank_selection import RankFit, choose
 @functools.cache
 def simulated(rank, num_neurons=12, num_trials=8):
     return lrp.simulate_recording(
-        lrp.LowRankModel(rank), num_neurons=num_neurons, num_trials=num_trials, num_bins=40, noise_scale=0.1, seed=rank
+        plain_model(rank), num_neurons=num_neurons, num_trials=num_trials, num_bins=40, noise_scale=0.1, seed=rank
     ).recording
 
 
 @functools.cache
 def selection(rank):
-    return lrp.select_rank(lrp.LowRankModel(1), simulated(rank), (1, 2, 3), seed=0, progress=False)
+    return lrp.select_rank(plain_model(1), simulated(rank), (1, 2, 3), seed=0, progress=False)
 
 
 @pytest.mark.parametrize("rank", [1, 2])
@@ -120,7 +121,7 @@ def test_a_close_call_is_said_to_be_one():
 
 def test_a_rank_that_the_data_refuse_is_recorded_and_one_fit_is_enough():
     """Rank 4 of a rank-one recording: refused or singular, but never an error."""
-    found = lrp.select_rank(lrp.LowRankModel(1), simulated(1), (1, 4), seed=0, num_folds=0, progress=False)
+    found = lrp.select_rank(plain_model(1), simulated(1), (1, 4), seed=0, num_folds=0, progress=False)
     assert found.rank == 1
     assert found[4].failure is not None or found[4].log_evidence is None
     assert (4 in found.posteriors) == (found[4].failure is None)
@@ -134,7 +135,7 @@ def test_no_rank_that_fits_is_an_error(monkeypatch):
 
     monkeypatch.setattr("lrposterior.rank_selection.fit", refuse)
     with pytest.raises(lrp.FitError, match=r"expected one that can be fitted, got none of \[1, 2\].*no convergence"):
-        lrp.select_rank(lrp.LowRankModel(1), simulated(1), (1, 2), seed=0, progress=False)
+        lrp.select_rank(plain_model(1), simulated(1), (1, 2), seed=0, progress=False)
 
 
 def test_a_fold_that_cannot_be_fitted_leaves_no_density():
@@ -147,7 +148,7 @@ def test_a_fold_that_cannot_be_fitted_leaves_no_density():
 
 
 def test_cross_validation_is_the_mean_density_over_draws_of_a_fit_without_the_trial():
-    recording, model = simulated(1), lrp.LowRankModel(1)
+    recording, model = simulated(1), plain_model(1)
 
     def refit(trials):
         return lrp.fit(model, trials, seed=0, progress=False)
@@ -169,16 +170,16 @@ def test_cross_validation_is_the_mean_density_over_draws_of_a_fit_without_the_tr
 def test_leave_one_out_agrees_with_refitting_where_it_can_be_trusted():
     """Many weak trials: k is small, and the density of a trial hardly depends on how it is left out."""
     recording = lrp.simulate_recording(
-        lrp.LowRankModel(1), num_neurons=4, num_trials=60, num_bins=12, num_inputs=1, noise_scale=0.1, seed=0
+        plain_model(1), num_neurons=4, num_trials=60, num_bins=12, num_inputs=1, noise_scale=0.1, seed=0
     ).recording
-    found = lrp.select_rank(lrp.LowRankModel(1), recording, [1], seed=0, progress=False)
+    found = lrp.select_rank(plain_model(1), recording, [1], seed=0, progress=False)
     assert (found.rank, found.criterion) == (1, "only rank that could be fitted")
     loo = found[1].held_out
     assert loo.by == "loo"
     assert loo.is_trusted
     assert "Pareto k above" not in str(found)
     refitted, _ = cross_validate(
-        lambda trials: lrp.fit(lrp.LowRankModel(1), trials, seed=0, progress=False),
+        lambda trials: lrp.fit(plain_model(1), trials, seed=0, progress=False),
         recording,
         make_folds(60, 6, seed=0),
         num_draws=1000,
@@ -209,11 +210,11 @@ def test_an_infinite_or_missing_pareto_k_is_not_trusted():
 )
 def test_bad_ranks_are_refused_before_anything_is_fitted(ranks, text):
     with pytest.raises(ValueError, match=f"^ranks: expected .*{text}; "):
-        lrp.select_rank(lrp.LowRankModel(1), simulated(1), ranks, seed=0)
+        lrp.select_rank(plain_model(1), simulated(1), ranks, seed=0)
 
 
 @pytest.mark.parametrize(("option", "value"), [("num_folds", 1), ("num_draws", 10), ("seed", -1)])
 def test_bad_options_are_refused(option, value):
     options = {"seed": 0} | {option: value}
     with pytest.raises(ValueError, match=f"^{option}: expected"):
-        lrp.select_rank(lrp.LowRankModel(1), simulated(1), (1,), **options)
+        lrp.select_rank(plain_model(1), simulated(1), (1,), **options)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
+from plain import plain_model
 
 import lrposterior as lrp
 
@@ -35,7 +36,7 @@ def record(model, parameters, *, num_trials, num_bins, num_inputs, seed):
 def test_every_teacher_is_fitted_without_restarts(shared_data, name):
     """A converged fit explains the activity down to the noise: residual = noise * sqrt(1 - P / n), P parameters."""
     parameters = teacher(shared_data, name)
-    model = lrp.LowRankModel(parameters["M"].shape[1], TIME_CONSTANT, "relu", priors=lrp.Priors(unit=1.0))
+    model = plain_model(parameters["M"].shape[1], TIME_CONSTANT, "relu", priors=lrp.Priors(unit=1.0))
     recording = record(model, parameters, num_trials=12, num_bins=50, num_inputs=3, seed=0)
     posterior = lrp.fit(model, recording, seed=0, progress=False)
     assert posterior.status == "converged"
@@ -57,7 +58,7 @@ def test_constrained_connectivity_of_every_teacher_is_recovered_with_honest_inte
     out, because three fits of it take too long here.
     """
     parameters = teacher(shared_data, name)
-    model = lrp.LowRankModel(parameters["M"].shape[1], TIME_CONSTANT, "relu", priors=lrp.Priors(unit=1.0))
+    model = plain_model(parameters["M"].shape[1], TIME_CONSTANT, "relu", priors=lrp.Priors(unit=1.0))
     truth = parameters["M"] @ parameters["K"].T / len(parameters["M"])
     covered, correlations = [], []
     for seed in range(3):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.inference.balance import _followed_log_determinants, _scale_step, balance
@@ -24,7 +25,7 @@ PRIOR = lrp.ScalePrior(1.5, 0.5)
 @functools.cache
 def recording(num_inputs=1) -> lrp.Recording:
     return lrp.simulate_recording(
-        lrp.LowRankModel(2),
+        plain_model(2),
         num_neurons=8,
         num_trials=4,
         num_bins=25,
@@ -202,7 +203,7 @@ def test_residual_scales_of_cell_types_are_nearer_to_the_truth_than_any_shared_o
     M = random.standard_normal((16, 1))
     residual = np.array([truth[cell_type] for cell_type in cell_types])[:, None] * random.standard_normal((16, 1))
     simulation = lrp.simulate_recording(
-        lrp.LowRankModel(1),
+        plain_model(1),
         M=M,
         K=M + residual,
         num_trials=12,
@@ -212,7 +213,7 @@ def test_residual_scales_of_cell_types_are_nearer_to_the_truth_than_any_shared_o
         cell_types=cell_types,
         seed=0,
     )
-    model = lrp.LowRankModel(1, priors=lrp.CorrelatedLoadings(by_cell_type=True, B=1.0, b=1.0))
+    model = plain_model(1, priors=lrp.CorrelatedLoadings(by_cell_type=True, B=1.0, b=1.0))
     posterior = lrp.fit(model, simulation.recording, seed=0, progress=False)
     assert list(posterior.statistics.scales) == ["K[E]", "K[I]"]
     for cell_type, scale in truth.items():

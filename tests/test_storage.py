@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse
 import xarray as xr
 from handmade import NEURONS, STATISTICS, assert_same, fit_small_recording, make_posterior, make_recording
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior import storage
@@ -36,33 +37,33 @@ SIGNATURE_SIZE = 8
 
 
 MODELS = {
-    "plain": lrp.LowRankModel(rank=2),
-    "numpy scalars": lrp.LowRankModel(rank=np.int64(3), time_constant=np.float64(0.1) / 3),
-    "time constant and initial state inferred": lrp.LowRankModel(
+    "plain": plain_model(rank=2),
+    "numpy scalars": plain_model(rank=np.int64(3), time_constant=np.float64(0.1) / 3),
+    "time constant and initial state inferred": plain_model(
         rank=1, time_constant=lrp.TimeConstantPrior(0.07, spread=0.3), initial_state="free"
     ),
-    "other choices": lrp.LowRankModel(
+    "other choices": plain_model(
         rank=2,
         nonlinearity="softplus",
         observation=lrp.GaussianObservation(of="current"),
         priors=lrp.Priors(M=0.1, K=7.0),
     ),
-    "dense background": lrp.LowRankModel(rank=2, background=lrp.FixedBackground(random_matrix())),
-    "sparse background": lrp.LowRankModel(
+    "dense background": plain_model(rank=2, background=lrp.FixedBackground(random_matrix())),
+    "sparse background": plain_model(
         rank=2, background=lrp.FixedBackground(scipy.sparse.csr_array(random_matrix(0.3)))
     ),
-    "unordered sparse background": lrp.LowRankModel(rank=2, background=lrp.FixedBackground(unordered_sparse())),
-    "empty sparse background": lrp.LowRankModel(
+    "unordered sparse background": plain_model(rank=2, background=lrp.FixedBackground(unordered_sparse())),
+    "empty sparse background": plain_model(
         rank=2, background=lrp.FixedBackground(scipy.sparse.csr_array((NEURONS, NEURONS)))
     ),
-    "time constants by cell type": lrp.LowRankModel(
+    "time constants by cell type": plain_model(
         rank=2, time_constant={"I": lrp.TimeConstantPrior(0.07, spread=0.3), "E": 0.1}
     ),
-    "correlated loadings by cell type": lrp.LowRankModel(rank=1, priors=lrp.CorrelatedLoadings(by_cell_type=True)),
-    "known factors": lrp.LowRankModel(
+    "correlated loadings by cell type": plain_model(rank=1, priors=lrp.CorrelatedLoadings(by_cell_type=True)),
+    "known factors": plain_model(
         rank=2, background=lrp.FixedBackground(left=random_matrix()[:, :2], right=random_matrix()[:, 2:4])
     ),
-    "sparse background and known factors": lrp.LowRankModel(
+    "sparse background and known factors": plain_model(
         rank=2,
         background=lrp.FixedBackground(
             scipy.sparse.csr_array(random_matrix(0.3)), random_matrix()[:, :1], random_matrix()[:, 2:3]
@@ -149,7 +150,7 @@ def test_fit_of_any_size_survives(tmp_path, inferred):
         priors=lrp.CorrelatedLoadings(K=lrp.ScalePrior(1.0, 0.5) if inferred else 1.0, **NUMBERS),
     )
     simulation = lrp.simulate_recording(
-        lrp.LowRankModel(1), num_neurons=6, num_trials=3, num_bins=20, num_inputs=1, noise_scale=0.1, seed=3
+        plain_model(1), num_neurons=6, num_trials=3, num_bins=20, num_inputs=1, noise_scale=0.1, seed=3
     )
     fitted = lrp.fit(model, simulation.recording, seed=0, progress=False)
     assert isinstance(fitted.distribution, StructuredDistribution)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from plain import plain_model
 from structured_cases import (
     entry_means,
     information_times,
@@ -15,7 +16,6 @@ from structured_cases import (
     to_vector,
 )
 
-import lrposterior as lrp
 from lrposterior.inference.initialise import initialise
 from lrposterior.structured import trajectory as passes
 from lrposterior.structured.courses import network_courses
@@ -35,7 +35,7 @@ def information_at(system, vector, deviations, *, tolerance=1e-8, max_rank=10_00
 
 def rich_case(initial_state="free"):
     """Seen latents, correlated loadings, free initial latents, gaps and stimulation."""
-    problem = problem_of(lrp.LowRankModel(2, initial_state=initial_state), num_neurons=7)
+    problem = problem_of(plain_model(2, initial_state=initial_state), num_neurons=7)
     random = np.random.default_rng(2)
     seen_right = np.sqrt(7) * np.linalg.qr(random.standard_normal((7, 2)))[0]
     system = system_of(problem, seen_right=seen_right, correlated=True)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from plain import plain_model
 from structured_cases import (
     entry_means,
     problem_of,
@@ -101,7 +102,7 @@ def test_a_mode_with_seen_latents_and_correlated_loadings_is_stationary():
     "options", [{}, {"initial_state": "free"}, {"nonlinearity": "softplus"}, {"nonlinearity": "linear"}]
 )
 def test_modes_of_every_kind_of_network_equal_the_dense_ones(options):
-    model = lrp.LowRankModel(1, **options)
+    model = plain_model(1, **options)
     simulation = lrp.simulate_recording(model, num_neurons=15, num_trials=6, num_bins=30, noise_scale=0.2, seed=4)
     problem = problem_of(model, num_neurons=2)
     mask = np.random.default_rng(0).random(simulation.recording.activity.shape) < 0.9
@@ -113,7 +114,7 @@ def test_modes_of_every_kind_of_network_equal_the_dense_ones(options):
 
 
 def test_a_network_that_diverges_has_an_infinite_objective():
-    problem = problem_of(lrp.LowRankModel(1, nonlinearity="relu"), num_bins=400, stimulation=False, gaps=False)
+    problem = problem_of(plain_model(1, nonlinearity="relu"), num_bins=400, stimulation=False, gaps=False)
     system = system_of(problem)
     deviations = scales_of(problem).deviations(system.layout)
     vector = np.full(deviations.size, 1e3)
@@ -123,7 +124,7 @@ def test_a_network_that_diverges_has_an_infinite_objective():
 
 
 def test_moving_along_the_gauge_changes_no_network():
-    problem = problem_of(lrp.LowRankModel(2, initial_state="free"), num_neurons=7)
+    problem = problem_of(plain_model(2, initial_state="free"), num_neurons=7)
     random = np.random.default_rng(2)
     system = system_of(problem, seen_right=random.standard_normal((7, 2)), correlated=True)
     deviations = scales_of(problem).deviations(system.layout)

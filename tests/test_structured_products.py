@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from plain import plain_model
 from structured_cases import (
     automatic_objective,
     information_times,
@@ -35,7 +36,7 @@ def by_sample(request, monkeypatch):
 
 
 def case(nonlinearity="tanh", of="rate", initial_state="zero", **options):
-    model = lrp.LowRankModel(2, 0.1, nonlinearity, lrp.GaussianObservation(of), initial_state=initial_state)
+    model = plain_model(2, 0.1, nonlinearity, lrp.GaussianObservation(of), initial_state=initial_state)
     problem = problem_of(model, **options)
     random = np.random.default_rng(1)
     z = problem.best_noise(0.7 * random.standard_normal(problem.space.size))

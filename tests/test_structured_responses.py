@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from plain import plain_model
 from structured_cases import problem_of, scales_of, system_of
 
-import lrposterior as lrp
 from lrposterior.structured import trajectory as passes
 from lrposterior.structured.courses import network_courses
 from lrposterior.structured.krylov import reduce_precision
@@ -16,7 +16,7 @@ TIME, ONSET = 12, 4
 
 
 def case(num_neurons=7, correlated=True, seen=2):
-    problem = problem_of(lrp.LowRankModel(2), num_neurons=num_neurons)
+    problem = problem_of(plain_model(2), num_neurons=num_neurons)
     random = np.random.default_rng(2)
     seen_right = np.sqrt(num_neurons) * np.linalg.qr(random.standard_normal((num_neurons, seen)))[0]
     system = system_of(problem, seen_right=seen_right, correlated=correlated)

@@ -11,6 +11,7 @@ import pytest
 from handmade import with_factors
 from jax.scipy.linalg import expm
 from numpyro import distributions
+from plain import plain_model
 from scipy.special import kv
 
 import lrposterior as lrp
@@ -31,7 +32,7 @@ TRIALS_AND_BINS = {6: (10, 40), 10: (20, 70)}
 
 @functools.cache
 def simulate(rank, initial_state="zero", num_neurons=6):
-    model = lrp.LowRankModel(rank, initial_state=initial_state)
+    model = plain_model(rank, initial_state=initial_state)
     num_trials, num_bins = TRIALS_AND_BINS[num_neurons]
     simulation = lrp.simulate_recording(
         model, num_neurons=num_neurons, num_trials=num_trials, num_bins=num_bins, noise_scale=0.03, seed=4
@@ -416,11 +417,11 @@ def test_a_rank_that_the_data_do_not_support():
     """No connections at all: there is no Normal posterior, and the chains run on M and K."""
     nothing = np.zeros((4, 1))
     recording = lrp.simulate_recording(
-        lrp.LowRankModel(1), M=nothing, K=nothing, num_trials=4, num_bins=40, noise_scale=0.3, seed=0
+        plain_model(1), M=nothing, K=nothing, num_trials=4, num_bins=40, noise_scale=0.3, seed=0
     ).recording
     with pytest.raises(lrp.FitError, match="lower"):
-        lrp.fit(lrp.LowRankModel(2), recording, "svi", seed=0, progress=False)
-    posterior = lrp.fit(lrp.LowRankModel(2), recording, SHORT_CHAIN, seed=0, progress=False)
+        lrp.fit(plain_model(2), recording, "svi", seed=0, progress=False)
+    posterior = lrp.fit(plain_model(2), recording, SHORT_CHAIN, seed=0, progress=False)
     assert posterior.distribution.draws.shape == (1, 10, posterior.space.size)
     assert posterior.statistics.log_evidence is None
 
@@ -492,7 +493,7 @@ def test_too_large_a_problem_is_refused_before_anything_is_computed(method, limi
     extra = lrp.Recording(
         np.random.default_rng(0).standard_normal((1, 3, num_neurons)), 0.02, inputs=np.ones((1, 3, 1))
     )
-    model = lrp.LowRankModel(1, time_constant=lrp.TimeConstantPrior(0.1))
+    model = plain_model(1, time_constant=lrp.TimeConstantPrior(0.1))
     assert model.space_for(recording).size < limit
     assert model.space_for(extra).size == limit + 1
     with pytest.raises(ValueError, match=message):

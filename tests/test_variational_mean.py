@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import single_neuron
+from plain import plain_model
 from scipy.stats import chi2, kstest
 
 import lrposterior as lrp
@@ -60,7 +61,7 @@ def test_draws_are_standard_normal_in_antithetic_orthogonal_pairs():
 @double_precision
 def test_slope_vanishes_on_average_over_other_draws():
     """Over 300 independent pairs, where at the mode it does not."""
-    model = lrp.LowRankModel(1)
+    model = plain_model(1)
     truth = lrp.simulate_recording(model, num_neurons=6, num_trials=6, num_bins=30, noise_scale=0.2, seed=0)
     slopes = {}
     for mean in ("mode", "variational"):
