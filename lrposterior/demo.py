@@ -15,9 +15,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
+from lrposterior.background import FixedBackground
 from lrposterior.checks import argument_error, require_integer
 from lrposterior.degeneracy import Degeneracy, analyze_degeneracy
-from lrposterior.distribution import NormalDistribution
 from lrposterior.fit_quality import FitQuality, assess_fit
 from lrposterior.inference import fit
 from lrposterior.model import LowRankModel
@@ -28,8 +28,10 @@ from lrposterior.perturbation.candidates import (
     latent_candidates,
     single_neuron_candidates,
 )
-from lrposterior.perturbation.prediction import predict_responses, rank_perturbations
+from lrposterior.perturbation.experiment import make_experiment
+from lrposterior.perturbation.prediction import rank_perturbations
 from lrposterior.perturbation.ranking import PerturbationRanking
+from lrposterior.perturbation.responses import response_draws
 from lrposterior.plots import (
     plot_accuracy,
     plot_certainty_information,
@@ -190,7 +192,7 @@ def compute_demo(*, seed: int, announce: Callable[[str], None] = lambda what: No
     inputs = recording.inputs[:NUM_CONDITIONS]
     ranking = rank_perturbations(posterior, candidates, inputs=inputs, num_draws=300, seed=seed, progress=False)
     announce("perturbing the true network")
-    true_responses = predict_responses(_as_posterior(posterior, simulation), candidates, inputs=inputs, num_draws=1)[0]
+    true_responses = _true_responses(posterior, simulation, candidates, inputs)
     return Demo(simulation, held_out, posterior, degeneracy, candidates, ranking, true_responses)
 
 
@@ -258,11 +260,12 @@ def plot_overview(demo: Demo) -> Figure:
     return figure
 
 
-def _as_posterior(posterior: Posterior, simulation: Simulation) -> Posterior:
-    """A posterior that is certain of the true parameters, for what the package computes of a posterior's draws."""
-    model, recording = posterior.model, posterior.recording
-    truth = np.asarray(posterior.space.whiten(model.coordinates(simulation.parameters, recording.dt)), dtype=np.float64)
-    return dataclasses.replace(posterior, distribution=NormalDistribution(truth, np.zeros((len(truth), 1))))
+def _true_responses(posterior: Posterior, simulation: Simulation, candidates: Candidates, inputs: Any) -> np.ndarray:
+    """(candidate, condition, time, neuron) what the network that was simulated does under the candidates."""
+    parameters = {name: value[None] for name, value in simulation.parameters.items() if name != "W0"}
+    true_model = dataclasses.replace(posterior.model, background=FixedBackground(simulation.parameters["W0"]))
+    experiment = make_experiment(posterior, candidates, inputs, None)
+    return response_draws(true_model, parameters, experiment, "current")[0]
 
 
 def _write_results(demo: Demo, folder: Path, *, seed: int, announce: Callable[[str], None]) -> list[str]:

@@ -76,7 +76,7 @@ class LowRankModel:
         background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
-        priors: `Priors` of independent loadings, or `CorrelatedLoadings`.
+        priors: `CorrelatedLoadings`, in which a neuron's K depends on its other loadings, or independent `Priors`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -86,9 +86,9 @@ class LowRankModel:
     time_constant: float | TimeConstantPrior | Mapping[str, float | TimeConstantPrior] = 0.1
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     observation: GaussianObservation = field(default_factory=GaussianObservation)
-    background: FixedBackground | RandomBulk | None = None
+    background: FixedBackground | RandomBulk | None = field(default_factory=RandomBulk)
     initial_state: Literal["zero", "free"] = "zero"
-    priors: Priors = field(default_factory=Priors)
+    priors: Priors = field(default_factory=CorrelatedLoadings)
 
     def __post_init__(self) -> None:
         require_integer(self.rank, "rank", minimum=1)

@@ -130,6 +130,17 @@ def test_fit_in_json_agrees_with_python(folder, tmp_path, capsys):
     assert explained["held_out"] == assess_fit(posterior, validation).explained_variance
 
 
+def test_the_model_has_a_bulk_and_correlated_loadings_unless_asked_otherwise(folder, tmp_path, capsys):
+    fit = tmp_path / "fit.nc"
+    assert run(capsys, "fit", folder / "session.npz", fit, "--rank", 1)[0] == 0
+    model = lrp.load_posterior(fit).model
+    assert (type(model.background), type(model.priors)) == (lrp.RandomBulk, lrp.CorrelatedLoadings)
+    options = ["--rank", 1, "--background", "none", "--loadings", "independent", "--force"]
+    assert run(capsys, "fit", folder / "session.npz", fit, *options)[0] == 0
+    model = lrp.load_posterior(fit).model
+    assert (model.background, type(model.priors)) == (None, lrp.Priors)
+
+
 def test_fit_takes_the_options_of_the_model(folder, tmp_path, capsys):
     np.save(tmp_path / "W0.npy", np.full((8, 8), 0.01))
     fit = tmp_path / "fit.nc"
@@ -240,6 +251,10 @@ MISTAKES = {
     "no such matrix": (
         ["fit", "session.npz", "new.nc", "--rank", 1, "--background", "W0.npy"],
         "--background: expected",
+    ),
+    "no such loadings": (
+        ["fit", "session.npz", "new.nc", "--rank", 1, "--loadings", "some"],
+        "--loadings: expected",
     ),
     "no matrix": (["fit", "session.npz", "new.nc", "--rank", 1, "--background", "text.npz"], "--background: expected"),
     "an existing file": (["fit", "session.npz", "fit.nc", "--rank", 1], "add --force to replace it"),

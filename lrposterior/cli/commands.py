@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from lrposterior.checks import require_choice, require_integer
-from lrposterior.cli.input import load_matrix, make_candidates, prepare_jax, require_new
+from lrposterior.cli.input import make_candidates, prepare_jax, read_background, read_priors, require_new
 from lrposterior.cli.output import (
     describe_degeneracy,
     describe_fit,
@@ -123,6 +123,9 @@ def simulate(
     time_constant: Annotated[float, typer.Option(help="Time constant of the neurons, in s.")] = 0.1,
     nonlinearity: Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")] = "tanh",
     observe: Annotated[str, typer.Option(help="What is recorded: rate or current.")] = "rate",
+    bulk_gain: Annotated[
+        float, typer.Option(help="Gain g of unstructured connectivity beside the low-rank part; 0 for none.")
+    ] = 0.3,
     noise: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the noise, in units of activity. Default: from the prior."),
@@ -139,9 +142,13 @@ def simulate(
     if truth is not None:
         require_new(truth, "--truth", (".npz",), force)
     prepare_jax()
-    from lrposterior import GaussianObservation, LowRankModel, simulate_recording
+    from lrposterior import GaussianObservation, LowRankModel, RandomBulk, simulate_recording
 
-    options: dict[str, Any] = {"time_constant": time_constant, "nonlinearity": nonlinearity}
+    options: dict[str, Any] = {
+        "time_constant": time_constant,
+        "nonlinearity": nonlinearity,
+        "background": None if bulk_gain == 0.0 else RandomBulk(gain=bulk_gain),
+    }
     model = LowRankModel(rank, observation=GaussianObservation(of=cast(Any, observe)), **options)
     simulation = simulate_recording(
         model,
@@ -186,9 +193,16 @@ def fit(
         str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")
     ] = "zero",
     background: Annotated[
-        Path | None,
-        typer.Option(metavar="W0.npy", help="Known connectivity (post, pre): .npy, or .npz of scipy.sparse.save_npz."),
-    ] = None,
+        str,
+        typer.Option(
+            metavar="bulk|none|W0.npy",
+            help="Connectivity beside the low-rank part: bulk (unknown and unstructured), none, or a file with a known "
+            "matrix (post, pre), .npy or .npz of scipy.sparse.save_npz.",
+        ),
+    ] = "bulk",
+    loadings: Annotated[
+        str, typer.Option(help="correlated: a neuron's K depends on its other loadings; or independent.")
+    ] = "correlated",
     method: Annotated[str, typer.Option(help="laplace, svi or nuts.")] = "laplace",
     validation_fraction: Annotated[
         float | None,
@@ -220,8 +234,9 @@ def fit(
         "time_constant": lrp.TimeConstantPrior(time_constant) if infer_time_constant else time_constant,
         "nonlinearity": nonlinearity,
         "observation": lrp.GaussianObservation(of=cast(Any, observe)),
-        "background": None if background is None else lrp.FixedBackground(load_matrix(background)),
+        "background": read_background(background),
         "initial_state": initial_state,
+        "priors": read_priors(loadings),
     }
     model = lrp.LowRankModel(rank, **options)
     held_out = None

@@ -14,12 +14,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from lrposterior.checks import argument_error
+from lrposterior.checks import argument_error, require_choice
 from lrposterior.files import require_file_name
 
 if TYPE_CHECKING:
+    from lrposterior.background import FixedBackground, RandomBulk
     from lrposterior.perturbation.candidates import Candidates
     from lrposterior.posterior import Posterior
+    from lrposterior.priors import Priors
 
 DEFAULT_CANDIDATES = ("single", "ensemble", "latent")
 MOST_ENSEMBLES, LARGEST_ENSEMBLE, NUM_LATENTS = 50, 10, 20
@@ -77,16 +79,37 @@ def require_new(path: Path, name: str, endings: Sequence[str], force: bool) -> N
         )
 
 
-def load_matrix(path: Path) -> Any:
-    """The matrix in a file of `numpy.save` or `scipy.sparse.save_npz`; nothing is unpickled.
+def read_background(text: str) -> FixedBackground | RandomBulk | None:
+    """The background that an option names: bulk, none, or a file with a known matrix.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A file of another kind.
     """
+    from lrposterior.background import FixedBackground, RandomBulk
+
+    if text == "bulk":
+        return RandomBulk()
+    return None if text == "none" else FixedBackground(_load_matrix(Path(text)))
+
+
+def read_priors(loadings: str) -> Priors:
+    """The priors that an option names: correlated or independent.
+
+    Raises:
+        ValueError: Another name.
+    """
+    from lrposterior.priors import CorrelatedLoadings, Priors
+
+    kinds = {"correlated": CorrelatedLoadings, "independent": Priors}
+    return kinds[require_choice(loadings, "--loadings", tuple(kinds))]()
+
+
+def _load_matrix(path: Path) -> Any:
+    """The matrix in a file of `numpy.save` or `scipy.sparse.save_npz`; nothing is unpickled."""
     if not path.exists():
         raise FileNotFoundError(
-            f"--background: expected a matrix, got no file at {str(path)!r}; check the name and folder"
+            f"--background: expected bulk, none or a matrix, got no file at {str(path)!r}; check the name and folder"
         )
     try:
         if path.suffix == ".npz":
