@@ -12,8 +12,8 @@ from lrposterior.distribution import StructuredDistribution
 from lrposterior.perturbation.prediction import rank_perturbations
 from lrposterior.report import write_report
 
-# With fewer neurons the factors of the covariance are as large as an N x N array themselves.
-NEURONS = 6000
+# With fewer neurons the factors of the covariance and some hundred draws are as large as an N x N array themselves.
+NEURONS = 10_000
 SQUARE = 8 * NEURONS**2
 
 
