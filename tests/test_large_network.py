@@ -30,6 +30,7 @@ def posterior() -> lrp.Posterior:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_nothing_needs_an_array_of_all_synapses(tmp_path):
     fitted = posterior()
     assert isinstance(fitted.distribution, StructuredDistribution)
