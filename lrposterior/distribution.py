@@ -11,6 +11,9 @@ import numpy as np
 from lrposterior.checks import argument_error, read_only, require_integer
 from lrposterior.structured.information import StructuredInformation, StructuredPosterior
 
+# Draws of a structured posterior that are made together.
+DRAWS_AT_ONCE = 64
+
 
 @dataclass(frozen=True, eq=False)
 class NormalDistribution:
@@ -211,10 +214,12 @@ class StructuredDistribution:
         chosen = random.integers(self.num_components, size=num_draws)
         draws = np.tile(self.location, (num_draws, 1))
         for component in np.unique(chosen):
-            rows = np.flatnonzero(chosen == component)
-            white = random.standard_normal((self.places.size, len(rows)))
-            changes = self.covariance(component).color(white) + self.shifts[component][:, None]
-            draws[rows, : self.places.size] += self._whitened(changes).T
+            covariance, of_component = self.covariance(component), np.flatnonzero(chosen == component)
+            for start in range(0, len(of_component), DRAWS_AT_ONCE):
+                rows = of_component[start : start + DRAWS_AT_ONCE]
+                white = random.standard_normal((self.places.size, len(rows)))
+                changes = covariance.color(white) + self.shifts[component][:, None]
+                draws[rows, : self.places.size] += self._whitened(changes).T
         draws[:, self.places.size :] += self.noise * random.standard_normal((num_draws, self.noise.size))
         return draws
 

@@ -13,7 +13,7 @@ from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
 
 # Numbers of the simulated trials (draw, time, neuron) that exist at one time.
-ENTRIES_AT_ONCE = 20_000_000
+ENTRIES_AT_ONCE = 5_000_000
 
 
 @dataclass(frozen=True, eq=False)

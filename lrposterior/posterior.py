@@ -29,6 +29,7 @@ from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
 from lrposterior.spectrum import Spectrum, horizontal_spectrum
 from lrposterior.structured.entries import entry_variances
+from lrposterior.structured.factor_changes import FactorChanges
 from lrposterior.structured.system import System
 
 if TYPE_CHECKING:
@@ -218,8 +219,9 @@ class Posterior:
     def connectivity_entries(self, post: Any, pre: Any) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation of single synapses W[post[k], pre[k]], (entry,) each, at any size.
 
-        From the covariance, without draws and without N x N arrays, to first order at the mean; where the posterior is
-        small enough to be stored as a matrix, from `connectivity_mean` and `connectivity_sd`.
+        From the covariance, without draws and without N x N arrays: the exact moments of the product of the factors, at
+        the root mean square of prior scales that were inferred. Where the posterior is small enough to be stored as a
+        matrix, from `connectivity_mean` and `connectivity_sd`.
 
         Args:
             post, pre: (entry,) indices of neurons.
@@ -231,10 +233,13 @@ class Posterior:
         distribution = self.distribution
         if not isinstance(distribution, StructuredDistribution):
             return self.connectivity_mean()[post, pre], self.connectivity_sd()[post, pre]
-        mean = self._connectivity_at(distribution.location).entries(post, pre)[0]
-        system = System.of(self.model, self.recording)
-        variance = entry_variances(system, distribution.vector(), distribution.typical_covariance(), post, pre)
-        return mean, np.sqrt(variance + self.unseen_variance[pre])
+        system, covariance = System.of(self.model, self.recording), distribution.typical_covariance()
+        vector = distribution.vector()
+        variance = entry_variances(system, vector, covariance, post, pre)
+        changes = FactorChanges.of(covariance, distribution.unit, vector, system.seen_right)
+        more_mean, more_variance = changes.beyond_first_order(post, pre)
+        mean = self._connectivity_at(distribution.location).entries(post, pre)[0] + more_mean
+        return mean, np.sqrt(variance + more_variance + self.unseen_variance[pre])
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:

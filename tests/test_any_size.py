@@ -29,19 +29,18 @@ def differences(model: lrp.LowRankModel) -> tuple[float, float, float]:
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_posterior_is_that_of_the_dense_form(model):
     mean, sd, evidence = differences(model)
-    assert mean < 0.012
-    # The chain of the information ends at 0.02 prior precisions, 1% of a standard deviation that only the prior
-    # bounds, and the gauge is balanced to 0.1%.
-    assert sd < 4e-3
-    assert evidence < 0.5
+    # Either form stops within some 1e-6 nats of the mode, and balances the gauge to 0.2%.
+    assert mean < 4e-3
+    assert sd < 3e-3
+    assert evidence < 0.01
 
 
 @pytest.mark.parametrize("model", INFERRED.values(), ids=INFERRED)
 def test_posterior_is_that_of_the_dense_form_where_scales_are_inferred(model):
     mean, sd, evidence = differences(model)
-    assert mean < 0.05
-    assert sd < 0.03
-    assert evidence < 0.5
+    assert mean < 0.03
+    assert sd < 0.02
+    assert evidence < 0.1
     one, other = dense_fit(model).statistics.scales, structured_fit(model).statistics.scales
     assert list(one) == list(other)
     for name, (value, spread) in one.items():
@@ -67,7 +66,7 @@ def test_mean_moves_as_in_the_dense_form(model):
     np.testing.assert_allclose(
         posteriors[structured_fit, "variational"].connectivity_sd(),
         posteriors[dense_fit, "variational"].connectivity_sd(),
-        rtol=0.1,
+        rtol=0.15,
     )
 
 
@@ -111,6 +110,15 @@ def test_draws_have_the_moments_of_the_components(model):
     # Sampling errors: 0.007 standard deviations of a mean, 0.5% of a standard deviation; five times that.
     assert np.max(np.abs(draws.mean(axis=0) - mean) / np.sqrt(variance)) < 0.036
     np.testing.assert_allclose(draws.std(axis=0), np.sqrt(variance), rtol=0.03)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_entries_are_those_of_the_moments(name):
+    posterior = structured_fit(MODELS[name])
+    post, pre = np.divmod(np.arange(144), 12)
+    mean, sd = posterior.connectivity_entries(post, pre)
+    np.testing.assert_allclose(mean, posterior.connectivity_mean().ravel(), atol=1e-8)
+    np.testing.assert_allclose(sd, posterior.connectivity_sd().ravel(), rtol=1e-6)
 
 
 def test_draws_of_W_have_the_stated_sd():

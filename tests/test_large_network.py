@@ -12,8 +12,8 @@ from lrposterior.distribution import StructuredDistribution
 from lrposterior.perturbation.prediction import rank_perturbations
 from lrposterior.report import write_report
 
-# With fewer neurons the factors of the covariance are as large as an N x N array themselves.
-NEURONS = 6000
+# With fewer neurons the factors of the covariance and some hundred draws are as large as an N x N array themselves.
+NEURONS = 10_000
 SQUARE = 8 * NEURONS**2
 
 
@@ -30,6 +30,7 @@ def posterior() -> lrp.Posterior:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_nothing_needs_an_array_of_all_synapses(tmp_path):
     fitted = posterior()
     assert isinstance(fitted.distribution, StructuredDistribution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,12 +49,17 @@ class FactoredAnalysis:
         return self.distribution.unit
 
     @cached_property
+    def _vector(self) -> np.ndarray:
+        """The mode, in the coordinates of the engine."""
+        return dataclasses.replace(self.distribution, location=self.posterior.mode_coordinates).vector()
+
+    @cached_property
     def _system(self) -> System:
         return System.of(self.posterior.model, self.posterior.recording)
 
     @cached_property
     def _changes(self) -> FactorChanges:
-        return FactorChanges.of(self.covariance, self._prior, self.distribution.vector(), self._system.seen_right)
+        return FactorChanges.of(self.covariance, self._prior, self._vector, self._system.seen_right)
 
     @cached_property
     def parameters(self) -> Pencil:
@@ -79,7 +85,7 @@ class FactoredAnalysis:
 
     def contraction_entries(self, post: np.ndarray, pre: np.ndarray) -> np.ndarray:
         """(entry,)."""
-        vector = self.distribution.vector()
+        vector = self._vector
         left = entry_variances(self._system, vector, self.covariance, post, pre)
         prior = prior_entry_variances(self._system, vector, self._prior, post, pre)
         return (prior - left) / (prior + self.posterior.unseen_variance[pre])

@@ -177,7 +177,7 @@ class Problem(ScaledProblem):
     @property
     def decrement_tolerance(self) -> float:
         """Nats that may still be expected at a mode."""
-        return 1e-5
+        return 1e-6
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording) -> Problem:

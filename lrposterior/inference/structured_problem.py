@@ -40,7 +40,7 @@ from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Trajectory, run
 
 # Nats for every coordinate that may still be expected at a mode.
-DECREMENT_TOLERANCE = 1e-6
+DECREMENT_TOLERANCE = 1e-8
 # Nats by which the point may move before the information is found again.
 REFRESH = 1.0
 # Where the chains end on which the balance rests; scales and gauge follow from sums over all coordinates, which they

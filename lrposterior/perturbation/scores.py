@@ -174,16 +174,16 @@ def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
     None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory.
     """
     space, mode, distribution = posterior.space, posterior.mode_coordinates, posterior.distribution
-    moved = displacements(space, mode, z)
     held = np.tile(mode, (len(z), 1))
     if isinstance(distribution, StructuredDistribution):
-        held[:, : space.num_dynamics] += _free_part(distribution, moved.T).T
+        held[:, : space.num_dynamics] += _free_part(distribution, displacements(space, mode, z).T).T
         return held
     try:
         spectrum = posterior.spectrum
     except ValueError:
         return None
     free = spectrum.directions[:, spectrum.information < 1.0]
+    moved = displacements(space, mode, z)
     held[:, : space.num_dynamics] += (moved @ free) @ free.T
     return held
 

@@ -9,7 +9,7 @@ from lrposterior.structured.layout import Layout
 from lrposterior.structured.system import System
 
 # Numbers of the arrays (entry, component) that exist at one time.
-ENTRIES_AT_ONCE = 20_000_000
+ENTRIES_AT_ONCE = 4_000_000
 
 
 def entry_variances(

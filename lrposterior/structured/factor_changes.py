@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from lrposterior.structured.entries import ENTRIES_AT_ONCE
 from lrposterior.structured.information import StructuredPosterior
 from lrposterior.structured.moments import ChangeCovariance, SecondMoment
 from lrposterior.structured.pencil import Pencil
@@ -81,6 +82,30 @@ class FactorChanges:
     @property
     def num_latents(self) -> int:
         return self.right.shape[1]
+
+    def beyond_first_order(self, post: np.ndarray, pre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What products of changes add to mean and variance of W[post, pre], (entry,) each.
+
+        dM_i . dK_j / N has the mean tr S_MK and the variance tr(S_MM S_KK) + tr(S_MK S_MK) over N and N² (Isserlis'
+        theorem), S the covariances of M_i and K_j.
+        """
+        (num_neurons, rank), num_latents = self.left.shape, self.num_latents
+        blocks = self.posterior_blocks
+        of_M = np.concatenate([self.parts[:, :rank], self.shared[:, :rank]], axis=2)
+        of_K = np.concatenate([self.parts[:, num_latents:], self.shared[:, num_latents:]], axis=2)
+        weights = np.concatenate([-self.removed, np.ones(self.shared.shape[2])])
+        MM = blocks[:, :rank, :rank] + (of_M * weights) @ np.swapaxes(of_M, 1, 2)
+        KK = blocks[:, num_latents:, num_latents:] + (of_K * weights) @ np.swapaxes(of_K, 1, 2)
+        means, variances = np.empty((2, len(post)))
+        size = max(1, ENTRIES_AT_ONCE // (rank * weights.size))
+        for start in range(0, len(post), size):
+            part = slice(start, start + size)
+            i, j = post[part], pre[part]
+            MK = (of_M[i] * weights) @ np.swapaxes(of_K[j], 1, 2)
+            MK += np.where((i == j)[:, None, None], blocks[i, :rank, num_latents:], 0.0)
+            means[part] = np.einsum("err->e", MK)
+            variances[part] = np.einsum("ers,ers->e", MM[i], KK[j]) + np.einsum("ers,esr->e", MK, MK)
+        return means / num_neurons, variances / num_neurons**2
 
     def null(self) -> np.ndarray:
         """(neuron, factor, direction) changes that leave W as it is: the gauge, and K within Q against A."""

@@ -45,7 +45,7 @@ class Accuracy:
     step_course_tolerance: float = 3e-4
     max_rank: int = 120
     step_rank: int = 60
-    residual: float = 0.005
+    residual: float = 0.002
     step_residual: float = 0.1
 
 
