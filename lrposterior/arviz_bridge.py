@@ -170,7 +170,7 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
             "effective_rank": W.effective_rank(),
         }
     variables |= {name: draws[name] for name in ("B", "b", "noise_scale", "gain") if np.size(draws.get(name, ()))}
-    if model.inferred_time_constants:
+    if model.time_constants.inferred:
         variables["time_constant"] = draws["time_constant"]
     if model.initial_state == "free":
         recurrent = draws["initial_kappa"] @ np.swapaxes(draws["M"], 1, 2)

@@ -19,7 +19,6 @@ from lrposterior.checks import (
     require_choice,
     require_finite,
     require_integer,
-    require_positive,
     require_shape,
 )
 from lrposterior.network import NONLINEARITIES, rollout
@@ -28,6 +27,7 @@ from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regress
 from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
 from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior, center
+from lrposterior.time_constants import TimeConstants, checked_time_constant
 
 if TYPE_CHECKING:
     from lrposterior.recording import Recording
@@ -94,7 +94,7 @@ class LowRankModel:
         require_integer(self.rank, "rank", minimum=1)
         require_choice(self.nonlinearity, "nonlinearity", tuple(NONLINEARITIES))
         require_choice(self.initial_state, "initial_state", ("zero", "free"))
-        object.__setattr__(self, "time_constant", _checked_time_constant(self.time_constant))
+        object.__setattr__(self, "time_constant", checked_time_constant(self.time_constant))
         for name, kind, expected, example in (
             ("observation", GaussianObservation, "GaussianObservation", "GaussianObservation()"),
             ("priors", Priors, "Priors", "Priors()"),
@@ -119,15 +119,7 @@ class LowRankModel:
             ValueError: if a time constant is below the bin width, the cell types are not those of the recording, or the
                 background has another number of neurons.
         """
-        for constant in self.time_constants:
-            inferred = isinstance(constant, TimeConstantPrior)
-            shortest = constant.median if isinstance(constant, TimeConstantPrior) else constant
-            if shortest < recording.dt or (inferred and shortest == recording.dt):
-                raise ValueError(
-                    f"time_constant: expected {'a prior median above' if inferred else 'at least'} the bin width "
-                    f"dt = {recording.dt:g} s, got {shortest:g} s; below it the discrete dynamics overshoot. "
-                    "Use finer bins or a longer time constant (both are in seconds)"
-                )
+        self.time_constants.require_above(recording.dt)
         if self.background is not None and self.background.num_neurons not in (None, recording.num_neurons):
             raise ValueError(
                 f"background: expected W0 for the recording's {recording.num_neurons} neurons, got one for "
@@ -206,12 +198,7 @@ class LowRankModel:
                 raise ValueError("background: expected a subspace; settle the model with for_recording(recording)")
             bulk_scale = self.scale("gain") / math.sqrt(num_neurons)
             blocks.append(Block("A", self.background.subspace.shape, 0.0, bulk_scale))
-        inferred = [constant for constant in self.time_constants if isinstance(constant, TimeConstantPrior)]
-        if inferred:
-            shape = (len(inferred),) if isinstance(self.time_constant, ByCellType) else ()
-            medians = np.log([constant.median - dt for constant in inferred]).reshape(shape)
-            spreads = np.array([constant.spread for constant in inferred]).reshape(shape)
-            blocks.append(Block("log_time_constant_excess", shape, medians, spreads))
+        blocks += self.time_constants.blocks(dt)
         if isinstance(priors, CorrelatedLoadings):
             coefficient = priors.regression / unit
             for name, width, scale in (
@@ -265,24 +252,13 @@ class LowRankModel:
         return dataclasses.replace(self, background=None, priors=Priors(), time_constant=time_constant)
 
     @property
-    def time_constants(self) -> tuple[float | TimeConstantPrior, ...]:
-        """(population,) tau in seconds, or its prior: of all neurons, or of those of every cell type."""
-        constants = self.time_constant
-        return constants.entries if isinstance(constants, ByCellType) else (cast(float, constants),)
-
-    @property
-    def inferred_time_constants(self) -> list[int]:
-        """Which of `time_constants` have a prior."""
-        return [i for i, constant in enumerate(self.time_constants) if isinstance(constant, TimeConstantPrior)]
+    def time_constants(self) -> TimeConstants:
+        """Those of all populations, a population being the neurons that share one."""
+        return TimeConstants.of(self.time_constant)
 
     def time_constants_of(self, parameters: Parameters, dt: Array) -> Array:
         """(population,) tau in seconds."""
-        fixed = [0.0 if isinstance(constant, TimeConstantPrior) else constant for constant in self.time_constants]
-        constants = jnp.asarray(fixed, dtype=dt.dtype)
-        if not self.inferred_time_constants:
-            return constants
-        excess = jnp.reshape(parameters["log_time_constant_excess"], (-1,))
-        return constants.at[np.asarray(self.inferred_time_constants)].set(dt + jnp.exp(excess))
+        return self.time_constants.values(parameters.get("log_time_constant_excess"), dt)
 
     def integration_constants(self, parameters: Parameters, data: Data) -> Array:
         """(neuron,) a = dt / tau."""
@@ -297,13 +273,7 @@ class LowRankModel:
         named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
         named["noise_scale"] = np.exp(named.pop("log_noise_scale"))
         excess = named.pop("log_time_constant_excess", None)
-        by_cell_type, inferred = isinstance(self.time_constant, ByCellType), self.inferred_time_constants
-        leading = named["noise_scale"].shape[:-1]
-        constants = np.empty((*leading, len(self.time_constants)))
-        constants[:] = [0.0 if isinstance(each, TimeConstantPrior) else each for each in self.time_constants]
-        if excess is not None:
-            constants[..., inferred] = dt + np.exp(excess if by_cell_type else excess[..., None])
-        named["time_constant"] = constants if by_cell_type else constants[..., 0]
+        named["time_constant"] = self.time_constants.named(excess, dt, named["noise_scale"].shape[:-1])
         return named
 
     def coordinates(self, named: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
@@ -311,10 +281,8 @@ class LowRankModel:
         coordinates = {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
         coordinates["log_noise_scale"] = np.log(coordinates.pop("noise_scale"))
         constants = coordinates.pop("time_constant", None)
-        if constants is not None and self.inferred_time_constants:
-            if isinstance(self.time_constant, ByCellType):
-                constants = constants[..., self.inferred_time_constants]
-            coordinates["log_time_constant_excess"] = np.log(constants - dt)
+        if constants is not None and self.time_constants.inferred:
+            coordinates["log_time_constant_excess"] = self.time_constants.log_excess(constants, dt)
         return coordinates
 
     @double_precision
@@ -348,9 +316,7 @@ class LowRankModel:
             if name not in parameters:
                 raise argument_error("parameters", f"the key {name!r}", f"{sorted(parameters)}", "add it")
             value = np.asarray(parameters[name], dtype=np.float64)
-            shape = block.shape
-            if name == "time_constant" and isinstance(self.time_constant, ByCellType):
-                shape = (len(self.time_constant),)
+            shape = self.time_constants.shape if name == "time_constant" else block.shape
             require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
         coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(parameters, like.dt).items()}
@@ -413,35 +379,19 @@ class LowRankModel:
             population after those of the other.
         """
         left, right = self.factors(parameters, data)
-        num_populations = len(self.time_constants)
+        num_populations = len(self.time_constants.entries)
         belongs = jnp.arange(num_populations)[None, :] == data.population[:, None]
         left = jnp.where(belongs[:, :, None], left[:, None, :], 0.0).reshape(len(left), -1)
         return left, jnp.tile(right, (1, num_populations))
 
     def population_of_latents(self, num_latents: int) -> np.ndarray:
         """(latent,) the population of each of the latents of `latent_factors`."""
-        return np.repeat(np.arange(len(self.time_constants)), num_latents // len(self.time_constants))
+        num_populations = len(self.time_constants.entries)
+        return np.repeat(np.arange(num_populations), num_latents // num_populations)
 
     def rates(self, parameters: Parameters, data: Data) -> Array:
         """Rates r = phi(x) (trial, time, neuron)."""
         return NONLINEARITIES[self.nonlinearity].rate(self.currents(parameters, data))
-
-
-def _checked_time_constant(constant: Any) -> float | TimeConstantPrior | ByCellType[float | TimeConstantPrior]:
-    """A time constant, or those of the cell types in a form that can be hashed."""
-
-    def checked(value: Any, name: str) -> float | TimeConstantPrior:
-        return value if isinstance(value, TimeConstantPrior) else require_positive(value, name)
-
-    if isinstance(constant, ByCellType):
-        return constant
-    if not isinstance(constant, Mapping):
-        return checked(constant, "time_constant")
-    if not constant or not all(isinstance(cell_type, str) for cell_type in constant):
-        raise argument_error("time_constant", "names of cell types", f"the keys {list(constant)}", "name each type")
-    return ByCellType(
-        tuple(constant), tuple(checked(value, f"time_constant[{key!r}]") for key, value in constant.items())
-    )
 
 
 def _right_scale(priors: Priors) -> float | np.ndarray:

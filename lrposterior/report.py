@@ -225,7 +225,7 @@ def _time_constant(posterior: Posterior) -> str:
     return "; ".join(
         f"{name}{value:.4g} s, "
         + (f"inferred (prior median {prior.median:g} s)" if isinstance(prior, TimeConstantPrior) else "fixed")
-        for name, value, prior in zip(names, values, model.time_constants, strict=True)
+        for name, value, prior in zip(names, values, model.time_constants.entries, strict=True)
     )
 
 

@@ -241,7 +241,7 @@ def _follow_scales(
     """
     moved = following.copy()
     for name, log_factor in zip(problem.scale_priors, change, strict=True):
-        rows = problem.space.slices[BLOCK_OF_SCALE.get(name, name)]
+        rows = problem.space.places(BLOCK_OF_SCALE.get(name, name))
         block = np.zeros(problem.space.num_dynamics)
         block[rows] = z[rows]
         moved[: block.size] += np.expm1(2.0 * log_factor) * covariance.times(block)

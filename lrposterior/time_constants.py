@@ -1,0 +1,122 @@
+"""The time constants of a network: one for all neurons, or one for those of every cell type, each fixed or inferred.
+
+A population is the neurons that share a time constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from lrposterior.checks import argument_error, require_positive
+from lrposterior.parameters import Block
+from lrposterior.populations import ByCellType
+from lrposterior.priors import TimeConstantPrior
+
+TimeConstant = float | TimeConstantPrior
+BLOCK = "log_time_constant_excess"
+
+
+@dataclass(frozen=True)
+class TimeConstants:
+    """What is known of the time constants a priori.
+
+    Attributes:
+        entries: (population,) tau in seconds, or its prior.
+        is_shared: whether there is one for all neurons; parameters then have no axis of populations.
+    """
+
+    entries: tuple[TimeConstant, ...]
+    is_shared: bool
+
+    @classmethod
+    def of(cls, time_constant: Any) -> TimeConstants:
+        """Those of a `LowRankModel.time_constant`."""
+        if isinstance(time_constant, ByCellType):
+            return cls(time_constant.entries, is_shared=False)
+        return cls((time_constant,), is_shared=True)
+
+    @property
+    def inferred(self) -> list[int]:
+        """Populations whose time constant has a prior."""
+        return [index for index, entry in enumerate(self.entries) if isinstance(entry, TimeConstantPrior)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the parameter that users see."""
+        return () if self.is_shared else (len(self.entries),)
+
+    def blocks(self, dt: float) -> list[Block]:
+        """The logarithms of tau - dt that are inferred, () or (inferred,), as a block of parameters; none or one."""
+        priors = [entry for entry in self.entries if isinstance(entry, TimeConstantPrior)]
+        if not priors:
+            return []
+        shape = () if self.is_shared else (len(priors),)
+        medians = np.log([prior.median - dt for prior in priors]).reshape(shape)
+        spreads = np.array([prior.spread for prior in priors]).reshape(shape)
+        return [Block(BLOCK, shape, medians, spreads)]
+
+    def values(self, log_excess: Array | None, dt: Array) -> Array:
+        """(population,) tau in seconds, from the parameters of `blocks`."""
+        constants = jnp.asarray(self._fixed, dtype=dt.dtype)
+        if log_excess is None or not self.inferred:
+            return constants
+        return constants.at[np.asarray(self.inferred)].set(dt + jnp.exp(jnp.reshape(log_excess, (-1,))))
+
+    def named(self, log_excess: np.ndarray | None, dt: float, leading: tuple[int, ...]) -> np.ndarray:
+        """(..., *shape) tau in seconds as users see it, with leading axes of this shape."""
+        constants = np.empty((*leading, len(self.entries)))
+        constants[:] = self._fixed
+        if log_excess is not None:
+            constants[..., self.inferred] = dt + np.exp(log_excess[..., None] if self.is_shared else log_excess)
+        return constants[..., 0] if self.is_shared else constants
+
+    def log_excess(self, constants: np.ndarray, dt: float) -> np.ndarray:
+        """The inverse of `named`."""
+        return np.log((constants if self.is_shared else constants[..., self.inferred]) - dt)
+
+    @property
+    def _fixed(self) -> list[float]:
+        """(population,) those that are numbers, and 0 in the place of others."""
+        return [0.0 if isinstance(entry, TimeConstantPrior) else entry for entry in self.entries]
+
+    def require_above(self, dt: float) -> None:
+        """Refuse time constants below the bin width.
+
+        Raises:
+            ValueError: with the mend.
+        """
+        for entry in self.entries:
+            inferred = isinstance(entry, TimeConstantPrior)
+            shortest = entry.median if isinstance(entry, TimeConstantPrior) else entry
+            if shortest < dt or (inferred and shortest == dt):
+                raise ValueError(
+                    f"time_constant: expected {'a prior median above' if inferred else 'at least'} the bin width "
+                    f"dt = {dt:g} s, got {shortest:g} s; below it the discrete dynamics overshoot. "
+                    "Use finer bins or a longer time constant (both are in seconds)"
+                )
+
+
+def checked_time_constant(constant: Any) -> TimeConstant | ByCellType[TimeConstant]:
+    """A time constant, or those of the cell types in a form that can be hashed.
+
+    Raises:
+        ValueError: if it is neither, or not positive.
+    """
+
+    def checked(value: Any, name: str) -> TimeConstant:
+        return value if isinstance(value, TimeConstantPrior) else require_positive(value, name)
+
+    if isinstance(constant, ByCellType):
+        return constant
+    if not isinstance(constant, Mapping):
+        return checked(constant, "time_constant")
+    if not constant or not all(isinstance(cell_type, str) for cell_type in constant):
+        raise argument_error("time_constant", "names of cell types", f"the keys {list(constant)}", "name each type")
+    entries = tuple(checked(value, f"time_constant[{key!r}]") for key, value in constant.items())
+    return ByCellType(tuple(constant), entries)
