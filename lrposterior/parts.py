@@ -25,15 +25,22 @@ class ExplainedParts:
         both: with W = M K^T / N + A Q^T.
         low_rank: with M K^T / N alone.
         bulk: with A Q^T alone.
+        neither: without any connectivity, by inputs and biases.
     """
 
     both: float
     low_rank: float
     bulk: float
+    neither: float
 
     @property
     def warning(self) -> str | None:
-        """What to beware of: a low-rank part that is not needed, or that does less than the bulk."""
+        """What to beware of: connectivity or a low-rank part that is not needed, or one that does less than the bulk."""
+        if self.both - self.neither < NEGLIGIBLE_SHARE:
+            return (
+                "inputs and biases explain the activity without any connectivity, so that it says little about W; record "
+                "where the circuit goes on by itself, or with inputs that differ more"
+            )
         if self.both - self.bulk < NEGLIGIBLE_SHARE:
             return (
                 "the low-rank part is not needed, the bulk explains the activity without it; lower the rank, or give "
@@ -45,7 +52,8 @@ class ExplainedParts:
 
     def __str__(self) -> str:
         return (
-            f"explained variance {self.both:.3f}, by M K^T alone {self.low_rank:.3f}, by the bulk alone {self.bulk:.3f}"
+            f"explained variance {self.both:.3f}, by M K^T alone {self.low_rank:.3f}, by the bulk alone "
+            f"{self.bulk:.3f}, without connectivity {self.neither:.3f}"
         )
 
 
@@ -57,7 +65,7 @@ def explained_by_parts(model: LowRankModel, mode: Mapping[str, np.ndarray], reco
         mode: parameters by name, as `Posterior.mode`.
         recording: what is explained.
     """
-    kept = {"both": {}, "low_rank": {"A": 0.0}, "bulk": {"K": 0.0}}
+    kept = {"both": {}, "low_rank": {"A": 0.0}, "bulk": {"K": 0.0}, "neither": {"A": 0.0, "K": 0.0}}
     networks = {name: np.stack([factors.get(name, 1.0) * mode[name] for factors in kept.values()]) for name in mode}
     predicted = simulate_draws(model, networks, recording, quantity=model.observation.of)
     mask, activity = recording.mask, recording.activity

@@ -459,6 +459,10 @@ def test_parts_that_do_nothing_are_named():
     assert no_rank.bulk == pytest.approx(no_rank.both, abs=1e-6)
     assert no_bulk.warning is None
     assert "the low-rank part is not needed" in no_rank.warning
+    nothing = parts(A=0.0 * truth["A"], K=1e-9 * truth["K"])
+    assert nothing.neither == pytest.approx(nothing.both, abs=1e-6)
+    assert nothing.neither == pytest.approx(both.neither, abs=1e-6)
+    assert "without any connectivity" in nothing.warning
 
 
 # ------------------------------------------------------------------------------------------------------ simulations

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.cli import main
@@ -104,7 +103,7 @@ def test_simulate_writes_what_python_simulates(tmp_path, capsys):
         "truth": str(truth),
     }
     expected = lrp.simulate_recording(
-        plain_model(1), num_neurons=6, num_trials=3, num_bins=20, dt=0.01, num_inputs=1, seed=5
+        lrp.LowRankModel(1), num_neurons=6, num_trials=3, num_bins=20, dt=0.01, num_inputs=1, seed=5
     )
     np.testing.assert_array_equal(lrp.load_recording(session).activity, expected.recording.activity)
     with np.load(truth, allow_pickle=False) as arrays:

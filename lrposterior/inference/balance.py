@@ -41,8 +41,8 @@ import scipy.linalg
 
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import AnyProblem, FitError
-from lrposterior.orbit import balancing_gauge, gauge_exponent, move, prior_moments, settle_trades, stretch_basis
+from lrposterior.inference.problem import AnyProblem, FitError, supported_gauge
+from lrposterior.orbit import gauge_exponent, move, prior_moments, settle_trades, stretch_basis
 from lrposterior.parameters import name_and_type
 
 MAX_STEPS = 100
@@ -175,13 +175,7 @@ def _gauge_step(problem: AnyProblem, z: np.ndarray, covariance: Covariance) -> n
         if name_and_type(name)[0] == "K_on_M":
             unknown_right = unknown_right + covariance.row_moment(name)
     surplus = unknown_left - unknown_right - gauge_exponent(space) * np.eye(rank)
-    try:
-        return balancing_gauge(prior_moments(space, z), surplus)
-    except ValueError as failure:
-        raise FitError(
-            f"rank: expected {rank} parts of W that differ from zero at the mode, got fewer ({failure}): the data do "
-            f"not support rank {rank}; lower it, or use method='nuts'"
-        ) from failure
+    return supported_gauge(rank, prior_moments(space, z), surplus)
 
 
 def unknown_moments(problem: AnyProblem, covariance: Covariance) -> tuple[np.ndarray, np.ndarray]:

@@ -268,11 +268,28 @@ class Problem(ScaledProblem):
             A = np.linalg.lstsq(left, canonical(left, right)[0], rcond=None)[0]
             return move(self.space, z, A, np.linalg.inv(A))
         for _ in range(MAX_SETTLING):
-            A = balancing_gauge(prior_moments(self.space, z))
+            A = supported_gauge(self.model.rank, prior_moments(self.space, z))
             z, _ = settle_trades(self.space, move(self.space, z, A, np.linalg.inv(A)), self.subspace)
             if np.linalg.norm(A - np.eye(len(A)), 2) < SETTLED:
                 break
         return z
+
+
+def supported_gauge(
+    rank: int, moments: tuple[np.ndarray, np.ndarray, np.ndarray], surplus: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """The gauge in which moments balance, `lrposterior.orbit.balancing_gauge`.
+
+    Raises:
+        FitError: if there is none, as the data do not support the rank.
+    """
+    try:
+        return balancing_gauge(moments, surplus)
+    except ValueError as failure:
+        raise FitError(
+            f"rank: expected {rank} parts of W that differ from zero at the mode, got fewer ({failure}): the data do "
+            f"not support rank {rank}; lower it, or use method='nuts'"
+        ) from failure
 
 
 def dense(problem: AnyProblem) -> Problem:
