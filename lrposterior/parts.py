@@ -35,11 +35,11 @@ class ExplainedParts:
 
     @property
     def warning(self) -> str | None:
-        """What to beware of: connectivity or a low-rank part that is not needed, or one that does less than the bulk."""
+        """What to beware of: connectivity that is not needed, or a low-rank part that does less than the bulk."""
         if self.both - self.neither < NEGLIGIBLE_SHARE:
             return (
-                "inputs and biases explain the activity without any connectivity, so that it says little about W; record "
-                "where the circuit goes on by itself, or with inputs that differ more"
+                "inputs and biases explain the activity without any connectivity, so that it says little about W; "
+                "record where the circuit goes on by itself, or with inputs that differ more"
             )
         if self.both - self.bulk < NEGLIGIBLE_SHARE:
             return (
