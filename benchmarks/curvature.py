@@ -7,7 +7,7 @@ the lesser of two that take turns.
 
 Table 2: what NumPyro's AutoLaplaceApproximation makes of the same model (`lrposterior.numpyro_model`) on small networks
 drawn from the prior (8 neurons, rank 2, 24 trials of 70 bins), against NUTS on the posterior with the gauge integrated
-out (`lrposterior.NUTS`). It inverts the Hessian in all of (M, K), in which the gauge is flat:
+out (`lrposterior.NUTS`, 1,000 draws). It inverts the Hessian in all of (M, K), in which the gauge is flat:
 
 - as it comes: the mode by its own search (BFGS, from the package's mode, to be fair), the inverse of the Hessian;
 - with a pseudo-inverse: curvatures below 1e-6 of the largest are taken for infinite, by its option `hessian_fn`.
@@ -16,6 +16,7 @@ For the standard deviations of all entries of W, from 2,000 draws: their ratio t
 largest), and the same for the package's Laplace approximation; seconds of the processor with compilation.
 
     OPENBLAS_NUM_THREADS=1 NPROC=1 python benchmarks/curvature.py
+    python benchmarks/curvature.py --neurons --networks 3    # table 2 only; --networks 0: table 1 only
     python benchmarks/curvature.py --summary
     python benchmarks/curvature.py --tiny
 """
@@ -32,7 +33,7 @@ import numpy as np
 from numpyro import infer, optim
 from numpyro.infer.autoguide import AutoLaplaceApproximation
 from scaling import DT, NOISE, TIME_CONSTANT, make_recording
-from stored import load, store
+from stored import exists, load, store
 
 import lrposterior as lrp
 from lrposterior.curvature.automatic import automatic_information
@@ -144,7 +145,7 @@ def print_tables(forms: list[dict], posteriors: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--neurons", type=int, nargs="+", default=[20, 50, 100], help="of table 1")
+    parser.add_argument("--neurons", type=int, nargs="*", default=[20, 50, 100], help="of table 1")
     parser.add_argument("--networks", type=int, default=2, help="of table 2")
     parser.add_argument("--summary", action="store_true", help="print what is stored")
     parser.add_argument("--tiny", action="store_true", help="small networks and short chains; not stored")
@@ -153,11 +154,13 @@ def main() -> None:
         chains = lrp.NUTS(num_warmup=10, num_samples=20, num_chains=1)
         print_tables([compare_forms(8, 3, 20)], compare_posteriors(0, 4, chains))
         return
+    stored = load(NAME) if exists(NAME) else {"forms": [], "posteriors": []}
     if not options.summary:
-        forms = [compare_forms(num_neurons, 24, 70) for num_neurons in options.neurons]
-        chains = lrp.NUTS(num_warmup=400, num_samples=1000, num_chains=2)
+        forms = [compare_forms(num_neurons, 24, 70) for num_neurons in options.neurons] or stored["forms"]
+        store(NAME, forms=forms, posteriors=stored["posteriors"])
+        chains = lrp.NUTS(num_warmup=300, num_samples=1000, num_chains=1)
         posteriors = [row for seed in range(options.networks) for row in compare_posteriors(seed, 8, chains)]
-        store(NAME, forms=forms, posteriors=posteriors)
+        store(NAME, forms=forms, posteriors=posteriors or stored["posteriors"])
     stored = load(NAME)
     print(stored["machine"])
     print_tables(stored["forms"], stored["posteriors"])

@@ -16,6 +16,8 @@ z = (truth - mean) / sd (1 if the intervals are right), the R² of the mean over
 networks whose method said that it had converged. Seconds are those of the process for a fit, after a first fit of
 another network, so that what is compiled once is not counted; their ratio is to Laplace on the same networks.
 
+Results are stored after every network, and a second call goes on where the first one ended.
+
     python benchmarks/equal_accuracy.py --neurons 12 --networks 10 --nuts-networks 6
     python benchmarks/equal_accuracy.py --summary
     python benchmarks/equal_accuracy.py --tiny
@@ -23,6 +25,7 @@ another network, so that what is compiled once is not counted; their ratio is to
 
 import argparse
 import time
+from collections.abc import Iterable
 
 import numpy as np
 from perturbation import (
@@ -39,7 +42,7 @@ from perturbation import (
     make_twins,
     respond,
 )
-from stored import load, store
+from stored import exists, load, store
 
 import lrposterior as lrp
 from lrposterior.perturbation.experiment import make_experiment
@@ -77,41 +80,41 @@ def score(draws: np.ndarray, truth: np.ndarray, covered: np.ndarray) -> dict[str
     }
 
 
-def run(seed: int, size: Size, methods: dict, num_twins: int, num_ensembles: int) -> list[dict]:
-    """The scores of every method on one network."""
+def run(seed: int, size: Size, methods: Iterable[str], options: dict, num_twins: int, num_ensembles: int) -> list[dict]:
+    """The scores of these methods on one network."""
     model = lrp.LowRankModel(rank=2, time_constant=TAU, priors=lrp.Priors(unit=1.0), background=None)
     truth, recording = make_truth(size, seed, model.priors)
     candidates = make_candidates(recording, seed, num_ensembles)
-    rows, experiment, true = [], None, np.empty(0)
-    for name, method in methods.items():
+    settled = model.for_recording(recording)
+    experiment, true, rows = None, np.empty(0), []
+    for name in ("Laplace", *(name for name in methods if name not in ("Laplace", TWINS))):
         started = time.process_time()
         try:
-            posterior = lrp.fit(model, recording, method, seed=seed, progress=False)
+            posterior = lrp.fit(model, recording, options[name], seed=seed, progress=False)
         except lrp.FitError as refusal:
             rows.append({"network": seed, "method": name, "refused": str(refusal)})
             continue
         seconds = time.process_time() - started
         if experiment is None:
             experiment = make_experiment(posterior, candidates, None, WINDOW)
-            true = respond(posterior.model, truth, experiment)
+            true = respond(settled, truth, experiment)
         parameters = posterior.sample_parameters(NUM_DRAWS, seed=seed)
-        draws = response_draws(posterior.model, parameters, experiment, "current").reshape(NUM_DRAWS, *true.shape)
+        draws = response_draws(settled, parameters, experiment, "current").reshape(NUM_DRAWS, *true.shape)
         below = np.sum(draws < true, axis=0)
         scores = score(draws, true, (below >= LOWEST) & (below <= HIGHEST))
         converged = posterior.status == "converged"
         rows.append({"network": seed, "method": name, "seconds": seconds, "converged": converged, **scores})
-    if num_twins and experiment is not None:
+    if TWINS in methods and experiment is not None:
         started = time.process_time()
         make = make_twins(model, recording, size.twin_iterations)
         twins, on_activity = zip(*(make(1000 * seed + twin) for twin in range(num_twins)), strict=True)
         seconds = time.process_time() - started
         parameters = {name: np.stack([twin[name] for twin in twins]) for name in twins[0]}
-        draws = response_draws(model.for_recording(recording), parameters, experiment, "current")
-        draws = draws.reshape(num_twins, *true.shape)
+        draws = response_draws(settled, parameters, experiment, "current").reshape(num_twins, *true.shape)
         low, high = np.quantile(draws, [0.05, 0.95], axis=0)
         scores = score(draws, true, (low <= true) & (true <= high))
         rows.append({"network": seed, "method": TWINS, "seconds": seconds, "on activity": on_activity, **scores})
-    return rows
+    return [row for row in rows if row["method"] in methods]
 
 
 def print_table(rows: list[dict]) -> None:
@@ -149,7 +152,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.tiny:
         size = Size(num_neurons=6, num_conditions=3, twin_iterations=50)
-        print_table(run(0, size, TINY, num_twins=5, num_ensembles=2))
+        print_table(run(0, size, (*METHODS, TWINS), TINY, num_twins=5, num_ensembles=2))
         return
     if options.summary:
         stored = load(NAME)
@@ -157,11 +160,24 @@ def main() -> None:
         print_table(stored["rows"])
         return
     size = Size(num_neurons=options.neurons, twin_iterations=2000)
-    run(options.networks, size, METHODS | {"NUTS": TINY["NUTS"]}, num_twins=2, num_ensembles=12)  # compiles
-    rows: list[dict] = []
-    for seed in range(options.networks):
-        methods = {name: method for name, method in METHODS.items() if name != "NUTS" or seed < options.nuts_networks}
-        rows += run(seed, size, methods, options.twins * (seed < options.twin_networks), num_ensembles=12)
+    stored = load(NAME) if exists(NAME) else {"neurons": options.neurons, "twins": options.twins, "rows": []}
+    if (stored["neurons"], stored["twins"]) != (options.neurons, options.twins):
+        stored = {"neurons": options.neurons, "twins": options.twins, "rows": []}
+    rows = stored["rows"]
+    counts = {"Laplace": options.networks, "NUTS": options.nuts_networks, "SVI, full": options.networks}
+    counts[TWINS] = options.twin_networks
+    done = {(row["network"], row["method"]) for row in rows}
+    missing = {
+        seed: [name for name, count in counts.items() if seed < count and (seed, name) not in done]
+        for seed in range(options.networks)
+    }
+    to_compile = {name for names in missing.values() for name in names}
+    if to_compile:
+        run(options.networks, size, to_compile, METHODS | {"NUTS": TINY["NUTS"]}, num_twins=2, num_ensembles=12)
+    for seed, names in missing.items():
+        if not names:
+            continue
+        rows += run(seed, size, names, METHODS, options.twins, num_ensembles=12)
         print_table(rows)
         print(flush=True)
         store(NAME, neurons=options.neurons, twins=options.twins, rows=rows)

@@ -11,8 +11,10 @@ the process, of which its start (libraries and recording) is shown apart.
 The table of memory compares what the fit adds with what others would need at least: two dense matrices of curvature
 (8 bytes times P² each, P the number of coordinates: the matrix and its factor), and one N x N array.
 
-    OPENBLAS_NUM_THREADS=1 NPROC=1 python benchmarks/growth.py --figure docs/images/growth.png
-    python benchmarks/growth.py --summary
+Results are stored after every size, and a second call goes on where the first one ended.
+
+    OPENBLAS_NUM_THREADS=1 NPROC=1 python benchmarks/growth.py
+    python benchmarks/growth.py --summary --figure docs/images/growth.png
     python benchmarks/growth.py --tiny
 """
 
@@ -22,12 +24,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from scaling import peak_memory
-from stored import load, store
+from stored import exists, load, store
 
 import lrposterior as lrp
 from lrposterior.plots.style import PALETTE, save_figure, styled
@@ -118,25 +121,35 @@ def plot(results: dict[str, list[dict]]) -> plt.Figure:
     return figure
 
 
-def run(base: dict[str, int], sizes: dict[str, tuple[int, ...]]) -> dict[str, list[dict]]:
-    done: dict[str, dict] = {}
+def run(base: dict[str, int], sizes: dict[str, tuple[int, ...]], done: list[dict], keep: Callable) -> None:
+    """Measure the sizes that are not done; `keep` is called after every one."""
     environment = {"OPENBLAS_NUM_THREADS": "1", "NPROC": "1"} | os.environ
-    results: dict[str, list[dict]] = {}
     for name, values in sizes.items():
-        results[name] = []
         for value in values:
-            size = json.dumps(base | {name: value})
-            if size not in done:
-                command = [sys.executable, __file__, "--one", size]
-                finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-                done[size] = json.loads(finished.stdout)
-                print(f"{name} {value}: {done[size]['seconds']:.1f} s", file=sys.stderr, flush=True)
-            results[name].append(done[size])
-    return results
+            size = base | {name: value}
+            if any(size.items() <= row.items() for row in done):
+                continue
+            command = [sys.executable, __file__, "--one", json.dumps(size)]
+            finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+            done.append(json.loads(finished.stdout))
+            print(f"{name} {value}: {done[-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
+            keep(done)
+
+
+def by_size(base: dict[str, int], done: list[dict]) -> dict[str, list[dict]]:
+    """What was measured, by what was changed, in the order of its size."""
+    found = {}
+    for name in base:
+        others = {other: value for other, value in base.items() if other != name}
+        rows = sorted((row for row in done if others.items() <= row.items()), key=lambda row: row[name])
+        if len(rows) > 1:
+            found[name] = rows
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--change", nargs="+", choices=tuple(SIZES), default=tuple(SIZES), help="what to change")
     parser.add_argument("--summary", action="store_true", help="print what is stored")
     parser.add_argument("--figure", type=Path, help="draw what is stored")
     parser.add_argument("--tiny", action="store_true", help="two sizes of one kind; not stored")
@@ -146,15 +159,20 @@ def main() -> None:
         print(json.dumps(measure(options.one)))
         return
     if options.tiny:
-        print_tables(run(TINY_BASE, TINY_SIZES))
+        done: list[dict] = []
+        run(TINY_BASE, TINY_SIZES, done, keep=lambda rows: None)
+        print_tables(by_size(TINY_BASE, done))
         return
     if not options.summary and not options.figure:
-        store(NAME, results=run(BASE, SIZES))
+        done = load(NAME)["rows"] if exists(NAME) else []
+        wanted = {name: SIZES[name] for name in options.change}
+        run(BASE, wanted, done, keep=lambda rows: store(NAME, rows=rows))
     stored = load(NAME)
     print(stored["machine"])
-    print_tables(stored["results"])
+    results = by_size(BASE, stored["rows"])
+    print_tables(results)
     if options.figure:
-        save_figure(plot(stored["results"]), options.figure)
+        save_figure(plot(results), options.figure)
 
 
 if __name__ == "__main__":

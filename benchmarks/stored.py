@@ -28,6 +28,10 @@ def store(name: str, **content: Any) -> None:
     (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
+def exists(name: str) -> bool:
+    return (FOLDER / f"{name}.json").exists()
+
+
 def load(name: str) -> dict[str, Any]:
     """The stored results of a benchmark.
 
@@ -35,6 +39,6 @@ def load(name: str) -> dict[str, Any]:
         SystemExit: if there are none.
     """
     path = FOLDER / f"{name}.json"
-    if not path.exists():
+    if not exists(name):
         raise SystemExit(f"{path}: there are no stored results; run the benchmark without --summary first")
     return json.loads(path.read_text(encoding="utf-8"))

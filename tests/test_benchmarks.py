@@ -15,6 +15,7 @@ HEADERS = {
     "curvature.py": "largest difference  structured (s)  automatic (s)  ratio of times",
     "equal_accuracy.py": "90% cover  rms z      R²  converged  seconds  ratio to Laplace",
     "growth.py": "steps  seconds  ratio to base  peak GB  of which start   exponent: all, last two",
+    "loadings.py": "network  priors       ",
     "mode.py": "within 0.1 nats  steps  seconds  ratio of seconds  nats above",
     "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",
     "rank_selection.py": "true rank  gain  fitted bulk  size         right  chosen (rank: times)",
