@@ -93,7 +93,7 @@ def print_tables(results: dict[str, list[dict]]) -> None:
                 f"{row['peak GB']:8.2f} {row['start GB']:15.2f}   {exponents}"
             )
     print("\nneurons  coordinates  added by the fit (GB)  two dense curvatures (GB)  one N x N array (GB)")
-    for row in results["neurons"]:
+    for row in results.get("neurons", ()):
         added = row["peak GB"] - row["start GB"]
         dense, square = 16.0 * row["coordinates"] ** 2 / 1e9, 8.0 * row["neurons"] ** 2 / 1e9
         print(f"{row['neurons']:7d} {row['coordinates']:12d} {added:22.2f} {dense:26.3f} {square:21.4f}")
