@@ -55,9 +55,9 @@ def record(setting: dict) -> lrp.Recording:
     return model.simulate(parameters, empty, seed=seed)
 
 
-def make_model(rank: int, *, dimension: int = 0) -> lrp.LowRankModel:
-    """With a bulk that is seen in this many dimensions, or without."""
-    background = lrp.RandomBulk(dimension=dimension) if dimension else None
+def make_model(rank: int, *, bulk: str = "without", dimension: int = 0) -> lrp.LowRankModel:
+    """With a bulk that is seen in this many dimensions (0: those found in the recording), or without."""
+    background = lrp.RandomBulk(dimension=dimension or None) if bulk == "with" else None
     return lrp.LowRankModel(rank, TAU, "relu", background=background, priors=lrp.Priors(unit=1.0))
 
 
@@ -66,7 +66,10 @@ def run(setting: dict) -> dict:
     started, rank = time.perf_counter(), setting["rank"]
     recording = record(setting)
     ranks = [one for one in range(rank - 1, rank + setting["above"] + 1) if one > 0]
-    model, options = make_model(rank, dimension=setting["dimension"]), {"seed": 0, "progress": False}
+    model, options = (
+        make_model(rank, bulk=setting["bulk"], dimension=setting["dimension"]),
+        {"seed": 0, "progress": False},
+    )
     # Without folds first; where no rank has an evidence there is then nothing to choose by.
     try:
         selection = lrp.select_rank(model, recording, ranks, num_folds=0, **options)
@@ -109,7 +112,7 @@ def summarise(results: list[dict]) -> None:
             by[one.get("criterion", "none")] = by.get(one.get("criterion", "none"), 0) + 1
             kinds = [kind for kind in ("singular", "failed") if rank + 1 in one.get(kind, ())]
             above[kinds[0] if kinds else "regular"] += 1
-        fitted = f"{bulk} {dimension}" if dimension else bulk
+        fitted = f"{bulk} {dimension or 'found'}" if bulk == "with" else bulk
         right = f"{chosen.get(str(rank), 0)}/{len(of_key)}"
         print(
             f"{rank:9d}  {gain:4.2f}  {fitted:11s}  {'x'.join(map(str, size)):11s}  {right:>5s}  {chosen}  {by}  "
@@ -122,7 +125,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 5])
     parser.add_argument("--gain", type=float, default=0.0)
     parser.add_argument("--bulk", choices=("with", "without"), default="without", help="in the fit")
-    parser.add_argument("--dimension", type=int, default=4, help="of the fitted bulk")
+    parser.add_argument("--dimension", type=int, help="of the fitted bulk; found in the recording if left out")
     parser.add_argument("--neurons", type=int, default=20)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--bins", type=int, default=50)
@@ -138,7 +141,7 @@ def main() -> None:
     started = time.perf_counter()
     for seed in range(options.recordings if not options.summary else 0):
         for rank in options.ranks:
-            dimension = options.dimension if options.bulk == "with" else 0
+            dimension = options.dimension or 0
             size = (options.neurons, options.trials, options.bins)
             values = (rank, options.gain, options.bulk, *size, options.above, dimension, seed)
             done = any(tuple(one[name] for name in KEY) == values for one in load())
