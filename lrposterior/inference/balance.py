@@ -47,9 +47,9 @@ from lrposterior.parameters import name_and_type
 
 MAX_STEPS = 100
 # In units of log A and log scale; a log scale may also miss this part of its posterior standard deviation.
-BALANCE_TOLERANCE, SCALE_TOLERANCE = 2e-3, 0.02
+BALANCE_TOLERANCE, SCALE_TOLERANCE = 4e-4, 0.02
 # After MAX_STEPS, what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
-ACCEPTED_DECREMENT = 1e-3
+ACCEPTED_DECREMENT, ACCEPTED_MOVE = 1e-3, 0.04
 LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
 # The change of the curvature with the scales is measured again after moves of this size.
@@ -146,7 +146,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
         information, is_fresh = problem.carried(information, A, trades), False
         gained += gain
-    if decrement < ACCEPTED_DECREMENT and np.max(np.abs(moves)) < np.sqrt(BALANCE_TOLERANCE):
+    if decrement < ACCEPTED_DECREMENT and np.max(np.abs(moves)) < ACCEPTED_MOVE:
         return reached
     raise FitError(
         f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps, and {decrement:.2g} nats are "
