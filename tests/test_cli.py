@@ -145,7 +145,8 @@ def test_fit_takes_the_options_of_the_model(folder, tmp_path, capsys):
     fit = tmp_path / "fit.nc"
     options = ["--rank", 1, "--time-constant", 0.08, "--infer-time-constant", "--nonlinearity", "linear"]
     options += ["--observe", "current", "--initial-state", "free", "--background", tmp_path / "W0.npy"]
-    assert run(capsys, "fit", folder / "session.npz", fit, *options)[0] == 0
+    code, _, err = run(capsys, "fit", folder / "session.npz", fit, *options)
+    assert code == 0, err
     model = lrp.load_posterior(fit).model
     assert model.time_constant == lrp.TimeConstantPrior(0.08)
     assert (model.nonlinearity, model.observation.of, model.initial_state) == ("linear", "current", "free")

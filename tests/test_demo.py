@@ -44,6 +44,7 @@ def test_what_was_achieved_is_what_the_true_network_does():
     stimulation = candidates.patterns[candidate] * candidates.time_course[:, None]
     still = lrp.Recording(np.zeros((1, recording.num_bins, recording.num_neurons)), recording.dt, inputs=inputs[:1])
     M, K, B, b = (simulation.parameters[name] for name in ("M", "K", "B", "b"))
+    W = M @ K.T / recording.num_neurons + simulation.parameters["W0"]
     a = recording.dt / results.posterior.model.time_constant
     perturbed, unperturbed, alone = (np.zeros(recording.num_neurons) for _ in range(3))
     responses = []
@@ -51,7 +52,7 @@ def test_what_was_achieved_is_what_the_true_network_does():
         responses.append(perturbed - unperturbed - alone)
         drive = B @ still.inputs[0, time] + b
         current = [
-            (1 - a) * x + a * (M @ (K.T @ np.tanh(x)) / recording.num_neurons + drive + s)
+            (1 - a) * x + a * (W @ np.tanh(x) + drive + s)
             for x, s in ((perturbed, stimulation[time]), (unperturbed, 0.0))
         ]
         alone = (1 - a) * alone + a * stimulation[time]

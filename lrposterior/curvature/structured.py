@@ -129,7 +129,7 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     unknown = kappa.reshape(num_bins, len(constants), -1)[:, :, :num_unknown]
     latents = jnp.concatenate([unknown, features], axis=2)[:, data.population]
 
-    gain = jnp.einsum("nr,tn->trn", right, slopes) * (of_latent[:, None] / num_neurons)
+    gain = jnp.einsum("nr,tn->trn", right, slopes) * (of_latent[None, :, None] / num_neurons)
     transition = jnp.diag(1.0 - of_latent)[None] + jnp.einsum("trn,ns->trs", gain, left)
     weighted = jnp.einsum("nr,tn->trn", left, weights)
     write = jnp.einsum("trn,ns->trs", weighted, left)
@@ -144,11 +144,11 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     own_loadings = jnp.concatenate([parameters["B"], parameters["b"][:, None]], axis=1)
     filtered_stimulation = low_pass(trial.stimulation, of_neuron, jnp.zeros_like(trial.stimulation[0]))
     excess = jnp.einsum("tnc,nc->tn", (drives - features)[:, data.population], own_loadings)
-    excess = (excess + trial.stimulation - filtered_stimulation) / of_neuron
+    excess = (excess + trial.stimulation - filtered_stimulation) / of_neuron[None]
     current_slope = (
-        low_pass(excess, of_neuron, jnp.zeros_like(excess[0]))[:, :, None] * constant_slopes[data.population]
+        low_pass(excess, of_neuron, jnp.zeros_like(excess[0]))[:, :, None] * constant_slopes[data.population][None]
     )
-    explicit = (read - kappa)[:, :, None] * constant_slopes[population_of_latent]
+    explicit = (read - kappa)[:, :, None] * constant_slopes[population_of_latent][None]
     of_time_constants = jnp.einsum("trn,tnq->trq", gain, current_slope) + explicit
 
     nothing = jnp.zeros((num_bins, num_latents, model.rank), dtype)

@@ -140,8 +140,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
             continue
         length = _relaxation(length, before, moves)
         before, since = moves, since + length * float(np.max(np.abs(moves)))
-        followed_z = _follow_scales(problem, z, following, covariance, length * scales.change)
-        problem, z = _rescale(problem, followed_z, length * scales.change)
+        problem, z = _follow_scales(problem, z, following, covariance, length * scales.change)
         A = scipy.linalg.expm(length * log_A)
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
         information, is_fresh = problem.carried(information, A, trades), False
@@ -227,11 +226,12 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
 
 def _follow_scales(
     problem: AnyProblem, z: np.ndarray, following: np.ndarray, covariance: Covariance, change: np.ndarray
-) -> np.ndarray:
-    """Where the mode goes with the scales: dz / d log s_i = 2 Sigma z_i, in the coordinates of the scales before.
+) -> tuple[AnyProblem, np.ndarray]:
+    """The problem at other scales, and where the mode goes with them: dz / d log s_i = 2 Sigma z_i.
 
     Where the prior dominates, Sigma = 1 and parameters are proportional to s². Without this the next round would see
-    the mode of the last scales, and small scales, of which the data say little, would go back and forth.
+    the mode of the last scales, and small scales, of which the data say little, would go back and forth. Where the
+    network bends so much that this leads up, the parameters stay.
     """
     moved = following.copy()
     for name, log_factor in zip(problem.scale_priors, change, strict=True):
@@ -239,7 +239,12 @@ def _follow_scales(
         block = np.zeros(problem.space.num_dynamics)
         block[rows] = z[rows]
         moved[: block.size] += np.expm1(2.0 * log_factor) * covariance.times(block)
-    return moved if np.isfinite(problem.negative_log_density(moved)) else following
+    rescaled, stays = _rescale(problem, following, change)
+    if not change.size:
+        return rescaled, stays
+    _, goes = _rescale(problem, moved, change)
+    is_lower = rescaled.negative_log_density(goes) < rescaled.negative_log_density(stays)
+    return rescaled, goes if is_lower else stays
 
 
 def _rescale(problem: AnyProblem, z: np.ndarray, change: np.ndarray) -> tuple[AnyProblem, np.ndarray]:

@@ -34,6 +34,9 @@ DECREMENT_TOLERANCE = 2e-3
 MAX_STEPS = 30
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 
+# Blocks with a row for every neuron.
+PER_NEURON = ("M", "K", "A", "B", "b", "log_noise_scale")
+
 Expectation = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -53,10 +56,31 @@ def variational_shift(
         network of a draw diverges, as it may with an unbounded nonlinearity: the expectation does not exist then.
     """
     draws = standard_draws(approximation.num_columns, problem.num_pairs, seed=0)
-    points = approximation.location + approximation.color(draws)
-    return descend(
-        lambda shift: problem.expectation(points + shift), approximation.times, np.zeros(len(approximation.location))
-    )
+    moves = _moves(problem)
+    points = approximation.location + moves * approximation.color(draws)
+
+    def expectation(shift: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = problem.expectation(points + shift)
+        return value, moves * slope
+
+    return descend(expectation, lambda slope: moves * approximation.times(slope), np.zeros(len(approximation.location)))
+
+
+def _moves(problem: AnyProblem) -> np.ndarray:
+    """(coordinate,) 0 for what belongs to neurons that were never observed, 1 for everything else.
+
+    Nothing is known of such a neuron but that it does not disturb the others. It stays at the prior, in the
+    expectation as well: there its loadings would multiply each other, each as wide as the prior, to what no Normal
+    distribution describes.
+    """
+    unobserved = problem.num_observations() == 0
+    of_blocks = [
+        np.broadcast_to(unobserved.reshape(-1, *[1] * (len(block.shape) - 1)), block.shape)
+        if block.name in PER_NEURON
+        else np.zeros(block.shape, dtype=bool)
+        for block in problem.space.blocks
+    ]
+    return 1.0 - np.concatenate([block.ravel() for block in of_blocks])
 
 
 def shifted(distribution: ParameterDistribution, shift: np.ndarray) -> ParameterDistribution:

@@ -201,6 +201,9 @@ def color_bar(axes: Axes, image: Any, label: str, *, below: bool, offset: float,
         # With the power of ten once at the end: as decimal fractions the numbers run into each other.
         bar.formatter = ScalarFormatter(useMathText=True)
         bar.formatter.set_powerlimits((0, 0))
+        if below:
+            # The power stands at the right end, on the line of the label.
+            bar.ax.xaxis.label.set(x=0.0, horizontalalignment="left")
     bar.update_ticks()
     bar.outline.set_edgecolor(GREY)
 
