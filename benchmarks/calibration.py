@@ -222,7 +222,7 @@ def summarise(setting: Setting, simulations: list[dict]) -> str:
 def plot(stored: list[tuple[Setting, list[dict]]]) -> plt.Figure:
     """A column for every method, a row for every group of quantities."""
     figure, axes = plt.subplots(
-        len(GROUPS), len(stored), figsize=(2.2 * len(stored), 7.5), sharex=True, sharey=True, squeeze=False
+        len(GROUPS), len(stored), figsize=(1.9 * len(stored), 7.5), sharex=True, sharey=True, squeeze=False
     )
     shade = {"color": GREY, "alpha": 0.25, "linewidth": 0.0}
     for column, (setting, simulations) in enumerate(stored):

@@ -15,6 +15,7 @@ import numpy as np
 import lrposterior as lrp
 
 METHODS = {
+    "Laplace, mode": lrp.Laplace(mean="mode"),
     "Laplace": lrp.Laplace(),
     "Laplace, psis": lrp.Laplace("psis"),
     "SVI": lrp.SVI(),

@@ -117,8 +117,9 @@ def fit(
         FitError: if the fit fails; the text holds the cause and the remedy. Nothing is written or changed before the
             posterior is returned, so that an interrupted fit leaves no trace.
 
-    "laplace" is fast and the place to start. "svi" finds the best Normal distribution instead of the one with the
-    curvature of the mode: worth its minutes where the data are few. "nuts" is the reference for small problems, and
+    "laplace" is fast and the place to start. "svi" finds the Normal distribution with the highest evidence lower bound
+    instead of the one with the curvature of the mode: its draws fit the recording as well as those of the posterior do,
+    and its intervals are somewhat narrow. "nuts" is the reference for small problems, and
     exact in the limit of many draws.
     """
     chosen = _method(method)
