@@ -6,8 +6,8 @@ transform H, so that
 
     G = H D_1 H D_2 diag(s) H D_3 H D_4
 
-takes N log N operations and 5 N numbers. The moments E G = 0 and E G v w^T G^T = (v . w) I / N are exact, and products
-with few vectors are Normal up to terms of the order of N^-1/2.
+takes N log N operations and 5 N numbers. The moments E G = 0 and E G v w^T G^T = (v . w) I / N hold to a part of the
+order of 1 / N, and products with few vectors are Normal up to terms of the order of N^-1/2.
 """
 
 from __future__ import annotations

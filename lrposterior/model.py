@@ -102,7 +102,7 @@ class LowRankModel:
                 "background",
                 FixedBackground | RandomBulk | None,
                 "FixedBackground, RandomBulk or None",
-                "RandomBulk()",
+                "RandomBulk(), or FixedBackground(W0) for a known matrix",
             ),
         ):
             value = getattr(self, name)

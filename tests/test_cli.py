@@ -103,7 +103,14 @@ def test_simulate_writes_what_python_simulates(tmp_path, capsys):
         "truth": str(truth),
     }
     expected = lrp.simulate_recording(
-        lrp.LowRankModel(1), num_neurons=6, num_trials=3, num_bins=20, dt=0.01, num_inputs=1, seed=5
+        lrp.LowRankModel(1),
+        num_neurons=6,
+        num_trials=3,
+        num_bins=20,
+        dt=0.01,
+        num_inputs=1,
+        noise_scale=0.1,
+        seed=5,
     )
     np.testing.assert_array_equal(lrp.load_recording(session).activity, expected.recording.activity)
     with np.load(truth, allow_pickle=False) as arrays:

@@ -126,10 +126,7 @@ def simulate(
     bulk_gain: Annotated[
         float, typer.Option(help="Gain g of unstructured connectivity beside the low-rank part; 0 for none.")
     ] = 0.3,
-    noise: Annotated[
-        float | None,
-        typer.Option(help="Standard deviation of the noise, in units of activity. Default: from the prior."),
-    ] = None,
+    noise: Annotated[float, typer.Option(help="Standard deviation of the noise, in units of activity.")] = 0.1,
     truth: Annotated[
         Path | None, typer.Option(metavar="TRUTH.npz", help="Also write the true parameters and noise-free rates.")
     ] = None,

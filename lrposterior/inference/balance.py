@@ -49,7 +49,8 @@ MAX_STEPS = 100
 # In units of log A and log scale; a log scale may also miss this part of its posterior standard deviation.
 BALANCE_TOLERANCE, SCALE_TOLERANCE = 4e-4, 0.02
 # After MAX_STEPS, what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
-ACCEPTED_DECREMENT, ACCEPTED_MOVE = 1e-3, 0.04
+# A log scale may have a fifth of its posterior standard deviation to go.
+ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-3, 0.04, 0.2
 LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
 # The change of the curvature with the scales is measured again after moves of this size.
@@ -140,12 +141,15 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
             continue
         length = _relaxation(length, before, moves)
         before, since = moves, since + length * float(np.max(np.abs(moves)))
-        problem, z = _follow_scales(problem, z, following, covariance, length * scales.change)
+        problem, z = follow_scales(problem, z, following, covariance, length * scales.change)
         A = scipy.linalg.expm(length * log_A)
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
         information, is_fresh = problem.carried(information, A, trades), False
         gained += gain
-    if decrement < ACCEPTED_DECREMENT and np.max(np.abs(moves)) < ACCEPTED_MOVE:
+    acceptable = np.full(moves.size, ACCEPTED_MOVE)
+    spreads = 1.0 / np.sqrt(np.diag(reached.scale_precision))
+    acceptable[: spreads.size] = np.maximum(ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE * spreads)
+    if decrement < ACCEPTED_DECREMENT and np.all(np.abs(moves) < acceptable):
         return reached
     raise FitError(
         f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps, and {decrement:.2g} nats are "
@@ -224,7 +228,7 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
     return slopes
 
 
-def _follow_scales(
+def follow_scales(
     problem: AnyProblem, z: np.ndarray, following: np.ndarray, covariance: Covariance, change: np.ndarray
 ) -> tuple[AnyProblem, np.ndarray]:
     """The problem at other scales, and where the mode goes with them: dz / d log s_i = 2 Sigma z_i.

@@ -5,7 +5,8 @@ Both are taken at the mode of W (`lrposterior.inference.balance`), not at the mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import cast
 
 import jax
@@ -22,11 +23,11 @@ from lrposterior.distribution import (
     StructuredDistribution,
 )
 from lrposterior.gauge import log_gauge_volume, product_svd
-from lrposterior.inference.balance import BLOCK_OF_SCALE, unknown_moments
+from lrposterior.inference.balance import follow_scales, unknown_moments
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import AnyProblem, FitError
 from lrposterior.inference.structured_problem import StructuredProblem
-from lrposterior.orbit import gauge_basis, stretches_and_rotations, vertical_basis
+from lrposterior.orbit import stretches_and_rotations, vertical_basis
 from lrposterior.structured.information import StructuredInformation
 
 # The Normal posterior of W is linear in what is unknown of M and K: where the variance of the product of two unknown
@@ -36,6 +37,8 @@ LARGEST_PRODUCT_SHARE = 0.5
 # evidence needs changes too fast.
 EVIDENCE_RATIO = 3.0
 NUM_SCALE_NODES = 8
+# From the mode to that at other scales: Gauss-Newton steps at most, and nats that a last one may gain.
+MAX_NODE_DESCENTS, NODE_TOLERANCE = 5, 0.05
 
 
 def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None = None) -> ParameterDistribution:
@@ -46,9 +49,7 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
     scales are independent of the dynamics, with expected information 2 for every observation.
 
     Where prior scales are inferred, their logarithms are Normal with the given precision, and the posterior is a
-    mixture over `NUM_SCALE_NODES` values of them. At each the prior precision is another diagonal matrix D, and the
-    maximum moves from z to z - (F + D)^-1 (D - I) z. What is taken off along the vertical space V is then the part
-    V (V^T D V)^-1 V^T D that is independent of the rest.
+    mixture over `NUM_SCALE_NODES` values of them, each with the Normal distribution at its own mode.
 
     Args:
         problem: what is fitted, at the most probable scales.
@@ -59,33 +60,53 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
         FitError: if the data do not support the rank.
     """
     require_support(problem, mode)
-    changes = np.zeros((1, 0)) if scale_precision is None or not scale_precision.size else scale_nodes(scale_precision)
-    factors = [
-        {
-            BLOCK_OF_SCALE.get(name, name): float(np.exp(log_factor))
-            for name, log_factor in zip(problem.scale_priors, change, strict=False)
-        }
-        for change in changes
-    ]
-    if len(factors) == 1:
+    if scale_precision is None or not scale_precision.size:
         return normal_at_mode(problem, mode)
+    nodes = [_at_scales(problem, mode, change) for change in scale_nodes(scale_precision)]
     if isinstance(problem, StructuredProblem):
-        return _structured(problem, mode, factors)
-    components = tuple(_component(problem, mode, each) for each in factors)
-    return MixtureDistribution(np.full(len(components), 1.0 / len(components)), components)
+        return _structured(problem, mode, nodes)
+    components = []
+    for scaled, moved in nodes:
+        normal, ratio = _normal(scaled, moved), _ratio(problem, scaled)
+        components.append(NormalDistribution(ratio * normal.location, ratio[:, None] * normal.scale))
+    return MixtureDistribution(np.full(len(components), 1.0 / len(components)), tuple(components))
 
 
 def normal_at_mode(problem: AnyProblem, mode: Mode) -> NormalDistribution | StructuredDistribution:
     """The one Normal distribution at the most probable scales, as if these were known."""
     if isinstance(problem, StructuredProblem):
-        return _structured(problem, mode, [{}])
-    return _component(problem, mode, {})
+        return _structured(problem, mode, [(problem, mode)])
+    return _normal(problem, mode)
+
+
+def _at_scales(problem: AnyProblem, mode: Mode, change: np.ndarray) -> tuple[AnyProblem, Mode]:
+    """The problem where the logarithms of its scales change, and its mode there.
+
+    The mode is not linear in the scales: with a regression, K is a product of coefficients and loadings.
+    """
+    covariance = problem.covariance(mode.z, mode.information)
+    scaled, z = follow_scales(problem, mode.z, mode.z, covariance, change)
+    for _ in range(MAX_NODE_DESCENTS):
+        covariance = scaled.covariance(z, scaled.information_near(z, mode.information))
+        slope = covariance.across_gauge(scaled.gradient(z)[: problem.space.num_dynamics])
+        z, gained = scaled.descend(z, covariance, slope)
+        if gained < NODE_TOLERANCE:
+            break
+    return scaled, dataclasses.replace(mode, z=z, information=scaled.information_near(z, mode.information))
+
+
+def _ratio(problem: AnyProblem, scaled: AnyProblem) -> np.ndarray:
+    """(coordinate,) prior standard deviations of the same problem at other scales over those at the first."""
+    return scaled.space.standard_deviations / problem.space.standard_deviations
 
 
 def _structured(
-    problem: StructuredProblem, mode: Mode, factors: Sequence[Mapping[str, float]]
+    problem: StructuredProblem, mode: Mode, nodes: Sequence[tuple[AnyProblem, Mode]]
 ) -> StructuredDistribution:
-    return problem.distribution(mode.z, cast(StructuredInformation, mode.information), factors, _noise_spread(problem))
+    ratios = np.stack([_ratio(problem, scaled) for scaled, _ in nodes])
+    locations = ratios * np.stack([moved.z for _, moved in nodes])
+    information = cast(StructuredInformation, mode.information)
+    return problem.distribution(mode.z, information, ratios, locations, _noise_spread(problem))
 
 
 def _noise_spread(problem: AnyProblem) -> np.ndarray:
@@ -93,22 +114,13 @@ def _noise_spread(problem: AnyProblem) -> np.ndarray:
     return 1.0 / np.sqrt(noise_information(problem) + 1.0)
 
 
-def _component(problem: AnyProblem, mode: Mode, factors: Mapping[str, float]) -> NormalDistribution:
-    """The Normal posterior where the prior scales of some blocks are multiplied by factors."""
-    prior = np.ones(problem.space.num_dynamics)
-    for name, factor in factors.items():
-        prior[problem.space.places(name)] = factor**-2.0
+def _normal(problem: AnyProblem, mode: Mode) -> NormalDistribution:
+    """The Normal posterior at a mode, in the dense form."""
     vertical = vertical_basis(problem.space, mode.z, problem.subspace)
-    gauge = gauge_basis(problem.space, mode.z, problem.subspace)
-    root = np.linalg.cholesky(mode.information + np.diag(prior))
-    scale = scipy.linalg.solve_triangular(root, np.eye(prior.size), lower=True, trans=1, check_finite=False)
-    excess = (prior - 1.0) * mode.z[: prior.size]
-    shift = scipy.linalg.cho_solve((root, True), excess - gauge @ (gauge.T @ excess))
-    conjugate = np.linalg.solve(vertical.T @ (prior[:, None] * vertical), vertical.T * prior)
-    location = mode.z.copy()
-    location[: prior.size] -= shift - vertical @ (conjugate @ shift)
-    scale -= vertical @ (conjugate @ scale)
-    return NormalDistribution(location, np.asarray(scipy.linalg.block_diag(scale, np.diag(_noise_spread(problem)))))
+    root = np.linalg.cholesky(mode.information + np.eye(len(mode.information)))
+    scale = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True, trans=1, check_finite=False)
+    scale -= vertical @ (vertical.T @ scale)
+    return NormalDistribution(mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(_noise_spread(problem)))))
 
 
 def scale_nodes(precision: np.ndarray) -> np.ndarray:

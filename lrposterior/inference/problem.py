@@ -103,6 +103,10 @@ class AnyProblem(Protocol):
         """The information at z, where it is roughly this, to the accuracy of the posterior."""
         ...
 
+    def information_near(self, z: np.ndarray, information: Any) -> Any:
+        """The information at z, where nearby, and perhaps at other prior scales, it is this."""
+        ...
+
     def covariance(self, z: np.ndarray, information: Any) -> Covariance:
         """Posterior covariance at z, where the information is this."""
         ...
@@ -204,9 +208,25 @@ class Problem(ScaledProblem):
         """The information at z, which is exact as it is."""
         return information
 
+    def information_near(self, z: np.ndarray, information: np.ndarray) -> np.ndarray:
+        """The information at z, which costs no more than to carry it over from nearby."""
+        return self.information(z)
+
     def covariance(self, z: np.ndarray, information: np.ndarray) -> Covariance:
-        """Posterior covariance at z, where the information is this."""
-        return DenseCovariance.at(self.space, z, self.subspace, information)
+        """Posterior covariance at z, where the information is this.
+
+        Raises:
+            FitError: if the precision is not positive definite to double precision.
+        """
+        try:
+            return DenseCovariance.at(self.space, z, self.subspace, information)
+        except np.linalg.LinAlgError as failure:
+            scales = ", ".join(f"{name} {value:.2g}" for name, value in self.scales().items())
+            raise FitError(
+                f"singular curvature: the precision is not positive definite to double precision ({failure})"
+                f"{f', at the prior scales {scales}' if scales else ''}; the recording may hold too little signal for "
+                "the model: lower the rank, give scales as numbers instead of ScalePrior, or use method='nuts'"
+            ) from failure
 
     def carried(self, information: np.ndarray, A: np.ndarray, trades: np.ndarray) -> None:
         """Information is found again after a move, which costs no more than to carry it over."""

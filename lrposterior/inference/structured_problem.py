@@ -7,7 +7,7 @@ vectors are turned into the whitened coordinates z of the package and back.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -148,6 +148,10 @@ class StructuredProblem(ScaledProblem):
         """The information at z, where it is roughly this, to the accuracy of the posterior."""
         return self._information(z, Accuracy())
 
+    def information_near(self, z: np.ndarray, information: StructuredInformation) -> StructuredInformation:
+        """The information nearby, where it is taken to be the same; of the prior scales it knows nothing."""
+        return information
+
     def _information(self, z: np.ndarray, accuracy: Accuracy) -> StructuredInformation:
         trajectory = run(self.system, self.coordinates.vector(z))
         return posterior_information(self.system, self.coordinates.deviations, trajectory, accuracy)
@@ -186,32 +190,27 @@ class StructuredProblem(ScaledProblem):
         self,
         z: np.ndarray,
         information: StructuredInformation,
-        factors: Sequence[Mapping[str, float]],
+        ratios: np.ndarray,
+        locations: np.ndarray,
         noise: np.ndarray,
     ) -> StructuredDistribution:
-        """The Laplace posterior around the mode z, a component for each choice of factors on blocks' prior scales.
+        """The Laplace posterior around the mode z, a component for each choice of prior scales.
 
         Args:
             z: (coordinate,) the mode.
-            information: at the mode.
-            factors: by the name of the block.
+            information: at the mode, taken to be that at all locations.
+            ratios: (component, coordinate) prior standard deviations over those of the problem.
+            locations: (component, coordinate) the mode at these.
             noise: (neuron,) standard deviations of the whitened log noise scales.
         """
-        coordinates, space = self.coordinates, self.space
+        coordinates, num_dynamics = self.coordinates, self.space.num_dynamics
         information = dataclasses.replace(
-            information, vertical=coordinates.unscaled(vertical_basis(space, z, self.subspace))
+            information, vertical=coordinates.unscaled(vertical_basis(self.space, z, self.subspace))
         )
-        gauge = gauge_basis(space, z, self.subspace)
-        deviations = np.tile(coordinates.deviations, (len(factors), 1))
-        shifts = np.zeros_like(deviations)
-        for own, shift, chosen in zip(deviations, shifts, factors, strict=True):
-            excess = np.zeros(space.num_dynamics)
-            for name, factor in chosen.items():
-                own[coordinates.places[space.slices[name]]] *= factor
-                excess[space.slices[name]] = (factor**-2.0 - 1.0) * z[space.slices[name]]
-            if chosen:
-                across = coordinates.covector(excess - gauge @ (gauge.T @ excess))
-                shift[:] = -information.posterior(own).times(across[:, None])[:, 0]
+        deviations = np.tile(coordinates.deviations, (len(ratios), 1))
+        deviations[:, coordinates.places] *= ratios[:, :num_dynamics]
+        center = coordinates.vector(z)
+        shifts = np.stack([coordinates.vector(location) - center for location in locations])
         return StructuredDistribution(
             z, information, coordinates.places, coordinates.deviations, deviations, shifts, noise
         )

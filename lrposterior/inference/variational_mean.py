@@ -32,7 +32,7 @@ from lrposterior.inference.problem import AnyProblem
 # Nats that may still be expected, a way of 0.06 standard deviations in all directions together.
 DECREMENT_TOLERANCE = 2e-3
 MAX_STEPS = 30
-STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
+STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003)
 
 # Blocks with a row for every neuron.
 PER_NEURON = ("M", "K", "A", "B", "b", "log_noise_scale")

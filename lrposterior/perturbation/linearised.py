@@ -88,8 +88,9 @@ def predict_certainty(
     """The certainty of `rank_perturbations` from the covariance of the parameters, without draws.
 
     The response is linearised in the parameters around the mode, for every candidate along its own perturbed
-    trajectory. An unseen part of a random bulk adds its variance analytically. Memory and time grow with the number of
-    neurons, not with its square.
+    trajectory. An unseen part of a random bulk adds its variance analytically, to first order as well: where the gain
+    is large, draws spread more (by 4 to 12% at g = 0.25, 5 to 18% at 0.5, 16 to 31% at 1, on 24 neurons), so that
+    `rank_perturbations` is less certain. Memory and time grow with the number of neurons, not with its square.
 
     Args:
         posterior: a Laplace posterior in the structured form, which `fit` gives to networks of more than a few dozen

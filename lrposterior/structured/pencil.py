@@ -25,6 +25,8 @@ from functools import cached_property
 import numpy as np
 
 ROWS_AT_ONCE = 8192
+# A threshold that meets an entry of `local` more closely than this is taken to lie beside it.
+SMALLEST_GAP = 1e-12
 # Where the integral of `Pencil.above` is evaluated.
 CONTOUR_STEP = 1.0
 CONTOUR_HEIGHTS = np.exp(np.arange(np.log(1e-4), np.log(1e3), CONTOUR_STEP))
@@ -65,7 +67,7 @@ class Pencil:
     def _num_above(self, ratio: float) -> int:
         """Number of directions whose posterior variance is above this part of the prior's."""
         gaps = self.local - ratio
-        gaps[gaps == 0.0] = np.finfo(np.float64).tiny
+        gaps = np.where(np.abs(gaps) < SMALLEST_GAP, np.copysign(SMALLEST_GAP, gaps), gaps)
         core = self._core(gaps, self._columns, 1.0 - ratio)
         num_positive = [np.count_nonzero(values > 0.0) for values in (gaps, np.linalg.eigvalsh(core))]
         return sum(num_positive) - np.count_nonzero(self.weights < 0.0) - self.null.shape[1]
