@@ -64,7 +64,8 @@ def test_mode_balance_and_posterior_equal_the_dense_ones():
     np.testing.assert_allclose(mode.objective, expected.objective, rtol=0, atol=0.05)
     assert mode.decrement < structured.decrement_tolerance
     determinant = np.linalg.slogdet(expected.information + np.eye(problem.space.num_dynamics))[1]
-    posterior = structured.distribution(mode.z, mode.information, [{}], np.ones(40)).covariance(0)
+    same, located = np.ones((1, mode.z.size)), mode.z[None]
+    posterior = structured.distribution(mode.z, mode.information, same, located, np.ones(40)).covariance(0)
     np.testing.assert_allclose(posterior.log_determinant, determinant, rtol=1e-3)
     at_dense, at_mode = to_vector(problem, system.layout, expected.z), structured.coordinates.vector(mode.z)
     post, pre = np.divmod(np.arange(1600), 40)

@@ -219,6 +219,7 @@ def test_the_gradient_has_no_noise_where_the_guide_is_the_posterior():
     assert slope("plain") > 0.1
 
 
+@pytest.mark.slow
 def test_bounds_are_ordered():
     """A larger family reaches a higher bound, and none the evidence. Laplace's is off by less than the margin here."""
     methods = MEAN_FIELD, lrp.SVI("low_rank", num_steps=800), lrp.SVI(num_steps=800)
@@ -336,6 +337,7 @@ def test_the_low_rank_guide_starts_with_the_leading_correlations():
 # Markov chains
 
 
+@pytest.mark.slow
 def test_chains_of_a_small_network():
     posterior = fitted(1, CHAINS)
     diagnostics = posterior.statistics.diagnostics

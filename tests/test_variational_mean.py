@@ -25,6 +25,10 @@ class Cubic:
     skew: np.ndarray
     num_pairs: int = 4000
 
+    @property
+    def of_observed(self):
+        return np.ones(len(self.skew), dtype=bool)
+
     def expectation(self, points):
         values = 0.5 * np.sum((points / self.sd) ** 2, axis=1) + points**3 @ self.skew
         slopes = points / self.sd**2 + 3.0 * self.skew * points**2
@@ -40,6 +44,17 @@ def test_shift_of_a_cubic_density_is_the_closed_form():
     np.testing.assert_allclose(shift, expected, rtol=0.06, atol=0.005)
     lower = 0.5 * shift[:2] ** 2 * b + problem.skew[:2] * (shift[:2] ** 3 + 3.0 * shift[:2] * 0.25)
     assert gained == pytest.approx(-lower.sum(), rel=0.1)
+
+
+def test_a_shift_of_more_than_half_a_standard_deviation_is_refused():
+    far = Cubic(0.5, np.array([1.5, 1.5, 1.5]))
+    normal = NormalDistribution(np.zeros(3), 0.5 * np.eye(3))
+    shift, gained = variational_shift(far, normal)
+    assert (gained, np.abs(shift).max()) == (0.0, 0.0)
+    near = Cubic(0.5, np.array([1.0, 1.0, 1.0]))
+    shift, gained = variational_shift(near, normal)
+    assert 0.2 < np.abs(shift / 0.5).max() < 0.5
+    assert gained > 0.0
 
 
 def test_mean_stays_where_the_expectation_does_not_exist():

@@ -30,6 +30,8 @@ STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 # Gauge and trades are settled in turns, until the gauge moves by less than this.
 MAX_SETTLING, SETTLED = 100, 1e-7
 POINTS_AT_ONCE = 16
+# Blocks with a row for every neuron.
+PER_NEURON = ("M", "K", "A", "B", "b", "log_noise_scale")
 
 
 class FitError(RuntimeError):
@@ -77,6 +79,11 @@ class AnyProblem(Protocol):
 
     def scales(self) -> dict[str, float]:
         """The inferred scales at their present values."""
+        ...
+
+    @property
+    def of_observed(self) -> np.ndarray:
+        """(coordinate,) False for what belongs to neurons that were never observed."""
         ...
 
     def num_observations(self) -> np.ndarray:
@@ -162,6 +169,17 @@ class ScaledProblem:
         """(neuron, dimension) the patterns through which a random bulk is seen."""
         background = self.model.background
         return background.visited if isinstance(background, RandomBulk) else None
+
+    @property
+    def of_observed(self) -> np.ndarray:
+        """(coordinate,) False for what belongs to neurons that were never observed."""
+        of_coordinate = np.ones(self.space.size, dtype=bool)
+        unobserved = np.flatnonzero(~self.recording.mask.any(axis=(0, 1)))
+        for name in PER_NEURON:
+            if name in self.space:
+                rows = self.space.coordinates(np.arange(self.space.size), name)[unobserved]
+                of_coordinate[rows.ravel()] = False
+        return of_coordinate
 
 
 @dataclass(frozen=True, eq=False)

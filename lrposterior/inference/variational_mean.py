@@ -12,6 +12,10 @@ inference with the covariance held (Opper and Archambeau 2009, doi:10.1162/neco.
 because the nearest Normal distribution in the sense of the bound is too narrow where the posterior is bent.
 
 S is horizontal: m moves across the gauge only, as the mode does.
+
+All of this is a correction of a density that is nearly Normal. Where it is not, as under a prior much wider than what
+the network has, the expectation is ruled by draws far from all that the recording allows, and its minimum lies further
+from the truth than the mode. The sign of it is a long way: then the mean stays.
 """
 
 from __future__ import annotations
@@ -32,10 +36,8 @@ from lrposterior.inference.problem import AnyProblem
 # Nats that may still be expected, a way of 0.06 standard deviations in all directions together.
 DECREMENT_TOLERANCE = 2e-3
 MAX_STEPS = 30
+LONGEST_SHIFT = 0.5
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003)
-
-# Blocks with a row for every neuron.
-PER_NEURON = ("M", "K", "A", "B", "b", "log_noise_scale")
 
 Expectation = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -53,10 +55,15 @@ def variational_shift(
 
     Returns:
         (coordinate,) the shift, and by how many nats it raises the evidence lower bound. Both are zero where the
-        network of a draw diverges, as it may with an unbounded nonlinearity: the expectation does not exist then.
+        network of a draw diverges, as it may with an unbounded nonlinearity: the expectation does not exist then; and
+        where the mean would move by more than `LONGEST_SHIFT` standard deviations in the root mean square over
+        coordinates.
     """
     draws = standard_draws(approximation.num_columns, problem.num_pairs, seed=0)
-    moves = _moves(problem)
+    # Of a neuron that was never observed nothing is known but that it does not disturb the others. It stays at the
+    # prior, in the expectation as well: there its loadings would multiply each other, each as wide as the prior, to
+    # what no Normal distribution describes.
+    moves = problem.of_observed.astype(np.float64)
     points = approximation.location + moves * approximation.color(draws)
 
     def expectation(shift: np.ndarray) -> tuple[float, np.ndarray]:
@@ -64,23 +71,6 @@ def variational_shift(
         return value, moves * slope
 
     return descend(expectation, lambda slope: moves * approximation.times(slope), np.zeros(len(approximation.location)))
-
-
-def _moves(problem: AnyProblem) -> np.ndarray:
-    """(coordinate,) 0 for what belongs to neurons that were never observed, 1 for everything else.
-
-    Nothing is known of such a neuron but that it does not disturb the others. It stays at the prior, in the
-    expectation as well: there its loadings would multiply each other, each as wide as the prior, to what no Normal
-    distribution describes.
-    """
-    unobserved = problem.num_observations() == 0
-    of_blocks = [
-        np.broadcast_to(unobserved.reshape(-1, *[1] * (len(block.shape) - 1)), block.shape)
-        if block.name in PER_NEURON
-        else np.zeros(block.shape, dtype=bool)
-        for block in problem.space.blocks
-    ]
-    return 1.0 - np.concatenate([block.ravel() for block in of_blocks])
 
 
 def shifted(distribution: ParameterDistribution, shift: np.ndarray) -> ParameterDistribution:
