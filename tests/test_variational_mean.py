@@ -47,11 +47,11 @@ def test_shift_of_a_cubic_density_is_the_closed_form():
 
 
 def test_a_shift_of_more_than_half_a_standard_deviation_is_refused():
-    far = Cubic(0.5, np.array([1.5, 1.5, 1.5]))
+    far = Cubic(0.5, np.array([1.3, 1.3, 1.3]))
     normal = NormalDistribution(np.zeros(3), 0.5 * np.eye(3))
     shift, gained = variational_shift(far, normal)
     assert (gained, np.abs(shift).max()) == (0.0, 0.0)
-    near = Cubic(0.5, np.array([1.0, 1.0, 1.0]))
+    near = Cubic(0.5, np.array([0.9, 0.9, 0.9]))
     shift, gained = variational_shift(near, normal)
     assert 0.2 < np.abs(shift / 0.5).max() < 0.5
     assert gained > 0.0

@@ -70,7 +70,10 @@ def variational_shift(
         value, slope = problem.expectation(points + shift)
         return value, moves * slope
 
-    return descend(expectation, lambda slope: moves * approximation.times(slope), np.zeros(len(approximation.location)))
+    nowhere = np.zeros(len(approximation.location))
+    shift, gained = descend(expectation, lambda slope: moves * approximation.times(slope), nowhere)
+    # A quadratic bound falls by half the squared distance in standard deviations.
+    return (shift, gained) if 2.0 * gained < LONGEST_SHIFT**2 * len(nowhere) else (nowhere, 0.0)
 
 
 def shifted(distribution: ParameterDistribution, shift: np.ndarray) -> ParameterDistribution:
