@@ -187,25 +187,6 @@ class StructuredDistribution:
         moved[self.places] = self.location[: self.places.size]
         return moved * self.unit
 
-    @property
-    def num_columns(self) -> int:
-        """How many standard Normal numbers make a draw."""
-        return self.location.size
-
-    def color(self, noise: np.ndarray) -> np.ndarray:
-        """(draw, coordinate) displacements from the mean of the first component, from Normal numbers (draw, column)."""
-        size = self.places.size
-        changes = self._whitened(self.covariance(0).color(noise[:, :size].T))
-        return np.concatenate([changes.T, self.noise * noise[:, size:]], axis=1)
-
-    def times(self, slope: np.ndarray) -> np.ndarray:
-        """(coordinate,) the covariance of the first component times a slope (coordinate,)."""
-        size = self.places.size
-        moved = np.empty(size)
-        moved[self.places] = slope[:size]
-        changes = self.covariance(0).times((moved / self.unit)[:, None])[:, 0]
-        return np.concatenate([self._whitened(changes), self.noise**2 * slope[size:]])
-
     def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
         """(draw, coordinate) independent draws; every draw has chosen its component by itself."""
         require_integer(num_draws, "num_draws", minimum=1)

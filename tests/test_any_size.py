@@ -49,25 +49,16 @@ def test_posterior_is_that_of_the_dense_form_where_scales_are_inferred(model):
 
 
 @pytest.mark.parametrize("model", [MODELS["bulk"], INFERRED["independent"]], ids=["one component", "mixture"])
-def test_mean_moves_as_in_the_dense_form(model):
-    """Far enough to see, in every component, and to the same place but for the draws of the expectation."""
+def test_mean_moves_in_the_dense_form_alone(model):
+    """The one difference between the forms: where coordinates are many, moving the mean costs far more than the fit."""
     posteriors = {
         (fit, mean): fit(model, mean) for fit in (dense_fit, structured_fit) for mean in ("mode", "variational")
     }
     W = {case: posterior.connectivity_mean().ravel() for case, posterior in posteriors.items()}
     sd = dense_fit(model).connectivity_sd().ravel()
-    moved = [(W[fit, "variational"] - W[fit, "mode"]) / sd for fit in (dense_fit, structured_fit)]
-    assert np.std(moved[0]) > 0.08
-    assert np.corrcoef(moved)[0, 1] > 0.5
-    assert np.std(moved[1] - moved[0]) < 0.15
-    for (_, mean), posterior in posteriors.items():
-        gained = posterior.statistics.diagnostics.get("nats gained by the mean", 0.0)
-        assert (gained > 0.5) == (mean == "variational")
-    np.testing.assert_allclose(
-        posteriors[structured_fit, "variational"].connectivity_sd(),
-        posteriors[dense_fit, "variational"].connectivity_sd(),
-        rtol=0.15,
-    )
+    assert 0.05 < np.std((W[dense_fit, "variational"] - W[dense_fit, "mode"]) / sd) < 0.5
+    np.testing.assert_array_equal(W[structured_fit, "variational"], W[structured_fit, "mode"])
+    assert posteriors[dense_fit, "variational"].statistics.diagnostics["nats gained by the mean"] > 0.5
 
 
 @pytest.mark.parametrize("model", [MODELS["all"], INFERRED["all"]], ids=["one component", "mixture"])

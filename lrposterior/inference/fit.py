@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 # Up to this many coordinates the dense curvature is exact and quick.
 MAX_DENSE = 750
-# Beyond this many coordinates the mean stays at the mode: finding it would take many times as long as the mode did.
-MAX_VARIATIONAL = 20_000
 MEANS = ("variational", "mode")
 
 
@@ -78,7 +76,7 @@ class Laplace:
     def _normal(self, balanced: Balanced) -> Approximation:
         problem, mode = balanced.problem, balanced.mode
         distribution = laplace(problem, mode, balanced.scale_precision)
-        if self.mean == "mode" or problem.space.size > MAX_VARIATIONAL:
+        if self.mean == "mode" or not isinstance(problem, Problem):
             return Approximation(distribution)
         shift, gained = variational_shift(problem, normal_at_mode(problem, mode))
         return Approximation(shifted(distribution, shift), diagnostics={"nats gained by the mean": gained})

@@ -61,22 +61,17 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
     """
     require_support(problem, mode)
     if scale_precision is None or not scale_precision.size:
+        if isinstance(problem, StructuredProblem):
+            return _structured(problem, mode, [(problem, mode)])
         return normal_at_mode(problem, mode)
     nodes = [_at_scales(problem, mode, change) for change in scale_nodes(scale_precision)]
     if isinstance(problem, StructuredProblem):
         return _structured(problem, mode, nodes)
     components = []
     for scaled, moved in nodes:
-        normal, ratio = _normal(scaled, moved), _ratio(problem, scaled)
+        normal, ratio = normal_at_mode(scaled, moved), _ratio(problem, scaled)
         components.append(NormalDistribution(ratio * normal.location, ratio[:, None] * normal.scale))
     return MixtureDistribution(np.full(len(components), 1.0 / len(components)), tuple(components))
-
-
-def normal_at_mode(problem: AnyProblem, mode: Mode) -> NormalDistribution | StructuredDistribution:
-    """The one Normal distribution at the most probable scales, as if these were known."""
-    if isinstance(problem, StructuredProblem):
-        return _structured(problem, mode, [(problem, mode)])
-    return _normal(problem, mode)
 
 
 def _at_scales(problem: AnyProblem, mode: Mode, change: np.ndarray) -> tuple[AnyProblem, Mode]:
@@ -114,8 +109,8 @@ def _noise_spread(problem: AnyProblem) -> np.ndarray:
     return 1.0 / np.sqrt(noise_information(problem) + 1.0)
 
 
-def _normal(problem: AnyProblem, mode: Mode) -> NormalDistribution:
-    """The Normal posterior at a mode, in the dense form."""
+def normal_at_mode(problem: AnyProblem, mode: Mode) -> NormalDistribution:
+    """The one Normal distribution at a mode, in the dense form, as if the scales were known."""
     vertical = vertical_basis(problem.space, mode.z, problem.subspace)
     root = np.linalg.cholesky(mode.information + np.eye(len(mode.information)))
     scale = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True, trans=1, check_finite=False)

@@ -44,12 +44,10 @@ class AnyProblem(Protocol):
     Attributes:
         refresh: nats by which the point may move before the information is found again.
         followed_step: change of a log scale over which the change of the curvature is measured.
-        num_pairs: pairs of draws over which an expectation is taken.
     """
 
     refresh: ClassVar[float]
     followed_step: ClassVar[float]
-    num_pairs: ClassVar[int]
 
     @property
     def decrement_tolerance(self) -> float:
@@ -81,11 +79,6 @@ class AnyProblem(Protocol):
         """The inferred scales at their present values."""
         ...
 
-    @property
-    def of_observed(self) -> np.ndarray:
-        """(coordinate,) False for what belongs to neurons that were never observed."""
-        ...
-
     def num_observations(self) -> np.ndarray:
         """(neuron,) number of observed entries."""
         ...
@@ -96,10 +89,6 @@ class AnyProblem(Protocol):
 
     def gradient(self, z: np.ndarray) -> np.ndarray:
         """Its derivatives, by the dynamics coordinates first."""
-        ...
-
-    def expectation(self, points: np.ndarray) -> tuple[float, np.ndarray]:
-        """Mean of -log p(activity, z) in nats over points (point, coordinate), and its derivative (coordinate,)."""
         ...
 
     def information(self, z: np.ndarray) -> Any:

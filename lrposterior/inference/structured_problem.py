@@ -48,8 +48,6 @@ REFRESH = 1.0
 BALANCE_RESIDUAL = 0.05
 # Change of a log scale over which the change of the curvature is measured: log determinants are good to some tenths.
 FOLLOWED_STEP = 0.1
-# Pairs of draws of an expectation: half of what the dense form takes, which finds a mean to 0.09 standard deviations.
-NUM_PAIRS = 16
 
 
 def require_structured_memory(model: LowRankModel, recording: Recording) -> None:
@@ -85,7 +83,6 @@ class StructuredProblem(ScaledProblem):
 
     refresh: ClassVar[float] = REFRESH
     followed_step: ClassVar[float] = FOLLOWED_STEP
-    num_pairs: ClassVar[int] = NUM_PAIRS
 
     @property
     def decrement_tolerance(self) -> float:
@@ -127,18 +124,6 @@ class StructuredProblem(ScaledProblem):
     def gradient(self, z: np.ndarray) -> np.ndarray:
         """(dynamics coordinate,)."""
         return self.coordinates.pulled(self.point(z).slope)
-
-    def expectation(self, points: np.ndarray) -> tuple[float, np.ndarray]:
-        """Mean of -log p(activity, z) in nats over points (point, coordinate), and its derivative (coordinate,).
-
-        Every noise scale is at its conditional mode, and has no derivative.
-        """
-        value, slope = 0.0, np.zeros(points.shape[1])
-        for z in points:
-            point = self.point(z)
-            value += point.objective / len(points)
-            slope[: self.space.num_dynamics] += self.coordinates.pulled(point.slope) / len(points)
-        return value, slope
 
     def information(self, z: np.ndarray) -> StructuredInformation:
         """Gauss-Newton information about the dynamics coordinates, without the prior."""

@@ -29,9 +29,8 @@ from lrposterior.distribution import (
     MixtureDistribution,
     NormalDistribution,
     ParameterDistribution,
-    StructuredDistribution,
 )
-from lrposterior.inference.problem import AnyProblem
+from lrposterior.inference.problem import Problem
 
 # Nats that may still be expected, a way of 0.06 standard deviations in all directions together.
 DECREMENT_TOLERANCE = 2e-3
@@ -42,9 +41,7 @@ STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003)
 Expectation = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
-def variational_shift(
-    problem: AnyProblem, approximation: NormalDistribution | StructuredDistribution
-) -> tuple[np.ndarray, float]:
+def variational_shift(problem: Problem, approximation: NormalDistribution) -> tuple[np.ndarray, float]:
     """How far the mean of a Normal distribution moves, its covariance held.
 
     The expectation is that over fixed draws, so that the same recording always gives the same posterior.
