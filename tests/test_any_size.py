@@ -61,17 +61,6 @@ def test_mean_moves_in_the_dense_form_alone(model):
     assert posteriors[dense_fit, "variational"].statistics.diagnostics["nats gained by the mean"] > 0.5
 
 
-@pytest.mark.parametrize("model", [MODELS["all"], INFERRED["all"]], ids=["one component", "mixture"])
-def test_colored_noise_and_products_are_those_of_the_first_component(model):
-    distribution = structured_fit(model).distribution
-    scale = next(normals(distribution))[1].scale
-    root = distribution.color(np.eye(distribution.num_columns)).T
-    covariance = scale @ scale.T
-    np.testing.assert_allclose(root @ root.T, covariance, atol=1e-10)
-    slope = np.random.default_rng(0).standard_normal(len(covariance))
-    np.testing.assert_allclose(distribution.times(slope), covariance @ slope, atol=1e-8)
-
-
 @double_precision
 def test_expectation_is_that_of_the_dense_form():
     """With every noise scale at its conditional mode both forms have the same density."""
