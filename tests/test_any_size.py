@@ -61,21 +61,6 @@ def test_mean_moves_in_the_dense_form_alone(model):
     assert posteriors[dense_fit, "variational"].statistics.diagnostics["nats gained by the mean"] > 0.5
 
 
-@double_precision
-def test_expectation_is_that_of_the_dense_form():
-    """With every noise scale at its conditional mode both forms have the same density."""
-    dense, structured = (kind.of(MODELS["all"], recording()) for kind in (Problem, StructuredProblem))
-    z = structured_fit(MODELS["all"]).mode_coordinates
-    random = np.random.default_rng(0)
-    points = np.stack([dense.best_noise(z + 0.03 * random.standard_normal(z.size)) for _ in range(3)])
-    value, slope = structured.expectation(points)
-    expected, by_all = dense.expectation(points)
-    assert value == pytest.approx(expected, rel=1e-10)
-    size = dense.space.num_dynamics
-    np.testing.assert_allclose(slope[:size], by_all[:size], rtol=1e-7, atol=1e-7)
-    np.testing.assert_array_equal(slope[size:], 0.0)
-
-
 @pytest.mark.parametrize("model", [MODELS["all"], INFERRED["all"]], ids=["one component", "mixture"])
 def test_draws_have_the_moments_of_the_components(model):
     distribution = structured_fit(model).distribution
