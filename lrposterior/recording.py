@@ -295,14 +295,14 @@ def _read_npz(path: Path) -> dict[str, Any]:
         raise argument_error("path", expected, f"{path.name!r}, which is no .npz file or is cut short", mend)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                if key not in allowed:
-                    mend = suggest(key, allowed) or "rename it or leave it out"
-                    raise argument_error("path", f"the keys {', '.join(allowed)}", f"the unknown key {key!r}", mend)
             for key in ("activity", "dt"):
                 if key not in archive.files:
                     mend = "add it: numpy.savez(path, activity=..., dt=...), dt in s"
                     raise argument_error("path", f"a file with the key {key!r}", f"the keys {archive.files}", mend)
+            for key in archive.files:
+                if key not in allowed:
+                    mend = suggest(key, allowed) or "rename it or leave it out"
+                    raise argument_error("path", f"the keys {', '.join(allowed)}", f"the unknown key {key!r}", mend)
             return {key: _read_array(archive, key) for key in archive.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise argument_error(

@@ -204,10 +204,18 @@ def test_non_finite_gradient_names_the_first_bad_trial_and_bin():
         find_mode(problem, z)
 
 
+def test_a_precision_that_is_not_definite_names_cause_and_mend(recording):
+    problem = Problem.of(plain_model(1, priors=lrp.Priors(K=lrp.ScalePrior(2.0, 0.5))), recording)
+    information = -2.0 * np.eye(problem.space.num_dynamics)
+    with pytest.raises(lrp.FitError, match=r"^singular curvature: .* at the prior scales K 2; .*lower the rank"):
+        problem.covariance(np.ones(problem.space.size), information)
+
+
 BAD_ARGUMENTS = {
     "model: expected a LowRankModel, got int": {"model": 2},
     "recording: expected a Recording, got ndarray": {"recording": np.zeros((2, 3, 4))},
     "method: expected one of 'laplace'": {"method": "laplas"},
+    r"method: expected a name or options, got the class Laplace; write Laplace\(\)": {"method": lrp.Laplace},
     "seed: expected an integer >= 0": {"seed": -1},
     "seed: expected an integer >= 0, got None": {"seed": None},
     "num_restarts: expected an integer >= 0": {"num_restarts": 1.5},

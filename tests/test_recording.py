@@ -397,7 +397,14 @@ BAD_FILES = {
     "no dt": ({"activity": GOOD["activity"]}, "path: expected a file with the key 'dt', got the keys ['activity']"),
     "misspelt key": (GOOD | {"stimulus": 1}, "got the unknown key 'stimulus'; did you mean 'stimulation'?"),
     "unknown key": (GOOD | {"xyz": 1}, "got the unknown key 'xyz'; rename it or leave it out"),
-    "unnamed array": ({"arr_0": GOOD["activity"]}, "path: expected the keys activity, dt, inputs, stimulation, mask,"),
+    "unnamed array": (
+        {"arr_0": GOOD["activity"]},
+        "path: expected a file with the key 'activity', got the keys ['arr_0']",
+    ),
+    "another name": (
+        {"data": GOOD["activity"], "dt": 0.1},
+        "path: expected a file with the key 'activity', got the keys ['data', 'dt']",
+    ),
     "pickled activity": (
         GOOD | {"activity": np.array([[1.0, None]], dtype=object)},
         "activity: expected an array of numbers or strings, got Python objects (a pickle); save plain numbers",

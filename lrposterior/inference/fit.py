@@ -284,6 +284,10 @@ def _is_normal(method: Method) -> bool:
 def _method(method: str | Method) -> Method:
     if isinstance(method, tuple(METHODS.values())):
         return method
+    if isinstance(method, type):
+        raise argument_error(
+            "method", "a name or options", f"the class {method.__name__}", f"write {method.__name__}()"
+        )
     return METHODS[require_choice(method, "method", tuple(METHODS))]()
 
 

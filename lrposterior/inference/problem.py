@@ -228,12 +228,7 @@ class Problem(ScaledProblem):
         try:
             return DenseCovariance.at(self.space, z, self.subspace, information)
         except np.linalg.LinAlgError as failure:
-            scales = ", ".join(f"{name} {value:.2g}" for name, value in self.scales().items())
-            raise FitError(
-                f"singular curvature: the precision is not positive definite to double precision ({failure})"
-                f"{f', at the prior scales {scales}' if scales else ''}; the recording may hold too little signal for "
-                "the model: lower the rank, give scales as numbers instead of ScalePrior, or use method='nuts'"
-            ) from failure
+            raise singular_curvature(self.scales(), failure) from failure
 
     def carried(self, information: np.ndarray, A: np.ndarray, trades: np.ndarray) -> None:
         """Information is found again after a move, which costs no more than to carry it over."""
@@ -317,6 +312,16 @@ def supported_gauge(
             f"rank: expected {rank} parts of W that differ from zero at the mode, got fewer ({failure}): the data do "
             f"not support rank {rank}; lower it, or use method='nuts'"
         ) from failure
+
+
+def singular_curvature(scales: Mapping[str, float], failure: np.linalg.LinAlgError) -> FitError:
+    """What to say where a precision is not positive definite to double precision."""
+    at = f", at the prior scales {', '.join(f'{name} {value:.2g}' for name, value in scales.items())}" if scales else ""
+    return FitError(
+        f"singular curvature: the precision is not positive definite to double precision ({failure}){at}; the "
+        "recording may hold too little signal for the model: lower the rank, give scales as numbers instead of "
+        "ScalePrior, or use method='nuts'"
+    )
 
 
 def dense(problem: AnyProblem) -> Problem:

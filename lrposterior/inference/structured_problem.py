@@ -19,7 +19,7 @@ from lrposterior.checks import argument_error
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError, ScaledProblem
+from lrposterior.inference.problem import FitError, ScaledProblem, singular_curvature
 from lrposterior.model import LowRankModel
 from lrposterior.orbit import gauge_basis, vertical_basis
 from lrposterior.parameters import ParameterSpace
@@ -139,12 +139,18 @@ class StructuredProblem(ScaledProblem):
 
     def _information(self, z: np.ndarray, accuracy: Accuracy) -> StructuredInformation:
         trajectory = run(self.system, self.coordinates.vector(z))
-        return posterior_information(self.system, self.coordinates.deviations, trajectory, accuracy)
+        try:
+            return posterior_information(self.system, self.coordinates.deviations, trajectory, accuracy)
+        except np.linalg.LinAlgError as failure:
+            raise singular_curvature(self.scales(), failure) from failure
 
     def covariance(self, z: np.ndarray, information: StructuredInformation) -> StructuredCovariance:
         gauge = gauge_basis(self.space, z, self.subspace)
         vertical = self.coordinates.unscaled(gauge)
-        posterior = dataclasses.replace(information, vertical=vertical).posterior(self.coordinates.deviations)
+        try:
+            posterior = dataclasses.replace(information, vertical=vertical).posterior(self.coordinates.deviations)
+        except np.linalg.LinAlgError as failure:
+            raise singular_curvature(self.scales(), failure) from failure
         return StructuredCovariance(self.space, self.coordinates, posterior, gauge)
 
     def carried(self, information: StructuredInformation, A: np.ndarray, trades: np.ndarray) -> StructuredInformation:
