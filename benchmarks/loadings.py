@@ -53,19 +53,24 @@ def measure(posterior: lrp.Posterior, truth: dict[str, np.ndarray], candidates: 
     mean, sd = posterior.connectivity_entries(post, pre)
     z = (np.sum(truth["M"][post] * truth["K"][pre], axis=1) / size - mean) / sd
     window = (ONSET * DT, NUM_BINS * DT)
-    truth_response = respond_to(posterior.model, truth, make_experiment(posterior, candidates, None, window))
-    draws = predict_responses(posterior, candidates, window=window, num_draws=NUM_DRAWS, seed=seed)
-    draws = draws.reshape(*draws.shape[:2], -1)
-    moved = truth_response != 0.0  # the first bins of the response are zero by construction
-    draws, truth_response = draws[:, moved], truth_response[moved]
-    below = np.sum(draws < truth_response, axis=0)
+    squares_of_z, covered = [], []
+    for candidate in range(candidates.num_candidates):
+        # One at a time: the draws of a response to a thousand neurons take two gigabytes.
+        one = candidates.select([candidate])
+        true = respond_to(posterior.model, truth, make_experiment(posterior, one, None, window))[0]
+        draws = predict_responses(posterior, one, window=window, num_draws=NUM_DRAWS, seed=seed).reshape(NUM_DRAWS, -1)
+        moved = true != 0.0  # the first bins of the response are zero by construction
+        draws, true = draws[:, moved], true[moved]
+        below = np.sum(draws < true, axis=0)
+        squares_of_z.append(((true - draws.mean(axis=0)) / draws.std(axis=0)) ** 2)
+        covered.append((below >= LOWEST) & (below <= HIGHEST))
     scales = posterior.statistics.scales
     K_scale = scales["K"][0] if "K" in scales else np.nan
     return Widths(
         z_entries=float(np.sqrt(np.mean(z**2))),
         cover_entries=float(np.mean(np.abs(z) < 1.645)),
-        z_responses=float(np.sqrt(np.mean(((truth_response - draws.mean(axis=0)) / draws.std(axis=0)) ** 2))),
-        cover_responses=float(np.mean((below >= LOWEST) & (below <= HIGHEST))),
+        z_responses=float(np.sqrt(np.mean(np.concatenate(squares_of_z)))),
+        cover_responses=float(np.mean(np.concatenate(covered))),
         K_scale=K_scale,
         true_K_scale=residual_scale(truth) * float(np.sqrt(np.mean(truth["M"] ** 2))),
         log_evidence=np.nan if posterior.statistics.log_evidence is None else posterior.statistics.log_evidence,
