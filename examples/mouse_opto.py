@@ -43,7 +43,8 @@ def make_model(rank: int) -> lrp.LowRankModel:
         nonlinearity="softplus",  # rates in spikes/s, never negative
         observation=lrp.GaussianObservation(of="rate"),
         initial_state="free",  # the recording begins amid spontaneous activity
-        priors=lrp.Priors(unit=10.0),  # currents of some 10 spikes/s, whichever entries are hidden, background=None
+        background=None,
+        priors=lrp.Priors(unit=10.0),  # currents of some 10 spikes/s, whichever entries are hidden
     )
 
 
