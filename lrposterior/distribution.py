@@ -37,20 +37,8 @@ class NormalDistribution:
         """(draw, coordinate) independent draws."""
         require_integer(num_draws, "num_draws", minimum=1)
         require_integer(seed, "seed")
-        return self.location + self.color(np.random.default_rng(seed).standard_normal((num_draws, self.num_columns)))
-
-    @property
-    def num_columns(self) -> int:
-        """How many standard Normal numbers make a draw."""
-        return self.scale.shape[1]
-
-    def color(self, noise: np.ndarray) -> np.ndarray:
-        """(draw, coordinate) displacements from the mean, from standard Normal numbers (draw, column)."""
-        return noise @ self.scale.T
-
-    def times(self, slope: np.ndarray) -> np.ndarray:
-        """(coordinate,) the covariance times a slope (coordinate,)."""
-        return self.scale @ (self.scale.T @ slope)
+        noise = np.random.default_rng(seed).standard_normal((num_draws, self.scale.shape[1]))
+        return self.location + noise @ self.scale.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +118,8 @@ class MixtureDistribution:
         draws = np.empty((num_draws, len(self.location)))
         for index, component in enumerate(self.components):
             rows = chosen == index
-            noise = random.standard_normal((int(rows.sum()), component.num_columns))
-            draws[rows] = component.location + component.color(noise)
+            noise = random.standard_normal((int(rows.sum()), component.scale.shape[1]))
+            draws[rows] = component.location + noise @ component.scale.T
         return draws
 
 

@@ -82,8 +82,8 @@ def test_slope_vanishes_on_average_over_other_draws():
     for mean in ("mode", "variational"):
         posterior = lrp.fit(model, truth.recording, lrp.Laplace(mean=mean), seed=0, progress=False)
         normal = posterior.distribution
-        noise = np.random.default_rng(1).standard_normal((300, normal.num_columns))
-        points = normal.location + normal.color(np.concatenate([noise, -noise]))
+        noise = np.random.default_rng(1).standard_normal((300, normal.scale.shape[1]))
+        points = normal.location + np.concatenate([noise, -noise]) @ normal.scale.T
         slope = Problem.of(posterior.model, truth.recording).expectation(points)[1]
         slopes[mean] = np.linalg.norm(normal.scale.T @ slope)
     assert slopes["mode"] > 0.5

@@ -127,11 +127,8 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
         moves = np.concatenate([scales.change, log_A.ravel()])
         following, gain = problem.descend(z, covariance, slope)
-        small = np.full(moves.size, BALANCE_TOLERANCE)
-        small[: scales.change.size] = np.maximum(
-            BALANCE_TOLERANCE, SCALE_TOLERANCE / np.sqrt(np.diag(scales.precision))
-        )
-        if np.all(np.abs(moves) < small) and (decrement < problem.decrement_tolerance or gain == 0.0):
+        settled = _are_small(moves, scales.precision, BALANCE_TOLERANCE, SCALE_TOLERANCE)
+        if settled and (decrement < problem.decrement_tolerance or gain == 0.0):
             if is_fresh and np.all(np.abs(change) < FOLLOWED_LAST * np.diag(scales.precision)):
                 return reached
             information, since = None, np.inf
@@ -146,15 +143,29 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
         information, is_fresh = problem.carried(information, A, trades), False
         gained += gain
-    acceptable = np.full(moves.size, ACCEPTED_MOVE)
-    spreads = 1.0 / np.sqrt(np.diag(reached.scale_precision))
-    acceptable[: spreads.size] = np.maximum(ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE * spreads)
-    if decrement < ACCEPTED_DECREMENT and np.all(np.abs(moves) < acceptable):
+    acceptable = _are_small(moves, reached.scale_precision, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE)
+    if decrement < ACCEPTED_DECREMENT and acceptable:
         return reached
     raise FitError(
         f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps, and {decrement:.2g} nats are "
         "still to be gained; lower the rank, or use method='nuts'"
     )
+
+
+def _are_small(moves: np.ndarray, scale_precision: np.ndarray, tolerance: float, share: float) -> bool:
+    """Whether moves of log scales and log A are below a tolerance, those of scales or below a share of their sd."""
+    tolerances = np.full(moves.size, tolerance)
+    spreads = 1.0 / np.sqrt(np.diag(scale_precision))
+    tolerances[: spreads.size] = np.maximum(tolerance, share * spreads)
+    return bool(np.all(np.abs(moves) < tolerances))
+
+
+def _sensitivity(problem: AnyProblem, z: np.ndarray, covariance: Covariance, scale: str) -> np.ndarray:
+    """(dynamics coordinate,) Sigma z_i, half the derivative of the mode by the logarithm of a scale."""
+    rows = problem.space.places(BLOCK_OF_SCALE.get(scale, scale))
+    block = np.zeros(problem.space.num_dynamics)
+    block[rows] = z[rows]
+    return covariance.times(block)
 
 
 def _relaxation(length: float, before: np.ndarray | None, moves: np.ndarray) -> float:
@@ -217,11 +228,9 @@ def _followed_log_determinants(problem: AnyProblem, z: np.ndarray, covariance: C
     """(scale,) d log det(F + I) / d log scale, as the mode follows a scale and the prior is held."""
     slopes = np.zeros(len(problem.scale_priors))
     for i, name in enumerate(problem.scale_priors):
-        rows = problem.space.places(BLOCK_OF_SCALE.get(name, name))
-        block = np.zeros(problem.space.num_dynamics)
-        block[rows] = z[rows]
         followed = z.copy()
-        followed[: block.size] += 2.0 * problem.followed_step * covariance.times(block)
+        step = 2.0 * problem.followed_step
+        followed[: problem.space.num_dynamics] += step * _sensitivity(problem, z, covariance, name)
         followed = problem.best_noise(followed)
         moved = problem.covariance(followed, problem.information(followed))
         slopes[i] = (moved.log_determinant - covariance.log_determinant) / problem.followed_step
@@ -239,10 +248,8 @@ def follow_scales(
     """
     moved = following.copy()
     for name, log_factor in zip(problem.scale_priors, change, strict=True):
-        rows = problem.space.places(BLOCK_OF_SCALE.get(name, name))
-        block = np.zeros(problem.space.num_dynamics)
-        block[rows] = z[rows]
-        moved[: block.size] += np.expm1(2.0 * log_factor) * covariance.times(block)
+        step = np.expm1(2.0 * log_factor)
+        moved[: problem.space.num_dynamics] += step * _sensitivity(problem, z, covariance, name)
     rescaled, stays = _rescale(problem, following, change)
     if not change.size:
         return rescaled, stays

@@ -24,6 +24,7 @@ from lrposterior.distribution import (
 )
 from lrposterior.gauge import log_gauge_volume, product_svd
 from lrposterior.inference.balance import follow_scales, unknown_moments
+from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import AnyProblem, FitError
 from lrposterior.inference.structured_problem import StructuredProblem
@@ -60,31 +61,31 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
         FitError: if the data do not support the rank.
     """
     require_support(problem, mode)
-    if scale_precision is None or not scale_precision.size:
-        if isinstance(problem, StructuredProblem):
-            return _structured(problem, mode, [(problem, mode)])
-        return normal_at_mode(problem, mode)
-    nodes = [_at_scales(problem, mode, change) for change in scale_nodes(scale_precision)]
+    nodes = [(problem, mode)]
+    if scale_precision is not None and scale_precision.size:
+        covariance = problem.covariance(mode.z, mode.information)
+        nodes = [_at_scales(problem, mode, covariance, change) for change in scale_nodes(scale_precision)]
     if isinstance(problem, StructuredProblem):
         return _structured(problem, mode, nodes)
     components = []
     for scaled, moved in nodes:
         normal, ratio = normal_at_mode(scaled, moved), _ratio(problem, scaled)
         components.append(NormalDistribution(ratio * normal.location, ratio[:, None] * normal.scale))
+    if len(components) == 1:
+        return components[0]
     return MixtureDistribution(np.full(len(components), 1.0 / len(components)), tuple(components))
 
 
-def _at_scales(problem: AnyProblem, mode: Mode, change: np.ndarray) -> tuple[AnyProblem, Mode]:
-    """The problem where the logarithms of its scales change, and its mode there.
+def _at_scales(problem: AnyProblem, mode: Mode, covariance: Covariance, change: np.ndarray) -> tuple[AnyProblem, Mode]:
+    """The problem where the logarithms of its scales change, and its mode there; the covariance is that at the mode.
 
     The mode is not linear in the scales: with a regression, K is a product of coefficients and loadings.
     """
-    covariance = problem.covariance(mode.z, mode.information)
     scaled, z = follow_scales(problem, mode.z, mode.z, covariance, change)
     for _ in range(MAX_NODE_DESCENTS):
-        covariance = scaled.covariance(z, scaled.information_near(z, mode.information))
-        slope = covariance.across_gauge(scaled.gradient(z)[: problem.space.num_dynamics])
-        z, gained = scaled.descend(z, covariance, slope)
+        at_z = scaled.covariance(z, scaled.information_near(z, mode.information))
+        slope = at_z.across_gauge(scaled.gradient(z)[: problem.space.num_dynamics])
+        z, gained = scaled.descend(z, at_z, slope)
         if gained < NODE_TOLERANCE:
             break
     return scaled, dataclasses.replace(mode, z=z, information=scaled.information_near(z, mode.information))

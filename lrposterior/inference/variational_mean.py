@@ -31,6 +31,7 @@ from lrposterior.distribution import (
     ParameterDistribution,
 )
 from lrposterior.inference.problem import Problem
+from lrposterior.quasi_newton import quasi_newton_step
 
 # Nats that may still be expected, a way of 0.06 standard deviations in all directions together.
 DECREMENT_TOLERANCE = 2e-3
@@ -56,19 +57,20 @@ def variational_shift(problem: Problem, approximation: NormalDistribution) -> tu
         where the mean would move by more than `LONGEST_SHIFT` standard deviations in the root mean square over
         coordinates.
     """
-    draws = standard_draws(approximation.num_columns, problem.num_pairs, seed=0)
+    scale = approximation.scale
+    draws = standard_draws(scale.shape[1], problem.num_pairs, seed=0)
     # Of a neuron that was never observed nothing is known but that it does not disturb the others. It stays at the
     # prior, in the expectation as well: there its loadings would multiply each other, each as wide as the prior, to
     # what no Normal distribution describes.
     moves = problem.of_observed.astype(np.float64)
-    points = approximation.location + moves * approximation.color(draws)
+    points = approximation.location + moves * (draws @ scale.T)
 
     def expectation(shift: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = problem.expectation(points + shift)
         return value, moves * slope
 
     nowhere = np.zeros(len(approximation.location))
-    shift, gained = descend(expectation, lambda slope: moves * approximation.times(slope), nowhere)
+    shift, gained = descend(expectation, lambda slope: moves * (scale @ (scale.T @ slope)), nowhere)
     # A quadratic bound falls by half the squared distance in standard deviations.
     return (shift, gained) if 2.0 * gained < LONGEST_SHIFT**2 * len(nowhere) else (nowhere, 0.0)
 
@@ -110,7 +112,7 @@ def descend(
         return start, 0.0
     first, steps, changes = value, [], []
     for _ in range(MAX_STEPS):
-        direction = _direction(times, slope, steps, changes)
+        direction = quasi_newton_step(times, slope, steps, changes)
         if 0.5 * float(slope @ direction) < DECREMENT_TOLERANCE:
             break
         for length in STEP_LENGTHS:
@@ -124,17 +126,3 @@ def descend(
             steps, changes = [*steps, step], [*changes, change]
         point, value, slope = point + step, reached, following
     return point, first - value
-
-
-def _direction(
-    times: Callable[[np.ndarray], np.ndarray], slope: np.ndarray, steps: list[np.ndarray], changes: list[np.ndarray]
-) -> np.ndarray:
-    """The inverse curvature that the steps and changes of the slope suggest, times a slope."""
-    remaining, coefficients = slope.copy(), []
-    for step, change in zip(reversed(steps), reversed(changes), strict=True):
-        coefficients.append(float(step @ remaining) / float(step @ change))
-        remaining -= coefficients[-1] * change
-    direction = times(remaining)
-    for step, change, coefficient in zip(steps, changes, reversed(coefficients), strict=True):
-        direction = direction + (coefficient - float(change @ direction) / float(step @ change)) * step
-    return direction

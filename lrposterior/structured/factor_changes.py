@@ -12,6 +12,7 @@ import scipy.linalg
 
 from lrposterior.structured.entries import ENTRIES_AT_ONCE
 from lrposterior.structured.information import StructuredPosterior
+from lrposterior.structured.layout import vertical_directions
 from lrposterior.structured.moments import ChangeCovariance, SecondMoment
 from lrposterior.structured.pencil import Pencil
 
@@ -30,6 +31,7 @@ class FactorChanges:
         parts: (neuron, factor, part).
         removed: (part,).
         shared: (neuron, factor, shared) from the coefficients of the regression of K.
+        null: (neuron, factor, direction) changes that leave W as it is.
     """
 
     left: np.ndarray
@@ -39,6 +41,7 @@ class FactorChanges:
     parts: np.ndarray
     removed: np.ndarray
     shared: np.ndarray
+    null: np.ndarray
 
     @classmethod
     def of(
@@ -77,6 +80,8 @@ class FactorChanges:
             parts=factors(posterior.factor),
             removed=posterior.removed,
             shared=factors(units),
+            # The gauge, and K within Q against A; trades with the regression of K change no factor.
+            null=factors(vertical_directions(layout, vector, seen_right)[:, : layout.rank * num_latents]),
         )
 
     @property
@@ -107,20 +112,6 @@ class FactorChanges:
             variances[part] = np.einsum("ers,ers->e", MM[i], KK[j]) + np.einsum("ers,esr->e", MK, MK)
         return means / num_neurons, variances / num_neurons**2
 
-    def null(self) -> np.ndarray:
-        """(neuron, factor, direction) changes that leave W as it is: the gauge, and K within Q against A."""
-        (num_neurons, rank), num_latents = self.left.shape, self.num_latents
-        K, Q = self.right[:, :rank], self.right[:, rank:]
-        seen = num_latents - rank
-        found = np.zeros((rank * num_latents, num_neurons, num_latents + rank))
-        for index, Omega in enumerate(np.eye(rank * rank).reshape(-1, rank, rank)):
-            found[index, :, :rank] = self.left @ Omega
-            found[index, :, num_latents:] = -K @ Omega.T
-        for index, Z in enumerate(np.eye(rank * seen).reshape(rank * seen, rank, seen)):
-            found[rank * rank + index, :, rank:num_latents] = -self.left @ Z
-            found[rank * rank + index, :, num_latents:] = Q @ Z.T
-        return np.moveaxis(found, 0, 2)
-
     def pencil(self) -> tuple[Pencil, np.ndarray]:
         """Prior against posterior, and the (neuron, factor, row) of its coordinates: factors = matrix @ coordinates."""
         roots = np.linalg.cholesky(self.prior_blocks)
@@ -131,7 +122,7 @@ class FactorChanges:
         def rows(factors: np.ndarray) -> np.ndarray:
             return (to_rows @ factors).reshape(local.size, -1)
 
-        null = rows(self.null())
+        null = rows(self.null)
         null = scipy.linalg.orth(null / np.maximum(np.linalg.norm(null, axis=0), 1e-300))
         pencil = Pencil(local.ravel(), rows(self.parts), -self.removed, rows(self.shared), null)
         return pencil, roots @ rotations

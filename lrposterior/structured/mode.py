@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrposterior.quasi_newton import quasi_newton_step
 from lrposterior.structured.courses import network_courses
 from lrposterior.structured.gauge import settle
 from lrposterior.structured.information import StructuredInformation
@@ -157,13 +158,7 @@ def quasi_newton(
     steps: list[np.ndarray] = []
     changes: list[np.ndarray] = []
     for count in range(MAX_QUASI_NEWTON):
-        remaining, coefficients = point.slope.copy(), []
-        for step, change in zip(reversed(steps), reversed(changes), strict=True):
-            coefficients.append(float(step @ remaining) / float(step @ change))
-            remaining -= coefficients[-1] * change
-        direction = solve(remaining)
-        for step, change, coefficient in zip(steps, changes, reversed(coefficients), strict=True):
-            direction += (coefficient - float(change @ direction) / float(step @ change)) * step
+        direction = quasi_newton_step(solve, point.slope, steps, changes)
         if 0.5 * float(point.slope @ direction) < tolerance:
             return point, count
         following = _shortened_step(system, deviations, point, direction)
