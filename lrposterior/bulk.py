@@ -25,7 +25,47 @@ LARGEST_FULL = 4096
 STREAM = 2
 
 
-MISSING = "gain: expected a gain and a seed for every draw of the bulk, got none; give both"
+@dataclass(frozen=True, eq=False)
+class BlockGaussian:
+    """A matrix of independent Normal(0, 1 / N) entries, made block by block of its rows whenever it is needed.
+
+    Attributes:
+        size: N.
+        seed: of the matrix; every block has a seed of its own.
+    """
+
+    size: int
+    seed: int
+
+    def times(self, columns: np.ndarray) -> np.ndarray:
+        """G times (neuron, column)."""
+        return np.concatenate([G @ columns for _, G in self._blocks()])
+
+    def transposed_times(self, columns: np.ndarray) -> np.ndarray:
+        """G^T times (neuron, column)."""
+        total = np.zeros(columns.shape)
+        for rows, G in self._blocks():
+            total += G.T @ columns[rows]
+        return total
+
+    def rows(self, chosen: np.ndarray) -> np.ndarray:
+        """Some rows of G, (row, neuron)."""
+        values = np.empty((chosen.size, self.size))
+        for block in np.unique(chosen // BLOCK_ROWS):
+            places = np.flatnonzero(chosen // BLOCK_ROWS == block)
+            within = chosen[places] % BLOCK_ROWS
+            values[places] = self._block(int(block), int(within.max()) + 1)[within]
+        return values
+
+    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        for block, start in enumerate(range(0, self.size, BLOCK_ROWS)):
+            stop = min(start + BLOCK_ROWS, self.size)
+            yield slice(start, stop), self._block(block, stop - start)
+
+    def _block(self, block: int, num_rows: int) -> np.ndarray:
+        """The first rows of a block: they do not depend on how many are asked for."""
+        random = np.random.default_rng([self.seed, block])
+        return random.standard_normal((num_rows, self.size)) / np.sqrt(self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +75,7 @@ class BulkDraws:
     Attributes:
         A: (draw, neuron, dimension) connectivity from the visited patterns.
         Q: (neuron, dimension) the visited patterns, orthonormal.
-        gain: (draw,) g: the entries of G have mean 0 and variance g² / N, and are Normal. None with `seeds`.
+        gain: (draw,) g: the entries of G have mean 0 and variance g² / N. None with `seeds`.
         seeds: (draw,) of G, or None for G = 0, its mean.
     """
 
@@ -60,48 +100,33 @@ class BulkDraws:
     def product(self, vectors: np.ndarray) -> np.ndarray:
         """W0 v (draw, neuron) of one vector a draw, (draw, neuron)."""
         seen = vectors @ self.Q
-        products = np.einsum("dnk,dk->dn", self.A, seen)
         rest = vectors - seen @ self.Q.T
-        for draw in range(self.num_draws):
-            if self._is_fast:
-                products[draw] += self._gain_of(draw) * self._fast(draw).times(rest[draw][:, None])[:, 0]
-                continue
-            for rows, G in self._unseen(draw):
-                products[draw, rows] += G @ rest[draw]
+        products = np.einsum("dnk,dk->dn", self.A, seen)
+        for draw, (gain, G) in enumerate(self._unseen):
+            products[draw] += gain * G.times(rest[draw][:, None])[:, 0]
         return products
 
     def transposed_product(self, vectors: np.ndarray) -> np.ndarray:
         """W0^T v (draw, neuron) of one vector a draw, (draw, neuron)."""
         rest = np.zeros(vectors.shape)
-        for draw in range(self.num_draws):
-            if self._is_fast:
-                rest[draw] = self._gain_of(draw) * self._fast(draw).transposed_times(vectors[draw][:, None])[:, 0]
-                continue
-            for rows, G in self._unseen(draw):
-                rest[draw] += vectors[draw, rows] @ G
+        for draw, (gain, G) in enumerate(self._unseen):
+            rest[draw] = gain * G.transposed_times(vectors[draw][:, None])[:, 0]
         seen = np.einsum("dnk,dn->dk", self.A, vectors) - rest @ self.Q
         return rest + seen @ self.Q.T
 
     def rows(self, post: np.ndarray) -> np.ndarray:
         """Rows of W0, (draw, post, neuron), for neurons counted from 0."""
         values = self.A[:, post] @ self.Q.T
-        for draw in range(self.num_draws if self.seeds is not None else 0):
-            for block in np.unique(post // BLOCK_ROWS):
-                chosen = np.flatnonzero(post // BLOCK_ROWS == block)
-                within = post[chosen] % BLOCK_ROWS
-                if self._is_fast:
-                    G = self._gain_of(draw) * self._fast(draw).rows(post[chosen])
-                else:
-                    G = self._rows_of_block(draw, int(block), int(within.max()) + 1)[within]
-                values[draw, chosen] += G - (G @ self.Q) @ self.Q.T
+        for draw, (gain, G) in enumerate(self._unseen):
+            unseen = gain * G.rows(post)
+            values[draw] += unseen - (unseen @ self.Q) @ self.Q.T
         return values
 
     def dense(self, draw: int) -> np.ndarray:
         """W0 of one draw, (post, pre)."""
-        W0 = self.A[draw] @ self.Q.T
-        for rows, G in self._unseen(draw):
-            W0[rows] += G - (G @ self.Q) @ self.Q.T
-        return W0
+        one, everyone = self.take(np.array([draw])), np.arange(self.num_neurons)
+        starts = range(0, self.num_neurons, BLOCK_ROWS)
+        return np.concatenate([one.rows(everyone[start : start + BLOCK_ROWS])[0] for start in starts])
 
     def to_dense(self) -> np.ndarray:
         """All draws of W0, (draw, post, pre)."""
@@ -111,11 +136,11 @@ class BulkDraws:
         """W0 for compiled code, with a leading draw axis: of few neurons (draw, post, pre)."""
         if not self._is_fast:
             return self.to_dense()
-        drawn = [self._fast(draw) for draw in range(self.num_draws)]
+        gains, drawn = zip(*self._unseen, strict=True)
         return FastBulk(
             A=jnp.asarray(self.A),
             Q=jnp.broadcast_to(jnp.asarray(self.Q), self.A.shape),
-            gain=jnp.asarray([self._gain_of(draw) for draw in range(self.num_draws)]),
+            gain=jnp.asarray(gains),
             signs=jnp.asarray([each.signs for each in drawn]),
             singular_values=jnp.asarray([each.singular_values for each in drawn]),
         )
@@ -131,40 +156,20 @@ class BulkDraws:
     def _is_fast(self) -> bool:
         return self.seeds is not None and self.num_neurons > LARGEST_FULL
 
-    def _fast(self, draw: int) -> FastGaussian:
-        return FastGaussian.draw(self.num_neurons, int(self._seeds[draw]))
-
-    def _gain_of(self, draw: int) -> float:
-        return float(self._gains[draw])
-
     @property
-    def _gains(self) -> np.ndarray:
-        if self.gain is None:
-            raise ValueError(MISSING)
-        return self.gain
+    def _unseen(self) -> Iterator[tuple[float, BlockGaussian | FastGaussian]]:
+        """The gain of every draw, and G over it; nothing where G is 0.
 
-    @property
-    def _seeds(self) -> np.ndarray:
+        Raises:
+            ValueError: if there are seeds without gains.
+        """
         if self.seeds is None:
-            raise ValueError(MISSING)
-        return self.seeds
-
-    def _unseen(self, draw: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """The blocks of rows of G."""
-        starts = range(0, self.num_neurons if self.seeds is not None else 0, BLOCK_ROWS)
-        for block, start in enumerate(starts):
-            number = min(BLOCK_ROWS, self.num_neurons - start)
-            if self._is_fast:
-                G = self._gain_of(draw) * self._fast(draw).rows(start + np.arange(number))
-            else:
-                G = self._rows_of_block(draw, block, number)
-            yield slice(start, start + len(G)), G
-
-    def _rows_of_block(self, draw: int, block: int, num_rows: int) -> np.ndarray:
-        """The first rows of a block of G: they do not depend on how many are asked for."""
-        random = np.random.default_rng([int(self._seeds[draw]), block])
-        scale = self._gain_of(draw) / np.sqrt(self.num_neurons)
-        return scale * random.standard_normal((num_rows, self.num_neurons))
+            return
+        if self.gain is None:
+            raise ValueError("gain: expected a gain and a seed for every draw of the bulk, got none; give both")
+        for gain, seed in zip(self.gain, self.seeds, strict=True):
+            make = FastGaussian.draw if self._is_fast else BlockGaussian
+            yield float(gain), make(self.num_neurons, int(seed))
 
 
 def bulk_draws(draws: Mapping[str, np.ndarray], Q: np.ndarray) -> BulkDraws:

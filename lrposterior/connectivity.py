@@ -13,6 +13,8 @@ from lrposterior.bulk import BulkDraws, bulk_draws
 from lrposterior.checks import argument_error, as_array, require_shape
 
 BYTES_PER_GIGABYTE = 1e9
+# What is said of the synapses of a large network comes from so many of them.
+NUM_SYNAPSES = 20_000
 # Eigenvalues and singular values of a full matrix take minutes of a larger one.
 LARGEST_DECOMPOSED = 2000
 
@@ -26,6 +28,12 @@ def require_memory(num_entries: int, name: str, max_gigabytes: float, mend: str)
     size = 8.0 * num_entries / BYTES_PER_GIGABYTE
     if size > max_gigabytes:
         raise argument_error(name, f"an array of at most {max_gigabytes:g} GB", f"{size:.3g} GB", mend)
+
+
+def some_synapses(num_neurons: int) -> tuple[np.ndarray, np.ndarray]:
+    """Post- and presynaptic neurons (entry,) of 20,000 synapses chosen at random, always the same ones."""
+    post, pre = np.divmod(np.random.default_rng(0).integers(num_neurons**2, size=NUM_SYNAPSES), num_neurons)
+    return post, pre
 
 
 @dataclass(frozen=True, eq=False)

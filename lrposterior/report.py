@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.checks import argument_error, require_instance
+from lrposterior.connectivity import some_synapses
 from lrposterior.degeneracy import Degeneracy
 from lrposterior.files import replacing, require_file_name
 from lrposterior.fit_quality import FitQuality, assess_fit
@@ -40,7 +41,6 @@ from lrposterior.storage import package_version
 
 NUM_BEST = 10
 NUM_DRAWS = 400
-NUM_SYNAPSES = 20_000
 INTERVAL_90 = 1.645
 
 
@@ -201,8 +201,7 @@ def _share_excluding_zero(posterior: Posterior) -> float:
     if num_neurons <= MOST_NEURONS:
         mean, sd = posterior.connectivity_mean(), posterior.connectivity_sd()
     else:
-        chosen = np.random.default_rng(0).integers(num_neurons**2, size=NUM_SYNAPSES)
-        mean, sd = posterior.connectivity_entries(*np.divmod(chosen, num_neurons))
+        mean, sd = posterior.connectivity_entries(*some_synapses(num_neurons))
     return float(np.mean(np.abs(mean) > INTERVAL_90 * sd))
 
 

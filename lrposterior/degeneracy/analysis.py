@@ -26,6 +26,7 @@ from lrposterior.checks import (
     require_probability,
     require_shape,
 )
+from lrposterior.connectivity import some_synapses
 from lrposterior.degeneracy.dense import DenseAnalysis
 from lrposterior.degeneracy.directions import CountedDirections, Directions, ListedDirections
 from lrposterior.degeneracy.factored import FactoredAnalysis
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 SMALLEST_SINGULAR_RATIO = 1e-6
 # Quantiles over synapses are those of all, or where there are more than these of a random sample.
-ALL_SYNAPSES, NUM_SYNAPSES = 100_000, 20_000
+ALL_SYNAPSES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,10 +230,11 @@ class Degeneracy:
     def sampled_contraction(self) -> np.ndarray:
         """(entry,) the contraction of all synapses, or of 20,000 at random where there are more than 100,000."""
         num_neurons = self.posterior.recording.num_neurons
-        chosen = np.arange(num_neurons**2)
         if num_neurons**2 > ALL_SYNAPSES:
-            chosen = np.random.default_rng(0).integers(num_neurons**2, size=NUM_SYNAPSES)
-        return read_only(self._analysis.contraction_entries(*np.divmod(chosen, num_neurons)))
+            post, pre = some_synapses(num_neurons)
+        else:
+            post, pre = np.divmod(np.arange(num_neurons**2), num_neurons)
+        return read_only(self._analysis.contraction_entries(post, pre))
 
     @property
     def read(self) -> Subspace:
