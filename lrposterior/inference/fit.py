@@ -286,9 +286,8 @@ def _method(method: str | Method) -> Method:
     if isinstance(method, tuple(METHODS.values())):
         return method
     if isinstance(method, type):
-        raise argument_error(
-            "method", "a name or options", f"the class {method.__name__}", f"write {method.__name__}()"
-        )
+        names = ", ".join(map(repr, METHODS))
+        raise argument_error("method", f"one of {names}", f"the class {method.__name__}", f"write {method.__name__}()")
     return METHODS[require_choice(method, "method", tuple(METHODS))]()
 
 
