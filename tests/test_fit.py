@@ -215,9 +215,7 @@ BAD_ARGUMENTS = {
     "model: expected a LowRankModel, got int": {"model": 2},
     "recording: expected a Recording, got ndarray": {"recording": np.zeros((2, 3, 4))},
     "method: expected one of 'laplace'": {"method": "laplas"},
-    r"method: expected one of 'laplace', .*, got the class Laplace; write Laplace\(\)": {
-        "method": lrp.Laplace
-    },
+    r"method: expected one of 'laplace', .*, got the class Laplace; write Laplace\(\)": {"method": lrp.Laplace},
     "seed: expected an integer >= 0": {"seed": -1},
     "seed: expected an integer >= 0, got None": {"seed": None},
     "num_restarts: expected an integer >= 0": {"num_restarts": 1.5},
