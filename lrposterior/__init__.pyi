@@ -2,9 +2,10 @@
 # of
 # the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground, RandomBulk
+from .circuits import FullRankNetwork, LatentCircuit, NetworkPosterior
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
-from .inference import NUTS, SVI, FitError, Laplace, fit
+from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit
 from .likelihood import log_density, log_likelihood, log_prior
 from .model import LowRankModel
 from .numpyro_bridge import numpyro_model
@@ -35,13 +36,17 @@ __all__ = [
     "Candidates",
     "CorrelatedLoadings",
     "Degeneracy",
+    "Ensemble",
     "FitError",
     "FitStatistics",
     "FixedBackground",
+    "FullRankNetwork",
     "GaussianObservation",
     "Laplace",
+    "LatentCircuit",
     "LowRankConnectivity",
     "LowRankModel",
+    "NetworkPosterior",
     "PerturbationRanking",
     "Posterior",
     "PredictedCertainty",
