@@ -48,9 +48,10 @@ from lrposterior.parameters import name_and_type
 MAX_STEPS = 100
 # In units of log A and log scale; a log scale may also miss this part of its posterior standard deviation.
 BALANCE_TOLERANCE, SCALE_TOLERANCE = 4e-4, 0.02
-# After MAX_STEPS, what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
+# After MAX_STEPS, what is still expected may be this much: 0.14 posterior standard deviations, of all coordinates
+# together, to go. The gauge may have the same way to go as it may miss in the end.
 # A log scale may have a fifth of its posterior standard deviation to go.
-ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-3, 0.04, 0.2
+ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-2, 0.04, 0.2
 LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
 # The change of the curvature with the scales is measured again after moves of this size.
