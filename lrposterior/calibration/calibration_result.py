@@ -179,8 +179,11 @@ class CalibrationResult:
                 f"{name:{width}s} | {verdict:7s} | {row['leaves_by']:9.3f} | "
                 f"{row['mean_error']:11.2f}, {row['sd_error']:6.2f} | {row['cover_50']:6.2f}, {row['cover_90']:.2f}"
             )
-        if not all(self.in_band(familywise=True).values()):
-            lines.append("NO: out of the band that all quantities of a right posterior stay in with probability 0.95")
+        if not all(self.in_band().values()):
+            lines.append(
+                "no: out of the 95% band of this quantity; NO: out of the wider one that all quantities of a right "
+                "posterior stay in with probability 0.95"
+            )
         for seed, reason in list(self.refusals.items())[:MOST_REFUSALS_SHOWN]:
             lines.append(f"refused, seed {seed}: {reason}")
         if self.num_refused > MOST_REFUSALS_SHOWN:

@@ -84,7 +84,7 @@ def score_predictions(
         labels=names,
         classes=kinds,
         clusters=members,
-        num_draws=draw_pits.shape[1],
+        num_draws=len(of_draws.power),
         truth=of_truth,
         draws=of_draws,
         pits=pits,

@@ -250,6 +250,8 @@ def _alone(draw: Drawing, scores: PredictionScores, name: str) -> Figure:
     _require(scores, name)
     figure = Figure(figsize=(4.6, 4.3))
     draw(figure.subplots(), scores, name)
+    if name != ALL:
+        figure.suptitle(plain(name), x=0.01, ha="left", fontsize=10)
     return figure
 
 
