@@ -6,11 +6,8 @@ of the ranks is compared with the 95% simultaneous band of Säilynoja, Bürkner 
 doi:10.1007/s11222-022-10090-6), as ArviZ computes it. Entries of W of one network depend on each other, so there is a
 small fixed set of quantities, each with a band of its own: a right method leaves each with probability 0.05.
 
-- two entries of W, one of them on the diagonal, and the Frobenius norm of W;
-- the modulus and the real part of the eigenvalue of largest modulus, and the modulus of the other one;
-- the response to a stimulation (five bins, in the first trial), averaged over 15 bins from its onset: of one neuron
-  to another one, of one neuron to an ensemble of four others, and of the mean over the neurons outside the ensemble;
-- the log likelihood of the recording: the number of directions in which the posterior is as wide as it should be.
+The quantities are those of `lrp.simulate_calibration`: entries of W, eigenvalues, responses to stimulations, the log
+likelihood. The simulations are its own too; here they are stored one by one.
 
 Recordings: rank 2, tanh, time constant 0.1 s, 12 trials of 60 bins of 20 ms, 2 inputs of smooth noise, noise scales
 around 0.15 (log-normal, 0.10 to 0.22), all else from the default priors. A fit that refuses (`FitError`) leaves no
@@ -28,17 +25,15 @@ import argparse
 import dataclasses
 import json
 import os
-import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
-from arviz_stats.ecdf_utils import ecdf_pit
 
 import lrposterior as lrp
-from lrposterior.plots.style import GREY, PALETTE, save_figure, styled
-from lrposterior.rollouts import simulate_draws
+from lrposterior.calibration.simulated_truth import SimulatedTruth, Size, simulate_truth
+from lrposterior.plots.calibration import draw_rank_curves
+from lrposterior.plots.style import save_figure, styled
 
 RESULTS = Path(__file__).parent / "results"
 # One model for all recordings: its unit is a number, so that nothing is compiled twice.
@@ -56,8 +51,8 @@ TINY: dict[str, lrp.Laplace | lrp.SVI | lrp.NUTS] = METHODS | {
     "nuts": lrp.NUTS(num_warmup=10, num_samples=100, num_chains=1),
 }
 NUM_DRAWS, NUM_CHAIN_DRAWS = 299, 99  # of a chain a tenth, which are nearly independent
-STIMULUS, ONSET, NUM_STIMULATED, WINDOW = 2.0, 20, 5, 15
-PROBABILITY, NUM_BAND_SIMULATIONS = 0.95, 4000
+# Quantities whose number of stimulated neurons the stored results have in their names.
+STORED_NAMES = {"several to one": "four to one", "several to others": "four to others"}
 GROUPS = {
     "connectivity": ("W[0, 1]", "W[2, 2]", "norm of W"),
     "eigenvalues": ("modulus 1", "real part 1", "modulus 2"),
@@ -79,67 +74,38 @@ class Setting:
         return RESULTS / f"calibration_{self.method}_{self.num_neurons}x{self.num_trials}x{self.num_bins}.json"
 
 
-def quantities(parameters: dict[str, np.ndarray], recording: lrp.Recording) -> dict[str, np.ndarray]:
-    """(draw,) every quantity of draws of the parameters."""
-    M, K = parameters["M"], parameters["K"]
-    W = M @ np.swapaxes(K, 1, 2) / recording.num_neurons
-    eigenvalues = np.linalg.eigvals(np.swapaxes(K, 1, 2) @ M / recording.num_neurons)
-    order = np.argsort(-np.abs(eigenvalues), axis=1)
-    leading, other = np.take_along_axis(eigenvalues, order, axis=1).T
-    rates = simulate_draws(MODEL, parameters, recording, quantity="rate")
-    scale = parameters["noise_scale"][:, None, None, :]
-    log_likelihood = np.sum(-0.5 * ((recording.activity - rates) / scale) ** 2 - np.log(scale), axis=(1, 2, 3))
-    one, four = (respond(parameters, recording, rates[:, 0], stimulated) for stimulated in (slice(0, 1), slice(0, 4)))
-    return {
-        "W[0, 1]": W[:, 0, 1],
-        "W[2, 2]": W[:, 2, 2],
-        "norm of W": np.linalg.norm(W, axis=(1, 2)),
-        "modulus 1": np.abs(leading),
-        "real part 1": leading.real,
-        "modulus 2": np.abs(other),
-        "one to one": one[:, 5],
-        "four to one": four[:, 5],
-        "four to others": four[:, 4:].mean(axis=1),
-        "log likelihood": log_likelihood,
-    }
-
-
-def respond(
-    parameters: dict[str, np.ndarray], recording: lrp.Recording, unperturbed: np.ndarray, stimulated: slice
-) -> np.ndarray:
-    """(draw, neuron) mean change of the rates in the first trial."""
-    stimulation = np.zeros((1, *recording.activity.shape[1:]))
-    stimulation[:, ONSET : ONSET + NUM_STIMULATED, stimulated] = STIMULUS
-    trial = lrp.Recording(recording.activity[:1], recording.dt, inputs=recording.inputs[:1], stimulation=stimulation)
-    change = simulate_draws(MODEL, parameters, trial, quantity="rate")[:, 0] - unperturbed
-    return change[:, ONSET : ONSET + WINDOW].mean(axis=1)
-
-
 def simulate_and_fit(setting: Setting, method: lrp.Laplace | lrp.SVI | lrp.NUTS, seed: int) -> dict:
-    """The ranks of one truth among the draws of its posterior, or the reason why there is none."""
-    truth = lrp.simulate_recording(
-        MODEL, num_neurons=setting.num_neurons, num_trials=setting.num_trials, num_bins=setting.num_bins, seed=seed
+    """The ranks of one truth among the draws of its posterior, or the reason why there is none, as they are stored."""
+    found = simulate_truth(
+        MODEL,
+        Size(setting.num_neurons, setting.num_trials, setting.num_bins),
+        lambda model, recording, seed: lrp.fit(model, recording, method, seed=seed, progress=False),
+        num_draws=NUM_CHAIN_DRAWS if isinstance(method, lrp.NUTS) else NUM_DRAWS,
+        seed=seed,
     )
-    started = time.perf_counter()
-    try:
-        posterior = lrp.fit(MODEL, truth.recording, method, seed=seed, progress=False)
-    except lrp.FitError as refusal:
-        return {"seed": seed, "refused": str(refusal)}
-    seconds = time.perf_counter() - started
-    num_draws = NUM_CHAIN_DRAWS if isinstance(method, lrp.NUTS) else NUM_DRAWS
-    draws = quantities(posterior.sample_parameters(num_draws, seed=seed), truth.recording)
-    true = quantities({name: np.asarray(value)[None] for name, value in truth.parameters.items()}, truth.recording)
+    if found.refusal is not None:
+        return {"seed": seed, "refused": found.refusal}
     return {
         "seed": seed,
-        "status": posterior.status,
-        "seconds": round(seconds, 2),
-        "num_draws": num_draws,
-        "diagnostics": {name: round(float(value), 4) for name, value in posterior.statistics.diagnostics.items()},
-        "below": {name: int(np.sum(draws[name] < true[name])) for name in QUANTITIES},
-        "error": {
-            name: round(float((true[name][0] - draws[name].mean()) / draws[name].std()), 4) for name in QUANTITIES
-        },
+        "status": found.status,
+        "seconds": round(found.seconds, 2),
+        "num_draws": found.num_draws,
+        "diagnostics": {name: round(value, 4) for name, value in found.diagnostics.items()},
+        "below": {STORED_NAMES.get(name, name): number for name, number in found.below.items()},
+        "error": {STORED_NAMES.get(name, name): round(value, 4) for name, value in found.error.items()},
     }
+
+
+def result_of(simulations: Sequence[dict]) -> lrp.CalibrationResult:
+    """What `lrp.simulate_calibration` would have returned. No two values of a quantity are equal."""
+    return lrp.CalibrationResult.of(
+        [
+            SimulatedTruth(one["seed"], refusal=one["refused"])
+            if "refused" in one
+            else SimulatedTruth(**one, equal=dict.fromkeys(one["below"], 0))
+            for one in simulations
+        ]
+    )
 
 
 def load(setting: Setting) -> list[dict]:
@@ -166,56 +132,10 @@ def run(setting: Setting, num_simulations: int) -> None:
         print(f"{setting.path.stem}: {seed + 1} of {num_simulations}", flush=True)
 
 
-def ranks(simulations: Iterable[dict], quantity: str) -> np.ndarray:
-    """(simulation,) ranks as numbers in (0, 1), uniform under a right posterior: the gaps between draws are filled."""
-    kept = [simulation for simulation in simulations if "below" in simulation]
-    gap = np.random.default_rng(QUANTITIES.index(quantity)).uniform(size=len(kept))
-    return np.array([(one["below"][quantity] + u) / (one["num_draws"] + 1) for one, u in zip(kept, gap, strict=True)])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Band:
-    """The distribution function of ranks minus that of the uniform distribution, and its simultaneous 95% band."""
-
-    at: np.ndarray
-    difference: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-
-    @classmethod
-    def of(cls, ranks: np.ndarray) -> "Band":
-        at, ecdf, lower, upper = ecdf_pit(ranks, PROBABILITY, NUM_BAND_SIMULATIONS, rng=np.random.default_rng(0))
-        return cls(at, ecdf - at, lower - at, upper - at)
-
-    @property
-    def holds(self) -> bool:
-        return bool(np.all((self.lower <= self.difference) & (self.difference <= self.upper)))
-
-    @property
-    def excess(self) -> float:
-        """How far the function leaves the band, at most."""
-        return float(np.max(np.maximum(self.lower - self.difference, self.difference - self.upper).clip(0.0)))
-
-
 def summarise(setting: Setting, simulations: list[dict]) -> str:
     """A table of every quantity: does it stay in the band, bias and spread of the errors, and cover of intervals."""
-    fitted = [simulation for simulation in simulations if "below" in simulation]
-    unconverged = sum(simulation["status"] != "converged" for simulation in fitted)
-    lines = [
-        f"{setting.method}, {setting.num_neurons} neurons, {setting.num_trials} trials x {setting.num_bins} bins: "
-        f"{len(simulations)} simulations, {len(simulations) - len(fitted)} refused, {unconverged} not converged, "
-        f"median {np.median([one['seconds'] for one in fitted]):.1f} s",
-        "quantity        | in band | leaves by | error / sd: mean, sd | 50%, 90% cover",
-    ]
-    for name in QUANTITIES:
-        rank, error = ranks(simulations, name), np.array([one["error"][name] for one in fitted])
-        band = Band.of(rank)
-        half, most = (np.mean(np.abs(rank - 0.5) < 0.5 * mass) for mass in (0.5, 0.9))
-        lines.append(
-            f"{name:15s} | {'yes' if band.holds else 'NO':7s} | {band.excess:9.3f} | "
-            f"{error.mean():11.2f}, {error.std():6.2f} | {half:6.2f}, {most:.2f}"
-        )
-    return "\n".join(lines)
+    size = f"{setting.num_neurons} neurons, {setting.num_trials} trials x {setting.num_bins} bins"
+    return f"{setting.method}, {size}: {result_of(simulations)}"
 
 
 @styled
@@ -224,20 +144,15 @@ def plot(stored: list[tuple[Setting, list[dict]]]) -> plt.Figure:
     figure, axes = plt.subplots(
         len(GROUPS), len(stored), figsize=(1.9 * len(stored), 7.5), sharex=True, sharey=True, squeeze=False
     )
-    shade = {"color": GREY, "alpha": 0.25, "linewidth": 0.0}
     for column, (setting, simulations) in enumerate(stored):
-        count = sum("below" in simulation for simulation in simulations)
+        result = result_of(simulations)
         title = setting.method.replace("svi_", "SVI, ").replace("_", " ")
         title = (
             title.replace("laplace mode", "Laplace at the mode").replace("laplace", "Laplace").replace("nuts", "NUTS")
         )
-        axes[0, column].set_title(f"{title}\nN = {setting.num_neurons}, {count} fits")
+        axes[0, column].set_title(f"{title}\nN = {setting.num_neurons}, {result.num_fitted} fits")
         for row, names in enumerate(GROUPS.values()):
-            for color, name in zip(PALETTE, names, strict=False):
-                band = Band.of(ranks(simulations, name))
-                axes[row, column].plot(band.at, band.difference, color=color, label=name, drawstyle="steps-post")
-            axes[row, column].fill_between(band.at, band.lower, band.upper, step="post", **shade)
-            axes[row, column].axhline(0.0, color=GREY, linewidth=0.6)
+            draw_rank_curves(axes[row, column], result, names)
             if column == 0:
                 axes[row, 0].set_ylabel("ECDF - uniform")
                 axes[row, 0].legend(loc="lower left", fontsize=6.5, handlelength=1.0, borderpad=0.1)

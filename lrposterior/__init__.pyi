@@ -2,6 +2,7 @@
 # of
 # the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground, RandomBulk
+from .calibration import CalibrationResult, PredictionScores, score_predictions, simulate_calibration
 from .circuits import FullRankNetwork, LatentCircuit, NetworkPosterior
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
@@ -33,6 +34,7 @@ __version__: str
 __all__ = [
     "NUTS",
     "SVI",
+    "CalibrationResult",
     "Candidates",
     "CorrelatedLoadings",
     "Degeneracy",
@@ -50,6 +52,7 @@ __all__ = [
     "PerturbationRanking",
     "Posterior",
     "PredictedCertainty",
+    "PredictionScores",
     "Priors",
     "RandomBulk",
     "RankSelection",
@@ -72,7 +75,9 @@ __all__ = [
     "predict_certainty",
     "predict_responses",
     "rank_perturbations",
+    "score_predictions",
     "select_rank",
+    "simulate_calibration",
     "simulate_recording",
     "single_neuron_candidates",
 ]

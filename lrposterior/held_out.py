@@ -20,7 +20,7 @@ from scipy.special import logsumexp
 from lrposterior.arviz_bridge import log_likelihood_of_draws, to_arviz
 from lrposterior.checks import read_only
 from lrposterior.distribution import SampleDistribution
-from lrposterior.inference.problem import FitError
+from lrposterior.fit_error import FitError
 from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording
 

@@ -19,9 +19,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, describe, require_instance, require_integer
+from lrposterior.fit_error import FitError
 from lrposterior.held_out import LARGEST_PARETO_K, HeldOutDensity, cross_validate, leave_one_out, make_folds
 from lrposterior.inference.fit import Method, fit
-from lrposterior.inference.problem import FitError
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from delayed_response_parts.task import DT, NUM_BINS, TAU, Trials, make_trials
 
 import lrposterior as lrp
+from delayed_response_parts.task import DT, NUM_BINS, TAU, Trials, make_trials
 from lrposterior.circuits.posterior import NetworkEnsemble
 
 NOISE, ENSEMBLE = 0.1, 10

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from delayed_response_parts.experiment import CLASSES, TWIN, Experiment, Size, make_experiment, window
-from delayed_response_parts.task import TAU, train
 
 import lrposterior as lrp
+from delayed_response_parts.experiment import CLASSES, TWIN, Experiment, Size, make_experiment, window
+from delayed_response_parts.task import TAU, train
 
 AT_ONCE = 10
 PREDICTION = {"quantity": "rate", "seed": 1}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from delayed_response_parts.experiment import CLASSES
-from delayed_response_parts.tables import families
 from matplotlib.figure import Figure
 
+from delayed_response_parts.experiment import CLASSES
+from delayed_response_parts.tables import families
 from lrposterior.plots import save_figure
 from lrposterior.plots.style import GREY, PALETTE, styled
 
@@ -32,7 +32,9 @@ def draw_promises(results: dict) -> Figure:
         axes.axhline(0.0, color=GREY, linewidth=0.5, linestyle=":")
         for index, name in enumerate(CLASSES):
             promised, achieved = (
-                np.concatenate([np.split(np.array(one["families"][family][kind]), 3)[index] for one in results["seeds"]])
+                np.concatenate(
+                    [np.split(np.array(one["families"][family][kind]), 3)[index] for one in results["seeds"]]
+                )
                 for kind in ("expected R²", "achieved R²")
             )
             axes.scatter(promised, np.maximum(achieved, LOWEST), s=9, color=COLORS[name], alpha=0.7, label=name)

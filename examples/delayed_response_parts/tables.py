@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+
 from delayed_response_parts.experiment import CLASSES
 
 SHORT = {"random ensembles": "ensembles", "single units": "single units", "latent directions": "latent"}

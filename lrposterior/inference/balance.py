@@ -39,9 +39,10 @@ import dataclasses
 import numpy as np
 import scipy.linalg
 
+from lrposterior.fit_error import FitError
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import AnyProblem, FitError, supported_gauge
+from lrposterior.inference.problem import AnyProblem, supported_gauge
 from lrposterior.orbit import gauge_exponent, move, prior_moments, settle_trades, stretch_basis
 from lrposterior.parameters import name_and_type
 

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from lrposterior.checks import argument_error, require_choice, require_instance, require_integer
 from lrposterior.circuits.models import FullRankNetwork, LatentCircuit, require_recording
 from lrposterior.circuits.posterior import NetworkPosterior
+from lrposterior.fit_error import FitError
 from lrposterior.gauge import relative_distance
 from lrposterior.inference.approximation import Approximation
 from lrposterior.inference.balance import Balanced, balance
@@ -27,7 +28,7 @@ from lrposterior.inference.laplace import laplace, log_evidence, normal_at_mode,
 from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, find_mode
 from lrposterior.inference.nuts import NUTS
-from lrposterior.inference.problem import AnyProblem, FitError, Problem, dense
+from lrposterior.inference.problem import AnyProblem, Problem, dense
 from lrposterior.inference.structured_problem import StructuredProblem, require_structured_memory
 from lrposterior.inference.svi import SVI
 from lrposterior.inference.variational_mean import shifted, variational_shift

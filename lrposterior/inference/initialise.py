@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrposterior.background import FixedBackground
-from lrposterior.inference.problem import FitError, Problem
+from lrposterior.fit_error import FitError
+from lrposterior.inference.problem import Problem
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import GaussianObservation
 

@@ -22,11 +22,12 @@ from lrposterior.distribution import (
     ParameterDistribution,
     StructuredDistribution,
 )
+from lrposterior.fit_error import FitError
 from lrposterior.gauge import log_gauge_volume, product_svd
 from lrposterior.inference.balance import follow_scales, unknown_moments
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import AnyProblem, FitError
+from lrposterior.inference.problem import AnyProblem
 from lrposterior.inference.structured_problem import StructuredProblem
 from lrposterior.orbit import stretches_and_rotations, vertical_basis
 from lrposterior.structured.information import StructuredInformation

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from lrposterior.inference.problem import SMALLEST_NOISE, FitError, Problem
+from lrposterior.fit_error import FitError
+from lrposterior.inference.problem import SMALLEST_NOISE, Problem
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 # The slope of relu jumps where a current crosses zero, so a descent may stand still on a kink, where the gradient is

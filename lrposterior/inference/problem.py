@@ -15,6 +15,7 @@ from jax import Array
 
 from lrposterior.background import RandomBulk
 from lrposterior.curvature import information
+from lrposterior.fit_error import FitError
 from lrposterior.gauge import canonical
 from lrposterior.inference.covariance import Covariance, DenseCovariance
 from lrposterior.likelihood import log_likelihood
@@ -32,10 +33,6 @@ MAX_SETTLING, SETTLED = 100, 1e-7
 POINTS_AT_ONCE = 16
 # Blocks with a row for every neuron.
 PER_NEURON = ("M", "K", "A", "B", "b", "log_noise_scale")
-
-
-class FitError(RuntimeError):
-    """A fit that failed. The text holds the cause and the remedy."""
 
 
 class AnyProblem(Protocol):

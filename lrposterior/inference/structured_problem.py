@@ -17,9 +17,10 @@ import psutil
 
 from lrposterior.checks import argument_error
 from lrposterior.distribution import StructuredDistribution
+from lrposterior.fit_error import FitError
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError, ScaledProblem, singular_curvature
+from lrposterior.inference.problem import ScaledProblem, singular_curvature
 from lrposterior.model import LowRankModel
 from lrposterior.orbit import gauge_basis, vertical_basis
 from lrposterior.parameters import ParameterSpace

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, require_choice, require_integer, require_positive
 from lrposterior.distribution import NormalDistribution
+from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED, Approximation
 from lrposterior.inference.balance import Balanced
 from lrposterior.inference.gauge_fixed import (
@@ -36,7 +37,7 @@ from lrposterior.inference.gauge_fixed import (
 )
 from lrposterior.inference.importance import Correction, correct, require_correction
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import FitError, Problem, dense
+from lrposterior.inference.problem import Problem, dense
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
 
