@@ -58,8 +58,8 @@ def train(num_units: int, seed: int, num_steps: int) -> tuple[dict[str, np.ndarr
 
         x[t+1] = (1 - a) x[t] + a (W tanh(x[t]) + B u[t] + b + noise),      output = w_out . tanh(x)
 
-    W starts at Normal(0, 0.8² / N). All weights are trained through time by gradient descent with momentum, at a cost of
-    the rates, as is usual for networks that are compared with brains.
+    W starts at Normal(0, 0.8² / N). All weights are trained through time by gradient descent with momentum, at a
+    cost of the rates, as is usual for networks that are compared with brains.
     """
     random = np.random.default_rng([seed, 1])
     parameters = {
