@@ -4,6 +4,8 @@
 from .background import FixedBackground, RandomBulk
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
+from .design.planner import design_perturbations
+from .design.result import PerturbationDesign
 from .inference import NUTS, SVI, FitError, Laplace, fit
 from .likelihood import log_density, log_likelihood, log_prior
 from .model import LowRankModel
@@ -42,6 +44,7 @@ __all__ = [
     "Laplace",
     "LowRankConnectivity",
     "LowRankModel",
+    "PerturbationDesign",
     "PerturbationRanking",
     "Posterior",
     "PredictedCertainty",
@@ -54,6 +57,7 @@ __all__ = [
     "TimeConstantPrior",
     "analyze_degeneracy",
     "combine_candidates",
+    "design_perturbations",
     "ensemble_candidates",
     "fit",
     "latent_candidates",

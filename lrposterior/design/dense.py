@@ -172,9 +172,7 @@ def _readout_information(structure: LowRankModel, trials: Trials, pattern: Array
 
 @double_precision
 @functools.partial(jax.jit, static_argnums=0)
-def _gains(
-    structure: LowRankModel, trials: Trials, precision: Array, goal: Array | None, patterns: Array
-) -> Array:
+def _gains(structure: LowRankModel, trials: Trials, precision: Array, goal: Array | None, patterns: Array) -> Array:
     return jax.lax.map(lambda pattern: _gain(structure, trials, precision, goal, pattern), patterns)
 
 

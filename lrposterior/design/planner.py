@@ -125,9 +125,7 @@ def design_perturbations(
         norm = float(np.linalg.norm(pool.patterns[0]))
         patterns, more = _free(beliefs, pool.patterns, num_chosen, Constraints(norm, nonnegative, num_targets))
         labels = [f"random {index}" for index in range(num_random)] + [f"free {index}" for index in range(num_chosen)]
-        found = Candidates(
-            np.concatenate([pool.patterns[drawn], patterns]), pool.time_course, labels, dt=pool.dt
-        )
+        found = Candidates(np.concatenate([pool.patterns[drawn], patterns]), pool.time_course, labels, dt=pool.dt)
     else:
         _, (rows, more) = choose(beliefs, pool.patterns, num_chosen, drawn)
         found = pool.select([*drawn, *rows])

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrposterior.design.trials import Setting
+from lrposterior.precision import double_precision
 from lrposterior.structured.blocks import WhitenedBlocks
 from lrposterior.structured.coordinates import Coordinates
 from lrposterior.structured.information import StructuredInformation
 from lrposterior.structured.mode import Accuracy, posterior_information
 from lrposterior.structured.system import System
 from lrposterior.structured.trajectory import Trajectory, run_latents
-from lrposterior.precision import double_precision
 
 # Trials with a pattern add little to the recording: their information is followed to this part of a prior precision.
 RESIDUAL = 0.02
