@@ -9,10 +9,10 @@ predicted response (at the mode, without feed-through) over the squared response
   condition: 16 trials. Held out are 100 other patterns of the same classes; a goal consists of 50 further ones.
 - linear: after the synthetic experiment of Wagenmaker et al. 2024 (arXiv:2412.02529), see `low_rank_regression.py`.
 
-The rules: random (drawn from the candidates anew in every round), uniform (all candidates in turn), most uncertain (the
-largest predicted variance, in units of the noise), A-optimal (greedily the smallest trace of the posterior covariance of
-the whitened parameters), and those of `design_perturbations`, by information and by a goal, with its 25% of random
-patterns, and by the goal without them. All start from the same recording.
+The rules: random (drawn from the candidates anew in every round), uniform (all candidates in turn), most uncertain
+(the largest predicted variance, in units of the noise), A-optimal (greedily the smallest trace of the posterior
+covariance of the whitened parameters), and those of `design_perturbations`, by information and by a goal, with its 25% of
+random patterns, and by the goal without them. All start from the same recording.
 
 The table has the error by trials, as its mean over seeds, and how many trials random needs to reach the error that a
 rule has, divided by the trials of the rule: at the last error of random, with the 5 to 95% interval of 2,000 bootstrap
@@ -228,12 +228,14 @@ def report(problem: str, content: dict) -> None:
     trials, errors = loaded(content)
     print(f"\n{problem}, {len(errors['random'])} seeds; {content.get('seconds', 0):.0f} s of the processor")
     shown = np.unique(np.linspace(0, len(trials) - 1, 5).round().astype(int))
-    print("error after trials " + "".join(f"{int(trials[k]):>8d}" for k in shown) + "   random's trials over own")
+    print(
+        "error after trials        " + "".join(f"{int(trials[k]):>8d}" for k in shown) + "   random's trials over own"
+    )
     for rule, each in errors.items():
         mean = each.mean(axis=0)
         low, high = interval(errors, rule, trials)
         print(
-            f"{rule:19s}"
+            f"{rule:26s}"
             + "".join(f"{mean[k]:8.4f}" for k in shown)
             + f"   {saving(errors, rule, trials):.2f} ({low:.2f} to {high:.2f})"
         )

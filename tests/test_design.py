@@ -25,7 +25,7 @@ NUM_NEURONS, NUM_TRIALS, NUM_BINS, POWER = 6, 3, 16, 0.5
 
 @functools.cache
 def small_fit(with_bulk=False, noise=0.1, num_trials=NUM_TRIALS):
-    """A fit of six neurons, pairs of neurons as candidates, and the setting in which at most three conditions are applied."""
+    """A fit of six neurons, pairs of neurons as candidates, and the setting, with three conditions or one."""
     background = lrp.RandomBulk(gain=0.5, dimension=2) if with_bulk else None
     model = plain_model(rank=2, time_constant=0.05, background=background)
     recording = lrp.simulate_recording(
@@ -204,8 +204,8 @@ WELL_KNOWN = {"noise": 0.02, "num_trials": 16}  # a posterior so narrow that the
 
 
 def sampled_trial(num_draws, seed):
-    """What gives the mean of one more trial (draw, observation) in units of its noise from white draws of the posterior,
-    such draws, and the derivatives of the mean by them."""
+    """What gives the mean of one more trial (draw, observation), in units of its noise, from white draws of the
+    posterior; such draws; and the derivatives of the mean by them."""
     posterior, candidates, setting = small_fit(**WELL_KNOWN)
     num_dynamics = setting.space.num_dynamics
     root = posterior.distribution.scale[:num_dynamics]
@@ -327,7 +327,7 @@ def test_a_projection_is_the_nearest_pattern_that_is_allowed(nonnegative):
 
 def test_a_design_shows_what_it_is():
     posterior, candidates, setting = small_fit()
-    options = dict(power=POWER, candidates=candidates, trials_per_pattern=6, seed=3)
+    options = {"power": POWER, "candidates": candidates, "trials_per_pattern": 6, "seed": 3}
     design, again = (lrp.design_perturbations(posterior, 4, **options) for _ in range(2))
     np.testing.assert_array_equal(design.candidates.patterns, again.candidates.patterns)
     assert design.is_random.tolist() == [True, False, False, False]

@@ -1,8 +1,8 @@
 """What is known of a network, and what trials would add to it, as matrices over the coordinates.
 
 The posterior is Normal around the mode with the precision Lambda = 1 + F in whitened coordinates, F the expected Fisher
-information of the recording, and trials with a pattern p add F_p (`lrposterior.curvature`). All of them vanish along the
-gauge, whose directions so drop out of every difference of log determinants. The expected information gain is
+information of the recording, and trials with a pattern p add F_p (`lrposterior.curvature`). All of them vanish along
+the gauge, whose directions so drop out of every difference of log determinants. The expected information gain is
 
     1/2 log det(1 + Gamma^-1/2 Cov q Gamma^-1/2) = 1/2 [log det(Lambda + F_p) - log det Lambda]
 
@@ -30,7 +30,7 @@ from lrposterior.curvature import information
 from lrposterior.design.trials import Setting
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
-from lrposterior.precision import double_precision
+from lrposterior.precision import double_precision, to_numpy
 
 
 @jax.tree_util.register_dataclass
@@ -78,12 +78,12 @@ class DenseBeliefs:
         silent = setting.model.data(setting.trials(np.zeros(setting.recording.num_neurons)))
         trials = Trials(
             setting.space,
-            setting.z,
-            jax.tree.map(np.asarray, silent),
-            np.asarray(setting.experiment.time_course),
-            np.asarray(trials_per_pattern / setting.num_conditions),
+            jnp.asarray(setting.z),
+            silent,
+            jnp.asarray(setting.experiment.time_course),
+            jnp.asarray(trials_per_pattern / setting.num_conditions),
         )
-        return cls(structure, trials, np.eye(len(known)) + np.asarray(known))
+        return cls(structure, to_numpy(trials), np.eye(len(known)) + np.asarray(known))
 
     def towards(self, goals: np.ndarray) -> DenseBeliefs:
         """With the goal to predict one trial per condition with each of the patterns (goal, neuron)."""

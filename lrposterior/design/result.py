@@ -26,8 +26,8 @@ class PerturbationDesign:
         is_random: (pattern,) True where a pattern was drawn at random, as a guard against a model that is wrong.
         goal: what the gains are about: "the network", or the goal in words.
         trials_per_pattern: how often every pattern is applied, spread evenly over the conditions.
-        visible: share of the rates outside the recording's reach, in squares, whose unknown connectivity the gains hold;
-            1 without a random bulk.
+        visible: share, in squares, of the rates outside the recording's reach whose unknown connectivity the gains
+            hold; 1 without a random bulk.
         seed: of the random patterns.
     """
 

@@ -90,7 +90,8 @@ def make_setting(posterior: Posterior, experiment: Experiment, patterns: np.ndar
     if not isinstance(model.background, RandomBulk):
         return Setting(model, space, posterior.mode_coordinates, recording, experiment, 1.0)
     room = (most_coordinates - space.num_dynamics) // recording.num_neurons
-    widened, visible = _widened(posterior, experiment, patterns, int(np.clip(room, 1, MOST_PATTERNS)))
+    num_new = int(np.clip(room, 1, MOST_PATTERNS))
+    widened, visible = _widened(posterior, model.background.visited, experiment, patterns, num_new)
     background = dataclasses.replace(model.background, subspace=widened, dimension=widened.shape[1])
     model = dataclasses.replace(model, background=background)
     wider = model.space_for(recording)
@@ -104,10 +105,9 @@ def make_setting(posterior: Posterior, experiment: Experiment, patterns: np.ndar
 
 
 def _widened(
-    posterior: Posterior, experiment: Experiment, patterns: np.ndarray, most_patterns: int
+    posterior: Posterior, Q: np.ndarray, experiment: Experiment, patterns: np.ndarray, most_patterns: int
 ) -> tuple[np.ndarray, float]:
     """[Q, U] (neuron, dimension), and the share of what lies outside Q that U holds."""
-    Q = posterior.subspace
     mode = {name: value[None] for name, value in posterior.mode.items()}
     samples = []
     per_pattern = max(1, MOST_SAMPLES // len(patterns))
