@@ -11,8 +11,8 @@ predicted response (at the mode, without feed-through) over the squared response
 
 The rules: random (drawn from the candidates anew in every round), uniform (all candidates in turn), most uncertain
 (the largest predicted variance, in units of the noise), A-optimal (greedily the smallest trace of the posterior
-covariance of the whitened parameters), and those of `design_perturbations`, by information and by a goal, with its 25% of
-random patterns, and by the goal without them. All start from the same recording.
+covariance of the whitened parameters), and those of `design_perturbations`, by information and by a goal, with its
+25% of random patterns, and by the goal without them. All start from the same recording.
 
 The table has the error by trials, as its mean over seeds, and how many trials random needs to reach the error that a
 rule has, divided by the trials of the rule: at the last error of random, with the 5 to 95% interval of 2,000 bootstrap

@@ -1,4 +1,4 @@
-"""The linear problem of `closed_loop.py`: which inputs show a matrix of low rank plus a diagonal with the fewest trials?
+"""The linear problem of `closed_loop.py`: which inputs show a matrix, low rank plus diagonal, in the fewest trials?
 
 After the synthetic experiment of Wagenmaker et al. 2024 (arXiv:2412.02529): the response to a stimulation u is
 
@@ -9,8 +9,8 @@ is its own here: the mode of (D, U, V) by alternating ridge regressions, which n
 and a Laplace approximation with the information of Gauss and Newton, J^T J / noise variance.
 
 Where this differs from the paper: D, U and V are drawn from their priors (Normal, sd 0.5, 1, 1, c² = 1 / (5 d)), which
-the fit knows, as it knows rank and noise; the estimate is the mode and not of least nuclear norm; candidates are the 100
-single neurons with all of the current and 60 ensembles of ten neurons with a tenth of it each, no other inputs; the
+the fit knows, as it knows rank and noise; the estimate is the mode and not of least nuclear norm; candidates are the
+100 single neurons with all of the current and 60 ensembles of ten neurons with a tenth of it each, no other inputs; the
 first 200 trials, common to all rules, are drawn at random from these. A round has 40 patterns of 5 trials. Held out are
 ensembles of ten neurons that are no candidates. "information" is the greedy set with 10 of 40 patterns at random, as
 `design_perturbations` has it, beside one without these; "uniform" takes the single neurons in turn.

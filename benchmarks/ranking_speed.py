@@ -106,7 +106,7 @@ def compare(num_neurons: int, num_candidates: int, bulk: bool) -> dict[str, Any]
 
 def report(rows: list[dict[str, Any]]) -> None:
     print(
-        "neurons  candidates  bulk  read       seconds    drawn (s)  ratio  peak GB |  difference: rms  bias   95%  worst"
+        "neurons  candidates  bulk  read       seconds    drawn (s)  ratio  peak GB | differs: rms   bias    95%  worst"
     )
     for row in rows:
         for name in ("all bins", "5 bins"):

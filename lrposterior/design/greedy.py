@@ -43,7 +43,7 @@ def choose(
     chosen = Chosen([], [])
     for step in range(num_chosen):
         if step == 0 or not beliefs.has_diminishing_gains:
-            bounds[free] = beliefs.gains(patterns[free])
+            bounds[free] = beliefs.gains(patterns)[free]  # of all: compiled once for their number
             best = int(free[np.argmax(bounds[free])])
         else:
             best = _best_by_bounds(beliefs, patterns, bounds)
