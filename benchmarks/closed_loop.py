@@ -12,7 +12,9 @@ predicted response (at the mode, without feed-through) over the squared response
 The rules: random (drawn from the candidates anew in every round), uniform (all candidates in turn), most uncertain
 (the largest predicted variance, in units of the noise), A-optimal (greedily the smallest trace of the posterior
 covariance of the whitened parameters), and those of `design_perturbations`, by information and by a goal, with its
-25% of random patterns, and by the goal without them. All start from the same recording.
+25% of random patterns, by the goal without them, and by information with free patterns: of both signs and any number of
+neurons, as the candidates have them, at the same power (its random patterns are
+ensembles of three neurons). All start from the same recording.
 
 The table has the error by trials, as its mean over seeds, and how many trials random needs to reach the error that a
 rule has, divided by the trials of the rule: at the last error of random, with the 5 to 95% interval of 2,000 bootstrap
@@ -27,7 +29,8 @@ samples of seeds. Nothing was tuned on these networks: all settings are the defa
 import argparse
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import low_rank_regression as linear
 import numpy as np
@@ -40,7 +43,16 @@ from lrposterior.design.dense import DenseBeliefs
 from lrposterior.design.trials import make_setting
 from lrposterior.perturbation.experiment import make_experiment
 
-RULES = ("random", "uniform", "most uncertain", "A-optimal", "information", "goal", "goal, none random")
+RULES = (
+    "random",
+    "uniform",
+    "most uncertain",
+    "A-optimal",
+    "information",
+    "goal",
+    "goal, none random",
+    "information, free patterns",
+)
 PER_ROUND = 4
 BOOTSTRAPS = 2000
 MODEL = lrp.LowRankModel(rank=2, time_constant=nonlinear.TAU, background=None)
@@ -73,7 +85,7 @@ class Task:
     seed: int
 
 
-def run_seed(size: Size, seed: int) -> dict[str, list[float]]:
+def run_seed(size: Size, seed: int, rules: Sequence[str] = RULES) -> dict[str, list[float]]:
     """The errors after every round, by rule."""
     truth, once = nonlinear.make_truth(size.network, seed, None)
     recording = record(truth, np.tile(once.inputs, (2, 1, 1)), None, seed=seed)
@@ -81,7 +93,7 @@ def run_seed(size: Size, seed: int) -> dict[str, list[float]]:
     goals = goals.select(np.arange(0, goals.num_candidates, 2))
     task = Task(truth, pool, goals, held_out, seed)
     first = fit(recording)
-    return {rule: run_rule(size, task, rule, recording, first) for rule in RULES}
+    return {rule: run_rule(size, task, rule, recording, first) for rule in rules}
 
 
 def run_rule(size: Size, task: Task, rule: str, recording: lrp.Recording, posterior: lrp.Posterior) -> list[float]:
@@ -155,12 +167,17 @@ def choose(task: Task, rule: str, number: int, posterior: lrp.Posterior) -> np.n
         informations = np.stack([beliefs.information(pattern) for pattern in pool.patterns])
         pick = most_uncertain if rule == "most uncertain" else a_optimal
         return pool.patterns[pick(beliefs.precision, informations, per_round)]
+    bins = np.flatnonzero(pool.time_course)
+    is_free = rule == "information, free patterns"
     design = lrp.design_perturbations(
         posterior,
         per_round,
         power=float(pool.power[0]),
-        goal=None if rule == "information" else task.goals,
-        candidates=pool,
+        goal=task.goals if rule.startswith("goal") else None,
+        candidates="free" if is_free else pool,
+        nonnegative=not is_free,
+        onset=bins[0] * pool.dt if is_free else None,
+        duration=len(bins) * pool.dt if is_free else None,
         trials_per_pattern=experiment.num_conditions,
         random_fraction=0.0 if rule == "goal, none random" else 0.25,
         seed=100 * task.seed + number,
@@ -242,8 +259,11 @@ def report(problem: str, content: dict) -> None:
 
 
 def loaded(content: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Trials (round,), and errors (seed, round) by rule of the seeds that all rules have been through."""
     seeds = [content["seeds"][name] for name in sorted(content["seeds"], key=int)]
-    return np.array(content["trials"], float), {rule: np.array([one[rule] for one in seeds]) for rule in seeds[0]}
+    rules = list(seeds[0])
+    complete = [one for one in seeds if set(rules) <= set(one)]
+    return np.array(content["trials"], float), {rule: np.array([one[rule] for one in complete]) for rule in rules}
 
 
 def draw(contents: dict[str, dict], path: str) -> None:
@@ -268,14 +288,23 @@ def draw(contents: dict[str, dict], path: str) -> None:
     figure.savefig(path, dpi=150)
 
 
-def run(problem: str, name: str, trials: list[int], count: int, one: Callable[[int], dict]) -> dict:
-    """Run the seeds that are not stored yet, and store after each."""
+def run(
+    problem: str,
+    name: str,
+    trials: list[int],
+    count: int,
+    rules: Sequence[str],
+    one: Callable[[int, Sequence[str]], dict[str, list[float]]],
+) -> dict:
+    """Run the seeds and rules that are not stored yet, and store after each seed."""
     content = stored.load(name) if stored.exists(name) else {"seeds": {}, "seconds": 0.0}
     for seed in range(count):
-        if str(seed) in content["seeds"]:
+        known = content["seeds"].get(str(seed), {})
+        missing = [rule for rule in rules if rule not in known]
+        if not missing:
             continue
         started = time.process_time()
-        content["seeds"][str(seed)] = one(seed)
+        content["seeds"][str(seed)] = known | one(seed, missing)
         content["seconds"] += time.process_time() - started
         content["trials"] = trials
         stored.store(name, **{key: value for key, value in content.items() if key != "machine"})
@@ -301,10 +330,10 @@ def main() -> None:
     names = {"nonlinear": "closed_loop", "linear": "closed_loop_linear"}
     if not (options.summary or options.figure):
         per_round = PER_ROUND * FULL.network.num_conditions
-        trials, one = [per_round * k for k in range(FULL.num_rounds + 1)], lambda seed: run_seed(FULL, seed)
+        trials, rules, one = [per_round * k for k in range(FULL.num_rounds + 1)], RULES, partial(run_seed, FULL)
         if options.problem == "linear":
-            trials, one = linear.FULL.trials, lambda seed: linear.run_seed(linear.FULL, seed)
-        report(options.problem, run(options.problem, names[options.problem], trials, options.seeds, one))
+            trials, rules, one = linear.FULL.trials, linear.RULES, partial(linear.run_seed, linear.FULL)
+        report(options.problem, run(options.problem, names[options.problem], trials, options.seeds, rules, one))
         return
     contents = {problem: stored.load(name) for problem, name in names.items() if stored.exists(name)}
     for problem, content in contents.items():

@@ -17,6 +17,7 @@ ensembles of ten neurons that are no candidates. "information" is the greedy set
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Sums:
         return Sums(self.inputs + other.inputs, self.products + other.products)
 
 
-def run_seed(size: Size, seed: int) -> dict[str, list[float]]:
+def run_seed(size: Size, seed: int, rules: Sequence[str] = RULES) -> dict[str, list[float]]:
     random = np.random.default_rng([seed, 77])
     D = DIAGONAL_SD * random.standard_normal(size.num_neurons)
     U, V = random.standard_normal((2, size.num_neurons, size.rank))
@@ -73,7 +74,7 @@ def run_seed(size: Size, seed: int) -> dict[str, list[float]]:
     held_out = ensembles(size, 500, random)
     start = measured(truth, pool[random.integers(len(pool), size=size.per_round)], random)
     first = find_mode(size, start, None)
-    return {rule: run_rule(size, rule, truth, pool, held_out, start, first, seed) for rule in RULES}
+    return {rule: run_rule(size, rule, truth, pool, held_out, start, first, seed) for rule in rules}
 
 
 def ensembles(size: Size, number: int, random: np.random.Generator) -> np.ndarray:

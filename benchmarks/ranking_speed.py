@@ -7,12 +7,14 @@ to 12, 1,000 candidates of the four classes of that benchmark. The certainty (th
 - `rank_perturbations` with 300 draws. It also gives contraction, information and bands, for which it draws from the
   prior as well; so the time that counts is also that of its first pass, the draws of the posterior alone.
 
-The difference of two halves of the draws, over sqrt(2), says how far the draws themselves can be trusted. Both run in
+Half the difference between the two halves of the draws, for 50 candidates, says how far the draws themselves can be
+trusted, and --check compares these candidates with ten times as many. Both run in
 this process, once for the compilation and once for the time, in seconds of the processor.
 
 With --neurons 10000 the linearised ranking alone is timed, with 100 candidates, and the peak of the memory is shown.
 
     python benchmarks/ranking_speed.py
+    python benchmarks/ranking_speed.py --check      # 50 of the candidates against 3,000 draws
     python benchmarks/ranking_speed.py --bulk
     python benchmarks/ranking_speed.py --neurons 10000 --candidates 100
     python benchmarks/ranking_speed.py --summary
@@ -33,7 +35,7 @@ import lrposterior as lrp
 from lrposterior.perturbation.prediction import predict_responses
 
 DT, NUM_BINS, ONSET, NUM_STIMULATED = perturbation.DT, 30, 10, 3
-NUM_DRAWS = 300
+NUM_DRAWS, CHECK_DRAWS = 300, 3000
 LARGEST_DRAWN = 1000
 SHARES = np.array([50, 30, 30, 60])
 
@@ -88,20 +90,38 @@ def compare(num_neurons: int, num_candidates: int, bulk: bool) -> dict[str, Any]
     ranking, row["drawn_seconds"] = timed(
         lambda: lrp.rank_perturbations(posterior, candidates, window=window, num_draws=NUM_DRAWS, progress=False)
     )
-    some = candidates.select(np.arange(0, num_candidates, max(1, num_candidates // 50)))
+    some = some_of(candidates)
     draws = predict_responses(posterior, some, window=window, num_draws=NUM_DRAWS)
     draws = draws.reshape(*draws.shape[:2], -1)
     halves = certainties(draws[::2]) - certainties(draws[1::2])
     row["of_draws"] = float(np.sqrt(np.mean(halves**2)) / 2.0)
     for name in num_readouts:
-        error = row[name]["certainty"] - ranking.expected_r2
-        row[name] |= {
-            "rms": float(np.sqrt(np.mean(error**2))),
-            "bias": float(error.mean()),
-            "p95": float(np.quantile(np.abs(error), 0.95)),
-            "worst": float(np.abs(error).max()),
-        }
+        row[name] |= differences(row[name]["certainty"] - ranking.expected_r2)
     return row
+
+
+def some_of(candidates: lrp.Candidates) -> lrp.Candidates:
+    """Fifty of the candidates, of all classes."""
+    return candidates.select(np.arange(0, candidates.num_candidates, max(1, candidates.num_candidates // 50)))
+
+
+def differences(error: np.ndarray) -> dict[str, float]:
+    """Of certainties (candidate,)."""
+    return {
+        "rms": float(np.sqrt(np.mean(error**2))),
+        "bias": float(error.mean()),
+        "p95": float(np.quantile(np.abs(error), 0.95)),
+        "worst": float(np.abs(error).max()),
+    }
+
+
+def check(num_neurons: int, num_candidates: int, bulk: bool, num_draws: int) -> dict[str, float]:
+    """The linearised certainty of all bins against that of many draws."""
+    posterior, candidates = make_problem(num_neurons, num_candidates, bulk)
+    some, window = some_of(candidates), (ONSET * DT, NUM_BINS * DT)
+    found = lrp.predict_certainty(posterior, some, window=window, num_readouts=NUM_BINS)
+    drawn = lrp.rank_perturbations(posterior, some, window=window, num_draws=num_draws, progress=False)
+    return differences(found.expected_r2 - drawn.expected_r2)
 
 
 def report(rows: list[dict[str, Any]]) -> None:
@@ -119,6 +139,9 @@ def report(rows: list[dict[str, Any]]) -> None:
             )
         if "of_draws" in row:
             print(f"         the draws' own error: rms {row['of_draws']:.3f}")
+        if "check" in row:
+            values = "".join(f"{row['check'][key]:7.3f}" for key in ("rms", "bias", "p95", "worst"))
+            print(f"         all bins against {CHECK_DRAWS} draws, 50 candidates: {values}")
 
 
 def main() -> None:
@@ -128,17 +151,19 @@ def main() -> None:
     parser.add_argument("--bulk", action="store_true", help="fit with a random bulk of three visited directions")
     parser.add_argument("--summary", action="store_true", help="print what is stored")
     parser.add_argument("--tiny", action="store_true", help="a small network, nothing is stored")
+    parser.add_argument("--check", action="store_true", help="compare some candidates with many draws")
     options = parser.parse_args()
     if options.tiny:
-        report([compare(130, 12, False)])
+        report([compare(130, 12, False) | {"check": check(130, 12, False, 2 * NUM_DRAWS)}])
         return
     if not options.summary:
-        row = compare(options.neurons, options.candidates, options.bulk)
+        sizes = options.neurons, options.candidates, options.bulk
+        key = f"{sizes[0]}, {sizes[1]}, {'bulk' if options.bulk else 'no bulk'}"
+        new = {"check": check(*sizes, CHECK_DRAWS)} if options.check else compare(*sizes)
         for name in ("all bins", "5 bins"):
-            del row[name]["certainty"]
-        key = f"{row['neurons']}, {row['candidates']}, {'bulk' if row['bulk'] else 'no bulk'}"
+            new.get(name, {}).pop("certainty", None)
         rows = stored.load("ranking_speed")["rows"] if stored.exists("ranking_speed") else {}
-        stored.store("ranking_speed", rows=rows | {key: row})
+        stored.store("ranking_speed", rows=rows | {key: rows.get(key, {}) | new})
     report(list(stored.load("ranking_speed")["rows"].values()))
 
 
