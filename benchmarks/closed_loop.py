@@ -18,11 +18,11 @@ ensembles of three neurons). All start from the same recording.
 
 The table has the error by trials, as its mean over seeds, and how many trials random needs to reach the error that a
 rule has, divided by the trials of the rule: at the last error of random, with the 5 to 95% interval of 2,000 bootstrap
-samples of seeds. All settings of the rules are the defaults. Two networks (seeds 0 and 1) were looked at beforehand with
-60 candidates and 7 rounds, after which the candidates became 100 and the rounds 6; the free patterns were added when six
-networks of the other rules had been seen.
+samples of seeds. All settings of the rules are the defaults. Two networks (seeds 0 and 1) were looked at beforehand
+with 60 candidates and 7 rounds, after which the candidates became 100 and the rounds 6; the free patterns were added
+when six networks of the other rules had been seen.
 
-    python benchmarks/closed_loop.py --seeds 15
+    python benchmarks/closed_loop.py --seeds 20
     python benchmarks/closed_loop.py --problem linear --seeds 20
     python benchmarks/closed_loop.py --summary --figure closed_loop.png
     python benchmarks/closed_loop.py --tiny
