@@ -6,6 +6,8 @@ from .calibration import CalibrationResult, PredictionScores, score_predictions,
 from .circuits import FullRankNetwork, LatentCircuit, NetworkPosterior
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
+from .design.planner import design_perturbations
+from .design.result import PerturbationDesign
 from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit
 from .likelihood import log_density, log_likelihood, log_prior
 from .model import LowRankModel
@@ -49,6 +51,7 @@ __all__ = [
     "LowRankConnectivity",
     "LowRankModel",
     "NetworkPosterior",
+    "PerturbationDesign",
     "PerturbationRanking",
     "Posterior",
     "PredictedCertainty",
@@ -62,6 +65,7 @@ __all__ = [
     "TimeConstantPrior",
     "analyze_degeneracy",
     "combine_candidates",
+    "design_perturbations",
     "ensemble_candidates",
     "fit",
     "latent_candidates",
