@@ -5,7 +5,8 @@ correlated loadings) and by what else one might do. Truths, 60 neurons of tanh u
 trials of 70 bins with noise of standard deviation 0.1 and two inputs:
 
 - matched: rank 2, no bulk; bulk 0.25, 0.5, 0.8: the same and W0_ij ~ Normal(0, g² / N);
-- trained: a network of full rank trained on a delayed-response task (`examples/delayed_response.py`), fitted with rank 3;
+- trained: a network of full rank trained on a delayed-response task (`examples/delayed_response.py`), fitted with
+  rank 3;
 - modular: linear units in twenty clusters, coupled within (`--modular-neurons 1000`: clusters of 50);
 - asymmetric: rank 2, a rotation between the latents, biases of standard deviation 1;
 - wrong nonlinearity: the matched truth fitted by linear units;
@@ -67,7 +68,7 @@ TINY = Size(20, 20, 6, 2, 20, 50, 5)
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """How to make a network, its nonlinearity, and how it is fitted: nonlinearity (None: its own), rank, other options."""
+    """How to make a network, its nonlinearity, and with what it is fitted (None: its own), rank and other options."""
 
     make: Callable[[np.random.Generator, int], Network]
     nonlinearity: str = "tanh"
