@@ -11,7 +11,7 @@ from plain import plain_model
 import lrposterior as lrp
 from lrposterior.calibration import Networks, SimulatedTruth, gauge_invariant_quantities
 from lrposterior.calibration.rank_band import RankBand
-from lrposterior.calibration.simulated_truth import Size, draw_truth, simulate_truth
+from lrposterior.calibration.simulated_truth import Size, draw_truth, simulate_truth, with_drawn_scales
 from lrposterior.distribution import NormalDistribution, SampleDistribution
 
 MODEL = plain_model(rank=2, priors=lrp.Priors(noise_scale=0.15, noise_spread=0.2, unit=1.0))
@@ -75,10 +75,10 @@ TINY_MODEL = plain_model(rank=1, priors=lrp.Priors(noise_scale=0.5, noise_spread
 def test_the_exact_posterior_is_in_the_band():
     """All four quantities in their familywise band: a right posterior fails with probability 0.05."""
     result = lrp.simulate_calibration(
-        TINY_MODEL, exact_fit, num_simulations=100, quantities=tiny_quantities, seed=0, **TINY
+        TINY_MODEL, exact_fit, num_simulations=50, quantities=tiny_quantities, seed=0, **TINY
     )
     assert result.in_band(familywise=True) == dict.fromkeys(("W", "bias", "noise", "log likelihood"), True)
-    assert result.num_fitted == 100
+    assert result.num_fitted == 50
     assert result.num_refused == 0
 
 
@@ -90,7 +90,7 @@ def test_an_exact_posterior_that_is_narrowed_leaves_the_band():
         return dataclasses.replace(posterior, distribution=SampleDistribution(centre + 0.3 * (draws - centre)))
 
     result = lrp.simulate_calibration(
-        TINY_MODEL, narrowed, num_simulations=100, quantities=tiny_quantities, seed=0, **TINY
+        TINY_MODEL, narrowed, num_simulations=50, quantities=tiny_quantities, seed=0, **TINY
     )
     assert not result.in_band(familywise=True)["bias"]
     assert not result.in_band(familywise=True)["noise"]
@@ -99,7 +99,7 @@ def test_an_exact_posterior_that_is_narrowed_leaves_the_band():
 
 def test_the_prior_is_calibrated_but_for_the_log_likelihood():
     """The well-known blind spot of ranks of parameters, and the quantity that sees it."""
-    result = lrp.simulate_calibration(MODEL, prior_as_posterior(1.0), num_simulations=80, seed=0, **SMALL)
+    result = lrp.simulate_calibration(MODEL, prior_as_posterior(1.0), num_simulations=40, seed=0, **SMALL)
     inside = result.in_band(familywise=True)
     assert not inside.pop("log likelihood")
     assert inside == dict.fromkeys(inside, True)
@@ -107,30 +107,25 @@ def test_the_prior_is_calibrated_but_for_the_log_likelihood():
 
 
 def test_a_prior_of_half_the_width_is_found_out():
-    result = lrp.simulate_calibration(MODEL, prior_as_posterior(0.5), num_simulations=80, seed=0, **SMALL)
+    result = lrp.simulate_calibration(MODEL, prior_as_posterior(0.5), num_simulations=40, seed=0, **SMALL)
     inside = result.in_band(familywise=True)
     assert not any(inside[name] for name in ("W[0, 1]", "W[2, 2]", "norm of W", "modulus 1"))
     np.testing.assert_allclose(result.to_dataframe().loc["W[0, 1]", "sd_error"], 4.0, rtol=0.5)
 
 
-@pytest.mark.parametrize("scale", ["K", "gain"])
-def test_truths_have_scales_from_their_priors(scale):
-    """log scale of 200 truths against its Normal prior (Kolmogorov, 0.001), read off the network itself."""
-    model = lrp.LowRankModel(
-        rank=1,
-        priors=lrp.Priors(K=lrp.ScalePrior(2.0, 0.8) if scale == "K" else 2.0, unit=1.0),
-        background=lrp.RandomBulk(gain=lrp.ScalePrior(0.5, 0.8)) if scale == "gain" else None,
-    )
-    size = Size(num_neurons=40, num_trials=1, num_bins=2)
-    found = []
-    for seed in range(200):
-        parameters = draw_truth(model, size, seed=seed).parameters
-        entries = parameters["K"] if scale == "K" else parameters["W0"] * np.sqrt(40)
-        found.append(np.log(np.sqrt(np.mean(entries**2))))
-    median = 2.0 if scale == "K" else 0.5
-    # The root mean square of 40 entries adds a scatter of 1/sqrt(80) to log K, that of 1,600 none to speak of.
-    spread = np.hypot(0.8, 1 / np.sqrt(2 * entries.size))
-    assert scipy.stats.kstest(found, scipy.stats.norm(np.log(median), spread).cdf).pvalue > 1e-3
+def test_truths_have_scales_from_their_priors():
+    """The log scales of 300 models against their Normal priors (Kolmogorov, 0.001), and those of one network."""
+    priors = lrp.Priors(K=lrp.ScalePrior(2.0, 0.8), unit=1.0)
+    model = lrp.LowRankModel(rank=1, priors=priors, background=lrp.RandomBulk(gain=lrp.ScalePrior(0.5, 0.6)))
+    models = [with_drawn_scales(model, seed=seed) for seed in range(300)]
+    for scale, median, spread in (("K", 2.0, 0.8), ("gain", 0.5, 0.6)):
+        logs = np.log([each.scale(scale) for each in models])
+        assert scipy.stats.kstest(logs, scipy.stats.norm(np.log(median), spread).cdf).pvalue > 1e-3
+    parameters = draw_truth(model, Size(num_neurons=60, num_trials=1, num_bins=2), seed=3).parameters
+    # A root mean square of n entries scatters by 1 / sqrt(2 n) of itself: four of these.
+    for entries, expected in ((parameters["K"], models[3].scale("K")), (parameters["W0"], models[3].scale("gain"))):
+        found = np.sqrt(np.mean(entries**2)) * (1.0 if entries.shape[1] == 1 else np.sqrt(60))
+        assert abs(found / expected - 1.0) < 4.0 / np.sqrt(2 * entries.size)
 
 
 # ------------------------------------------------------------------------------------------------------- the quantities
