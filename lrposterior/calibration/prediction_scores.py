@@ -204,4 +204,4 @@ def _number(value: float) -> str:
 
 
 def _p_value(value: float) -> str:
-    return f"{value:.3f}" + (" *" if value < 1.0 - BAND else "")
+    return f"{value:.3f}" + (" *" if value <= 1.0 - BAND else "")

@@ -83,16 +83,21 @@ def require_proper(model: LowRankModel) -> None:
         )
 
 
-def draw_truth(model: LowRankModel, size: Size, *, seed: int) -> Simulation:
-    """A network drawn from the prior, with prior scales that are inferred drawn from theirs, and its recording."""
+def with_drawn_scales(model: LowRankModel, *, seed: int) -> LowRankModel:
+    """The model with every prior scale that is inferred drawn from its prior."""
     # A stream of its own: where no scale is inferred, the network is that of simulate_recording with this seed.
     random = np.random.default_rng([seed, 2])
     scales = {
         name: float(prior.median * np.exp(prior.spread * random.standard_normal()))
         for name, prior in model.scale_priors.items()
     }
+    return model.with_scales(scales)
+
+
+def draw_truth(model: LowRankModel, size: Size, *, seed: int) -> Simulation:
+    """A network drawn from the prior, scales that are inferred included, and its recording."""
     options = {one.name: getattr(size, one.name) for one in dataclasses.fields(size)}
-    return simulate_recording(model.with_scales(scales), seed=seed, **options)
+    return simulate_recording(with_drawn_scales(model, seed=seed), seed=seed, **options)
 
 
 def simulate_truth(

@@ -140,7 +140,7 @@ def draw_pit(axes: Axes, scores: PredictionScores, name: str) -> None:
     axes.fill_between(levels, band.lower - levels, band.upper - levels, color=PALE, linewidth=0, label=RIGHT)
     axes.axhline(0.0, color=GREY, linewidth=0.8)
     axes.plot(levels, scores.pits[scores.class_names.index(name)] - levels, color=BLUE, label="truth")
-    verdict = "in" if band.p_value >= 1.0 - BAND else "out of"
+    verdict = "in" if band.p_value > 1.0 - BAND else "out of"
     axes.set_title(f"Ranks: {verdict} the band (p = {band.p_value:.3f})")
     axes.set_xlabel("rank of the truth among the draws")
     axes.set_ylabel("ECDF − uniform")
