@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import functools
-import json
 import multiprocessing
 import os
 import tempfile
-import time
 from pathlib import Path
 
 from delayed_response_parts import figures, tables
@@ -28,35 +26,28 @@ IS_TINY = os.environ.get("LRPOSTERIOR_TINY", "") not in ("", "0")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="folder for figures, results.json and results.md")
+    parser.add_argument("--output", type=Path, help="folder for figures and results; a second call goes on")
     parser.add_argument("--seeds", type=int, default=1 if IS_TINY else 3, help="number of networks")
     parser.add_argument("--processes", type=int, default=1 if IS_TINY else 2)
-    parser.add_argument("--draw", action="store_true", help="draw the stored results of --output again")
     options = parser.parse_args()
-    if options.draw:
-        results = json.loads((options.output / "results.json").read_text(encoding="utf-8"))
-    else:
-        results = run_all(options.seeds, options.processes)
-    print("\n" + tables.make_tables(results))
     output = options.output or (Path(tempfile.mkdtemp()) if IS_TINY else None)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    results = run_all(options.seeds, options.processes, output)
+    print("\n" + tables.make_tables(results))
+    if output is not None:
         (output / "results.md").write_text(tables.make_tables(results), encoding="utf-8")
         figures.save_all(output, results)
 
 
-def run_all(num_seeds: int, num_processes: int) -> dict:
-    started, size = time.perf_counter(), TINY if IS_TINY else Size()
-    of_seed = functools.partial(run, size=size)
+def run_all(num_seeds: int, num_processes: int, folder: Path | None) -> list[dict]:
+    of_seed = functools.partial(run, size=TINY if IS_TINY else Size(), folder=folder)
     if num_processes == 1:
-        found = [of_seed(seed) for seed in range(num_seeds)]
-    else:
-        # Processes are started afresh: JAX does not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-            found = list(pool.map(of_seed, range(num_seeds)))
-    return {"seconds": round(time.perf_counter() - started), "seeds": found}
+        return [of_seed(seed) for seed in range(num_seeds)]
+    # Processes are started afresh: JAX does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        return list(pool.map(of_seed, range(num_seeds)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,45 +32,57 @@ def low_rank(size: Size, *, bulk: bool) -> lrp.LowRankModel:
     return lrp.LowRankModel(size.rank, time_constant=TAU, background=lrp.RandomBulk() if bulk else None)
 
 
-def fit_families(experiment: Experiment, size: Size) -> Iterator[tuple[str, Any]]:
-    """The fits, one after the other."""
+def families(experiment: Experiment, size: Size) -> dict[str, Callable[[], Any]]:
+    """What fits each of them."""
     recording, outputs = experiment.recording, experiment.trials.targets[:, :, None]
-    quiet = {"seed": 0, "progress": False}
-    yield "posterior with a bulk", lrp.fit(low_rank(size, bulk=True), recording, **quiet)
-    yield "posterior, low rank only", lrp.fit(low_rank(size, bulk=False), recording, **quiet)
-    for name, regularisation in (("twins", 0.0), ("twins, regularised", 1.0)):
-        twins = lrp.Ensemble(size.num_replicates, regularisation, size.twin_steps)
-        yield name, lrp.fit(TWIN, recording, twins, **quiet)
-    for num_nodes in size.circuit_sizes:
-        circuit = lrp.LatentCircuit(num_nodes, time_constant=TAU, outputs=outputs)
-        yield f"circuits, {num_nodes} nodes", fit_circuits(experiment, circuit, size)
-    largest = lrp.LatentCircuit(size.circuit_sizes[-1], time_constant=TAU, outputs=outputs)
-    yield (
-        f"circuit posterior, {size.circuit_sizes[-1]} nodes",
-        lrp.fit(largest, recording, num_restarts=4, max_iterations=2 * size.circuit_steps, **quiet),
-    )
+    twins = functools.partial(lrp.Ensemble, size.num_replicates, num_steps=size.twin_steps)
+    circuits = lrp.Ensemble(size.num_replicates, num_steps=size.circuit_steps, validation_fraction=0.0)
+
+    def fit(model: Any, method: Any = "laplace", **options: Any) -> Callable[[], Any]:
+        return functools.partial(lrp.fit, model, recording, method, seed=0, progress=False, **options)
+
+    def circuit(num_nodes: int) -> lrp.LatentCircuit:
+        return lrp.LatentCircuit(num_nodes, time_constant=TAU, outputs=outputs)
+
+    largest = size.circuit_sizes[-1]
+    return {
+        "posterior with a bulk": fit(low_rank(size, bulk=True)),
+        "posterior, low rank only": fit(low_rank(size, bulk=False)),
+        "twins": fit(TWIN, twins()),
+        "twins, regularised": fit(TWIN, twins(regularisation=1.0)),
+        **{f"circuits, {nodes} nodes": fit(circuit(nodes), circuits) for nodes in size.circuit_sizes},
+        f"circuit posterior, {largest} nodes": fit(
+            circuit(largest), num_restarts=4, max_iterations=2 * size.circuit_steps
+        ),
+    }
 
 
 # [end]
-def fit_circuits(experiment: Experiment, circuit: lrp.LatentCircuit, size: Size) -> lrp.NetworkPosterior:
-    method = lrp.Ensemble(size.num_replicates, 0.0, size.circuit_steps, validation_fraction=0.0)
-    return lrp.fit(circuit, experiment.recording, method, seed=0, progress=False)
+def run(seed: int, size: Size, folder: Path | None = None) -> dict[str, Any]:
+    """Train a network, record it, fit every family and score all of them.
 
-
-def run(seed: int, size: Size) -> dict[str, Any]:
-    """Train a network, record it, fit every family and score all of them."""
+    Results are stored in a folder after every fit, and a second call goes on where the first one ended.
+    """
+    stored = None if folder is None else folder / f"network_{seed}.json"
     network, error = train(size.num_units, seed, size.num_steps)
     experiment = make_experiment(network, size, seed)
-    results = {"seed": seed, "task error": error, "families": {}}
-    started = time.perf_counter()
-    for name, posterior in fit_families(experiment, size):
+    results: dict[str, Any] = {"seed": seed, "task error": error, "families": {}}
+    if stored is not None and stored.exists():
+        results = json.loads(stored.read_text(encoding="utf-8"))
+    for name, fit in families(experiment, size).items():
+        if name in results["families"]:
+            continue
+        started = time.perf_counter()
+        posterior = fit()
         fitted = time.perf_counter() - started
         found = {"seconds": fitted, "status": posterior.status, **score(posterior, experiment, size)}
         if "circuit" in name:
             found |= describe_circuits(posterior, network["W"], size)
+        found["seconds in all"] = time.perf_counter() - started
         results["families"][name] = found
-        print(f"seed {seed}, {name}: {fitted:.0f} s, {found['scores']}", flush=True)
-        started = time.perf_counter()
+        print(f"network {seed}, {name}: {fitted:.0f} s", flush=True)
+        if stored is not None:
+            stored.write_text(json.dumps(results, indent=1), encoding="utf-8")
     return results
 
 

@@ -16,13 +16,13 @@ COLORS = dict(zip(CLASSES, PALETTE, strict=False))
 LOWEST = -1.0
 
 
-def save_all(folder: Path, results: dict) -> None:
+def save_all(folder: Path, results: list[dict]) -> None:
     for name, draw in (("promises", draw_promises), ("validation", draw_validation), ("circuits", draw_circuits)):
         save_figure(draw(results), folder / f"{name}.png")
 
 
 @styled
-def draw_promises(results: dict) -> Figure:
+def draw_promises(results: list[dict]) -> Figure:
     """Promised against achieved R² of every candidate, a panel for each family."""
     shown = [name for name in families(results) if not name.startswith("circuits, ") or name == last_circuit(results)]
     figure = Figure(figsize=(9.0, 2.9 * -(-len(shown) // 3)))
@@ -32,9 +32,7 @@ def draw_promises(results: dict) -> Figure:
         axes.axhline(0.0, color=GREY, linewidth=0.5, linestyle=":")
         for index, name in enumerate(CLASSES):
             promised, achieved = (
-                np.concatenate(
-                    [np.split(np.array(one["families"][family][kind]), 3)[index] for one in results["seeds"]]
-                )
+                np.concatenate([np.split(np.array(one["families"][family][kind]), 3)[index] for one in results])
                 for kind in ("expected R²", "achieved R²")
             )
             axes.scatter(promised, np.maximum(achieved, LOWEST), s=9, color=COLORS[name], alpha=0.7, label=name)
@@ -50,13 +48,13 @@ def draw_promises(results: dict) -> Figure:
 
 
 @styled
-def draw_validation(results: dict) -> Figure:
+def draw_validation(results: list[dict]) -> Figure:
     """Loss on held-out trials against R² under perturbations, a dot for every twin."""
     figure = Figure(figsize=(8.0, 3.0))
     panels = figure.subplots(1, 2)
     for axes, name in zip(panels, (CLASSES[0], CLASSES[2]), strict=True):
         for family, marker in (("twins", "o"), ("twins, regularised", "^")):
-            for one, color in zip(results["seeds"], PALETTE, strict=False):
+            for one, color in zip(results, PALETTE, strict=False):
                 found = one["families"][family]
                 label = f"network {one['seed']}" if family == "twins" else None
                 loss = np.array(found["validation loss"])
@@ -67,14 +65,14 @@ def draw_validation(results: dict) -> Figure:
 
 
 @styled
-def draw_circuits(results: dict) -> Figure:
+def draw_circuits(results: list[dict]) -> Figure:
     """How circuits agree with the network, and with each other, by their size."""
     sizes = [name for name in families(results) if name.startswith("circuits, ")]
     numbers = [int(name.split()[1]) for name in sizes]
     figure = Figure(figsize=(8.0, 2.8))
     panels = figure.subplots(1, 3)
     labels = ("correlation of w with QᵀWQ", "dispersion of w over replicates", "R² on random ensembles")
-    for one, color in zip(results["seeds"], PALETTE, strict=False):
+    for one, color in zip(results, PALETTE, strict=False):
         found = [one["families"][name] for name in sizes]
         for axes, values in (
             (panels[0], [each["agreement"] for each in found]),
@@ -91,5 +89,5 @@ def draw_circuits(results: dict) -> Figure:
     return figure
 
 
-def last_circuit(results: dict) -> str:
+def last_circuit(results: list[dict]) -> str:
     return [name for name in families(results) if name.startswith("circuits, ")][-1]

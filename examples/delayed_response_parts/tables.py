@@ -11,20 +11,20 @@ from delayed_response_parts.experiment import CLASSES
 SHORT = {"random ensembles": "ensembles", "single units": "single units", "latent directions": "latent"}
 
 
-def make_tables(results: dict) -> str:
+def make_tables(results: list[dict]) -> str:
     parts = {"scores": scores(results), "seeds": by_seed(results), "circuits": circuits(results), "run": run(results)}
     return "\n".join(f"<!-- {name}: start -->\n{text}\n<!-- {name}: end -->\n" for name, text in parts.items())
 
 
-def families(results: dict) -> list[str]:
-    return list(results["seeds"][0]["families"])
+def families(results: list[dict]) -> list[str]:
+    return list(results[0]["families"])
 
 
-def over_seeds(results: dict, family: str, value: Callable[[dict], float]) -> np.ndarray:
-    return np.array([value(one["families"][family]) for one in results["seeds"]])
+def over_seeds(results: list[dict], family: str, value: Callable[[dict], float]) -> np.ndarray:
+    return np.array([value(one["families"][family]) for one in results])
 
 
-def scores(results: dict) -> str:
+def scores(results: list[dict]) -> str:
     """Every family by class, medians over networks: promised and achieved R² and cover."""
     head = ["model", "R² of unperturbed activity"]
     head += [f"{SHORT[name]}: promised, achieved, cover" for name in CLASSES] + ["Spearman (ceiling)"]
@@ -45,12 +45,12 @@ def scores(results: dict) -> str:
     return table(head, rows)
 
 
-def by_seed(results: dict) -> str:
+def by_seed(results: list[dict]) -> str:
     """The posterior with a bulk, every network and class apart."""
     family = families(results)[0]
     head = ["network", "class", "90% cover", "promised, achieved (median)", "gap", "promised, achieved (pooled)", "gap"]
     rows = []
-    for one in results["seeds"]:
+    for one in results:
         for name in CLASSES:
             found = one["families"][family]["scores"][name]
             row = [str(one["seed"]), SHORT[name], f"{found['90% coverage']:.2f}"]
@@ -61,16 +61,16 @@ def by_seed(results: dict) -> str:
     return table(head, rows)
 
 
-def circuits(results: dict) -> str:
+def circuits(results: list[dict]) -> str:
     """Agreement of w with Q^T W Q, scatter of the replicates, and what the Laplace posterior says."""
     head = ["circuits", "R² of activity", "correlation of w with Q^T W Q (5%, 95%)", "dispersion", "cover of Q^T W Q"]
     rows = []
     for family in families(results):
         if "circuit" not in family:
             continue
-        together = np.concatenate([one["families"][family]["agreement"] for one in results["seeds"]])
-        activity = np.concatenate([one["families"][family]["activity R²"] for one in results["seeds"]])
-        cover = results["seeds"][0]["families"][family]["cover of Q^T W Q"]
+        together = np.concatenate([one["families"][family]["agreement"] for one in results])
+        activity = np.concatenate([one["families"][family]["activity R²"] for one in results])
+        cover = results[0]["families"][family]["cover of Q^T W Q"]
         if cover is not None:
             cover = float(np.median(over_seeds(results, family, lambda one: one["cover of Q^T W Q"])))
         lower, upper = np.quantile(together, [0.05, 0.95])
@@ -86,13 +86,14 @@ def circuits(results: dict) -> str:
     return table(head, rows)
 
 
-def run(results: dict) -> str:
-    errors = ", ".join(f"{one['task error']:.1e}" for one in results["seeds"])
-    rank = np.mean([correlation for one in results["seeds"] for correlation in loss_correlations(one).values()])
+def run(results: list[dict]) -> str:
+    errors = ", ".join(f"{one['task error']:.1e}" for one in results)
+    minutes = sum(found["seconds in all"] for one in results for found in one["families"].values()) / 120
+    rank = np.mean([correlation for one in results for correlation in loss_correlations(one).values()])
     return (
         f"Squared error of the trained networks on new trials of the task: {errors}. The rank correlation between "
         f"validation loss and R² on random ensembles, over the networks of an ensemble, is {rank:.2f} on average over "
-        f"ensembles of twins and circuits' sizes. The whole took {results['seconds'] / 60:.0f} minutes."
+        f"ensembles of twins. Fits and predictions took {minutes:.0f} minutes of two processes."
     )
 
 
