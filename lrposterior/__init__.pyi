@@ -10,6 +10,7 @@ from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit
 from .likelihood import log_density, log_likelihood, log_prior
+from .misfit import FitCheck, check_fit
 from .model import LowRankModel
 from .numpyro_bridge import numpyro_model
 from .observations import GaussianObservation
@@ -41,6 +42,7 @@ __all__ = [
     "CorrelatedLoadings",
     "Degeneracy",
     "Ensemble",
+    "FitCheck",
     "FitError",
     "FitStatistics",
     "FixedBackground",
@@ -64,6 +66,7 @@ __all__ = [
     "Simulation",
     "TimeConstantPrior",
     "analyze_degeneracy",
+    "check_fit",
     "combine_candidates",
     "design_perturbations",
     "ensemble_candidates",

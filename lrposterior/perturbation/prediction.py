@@ -17,6 +17,7 @@ from lrposterior.checks import (
 )
 from lrposterior.circuits.posterior import NetworkPosterior
 from lrposterior.connectivity import require_memory
+from lrposterior.misfit import check_fit
 from lrposterior.perturbation.candidates import Candidates
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.networks import network_responses
@@ -171,6 +172,7 @@ def rank_perturbations(
         readout_bands=np.moveaxis(np.quantile(scores.readout, QUANTILES, axis=0), 0, 1),
         response_mean=scores.response_mean,
         response_sd=scores.response_sd,
+        warnings=check_fit(posterior).warnings,
     )
 
 
