@@ -200,7 +200,9 @@ def _cell(name: str, score: Score) -> str:
 
 
 def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value + 0.0:.3g}" if abs(value) >= 0.005 else f"{value:.1g}"
+    if np.isnan(value):
+        return ""
+    return f"{value:.2f}" if 0.1 <= abs(value) < 100.0 else f"{value:.2g}"
 
 
 def _p_value(value: float) -> str:
