@@ -77,12 +77,12 @@ class PredictionScores:
 
     @property
     def expected_r2(self) -> np.ndarray:
-        """(candidate,) certainty, |Eq|² / (|Eq|² + tr Cov q), as in `PerturbationRanking`."""
+        """(candidate,) certainty, ‖E q‖² / (‖E q‖² + tr Cov q), as in `PerturbationRanking`."""
         return self.truth.expected_r2[0]
 
     @property
     def achieved_r2(self) -> np.ndarray:
-        """(candidate,) 1 - |q - Eq|² / |q|² of the posterior mean, against the baseline "no response"."""
+        """(candidate,) 1 - ‖q - E q‖² / ‖q‖² of the posterior mean, against the baseline "no response"."""
         return self.truth.achieved_r2[0]
 
     @property
