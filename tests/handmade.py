@@ -29,6 +29,8 @@ STATISTICS = lrp.FitStatistics(
     mode_counts=(3, 1),
     num_failed_starts=2,
     elbo=np.linspace(-100.0, -1.0 / 3.0, 7),
+    training_loss=np.array([0.02, 1.0 / 3.0]),
+    validation_loss=np.array([0.04, np.nan]),
     diagnostics={"rhat of W": 1.01, "smallest ess of W": np.inf},
     scales={"K": (1.0 / 3.0, 0.25), "gain": (0.4, 1e-3)},
 )

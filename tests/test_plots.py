@@ -19,19 +19,47 @@ from small_fit import small_fit
 
 import lrposterior as lrp
 from lrposterior import plots
+from lrposterior.calibration import SimulatedTruth
 from lrposterior.degeneracy import Degeneracy
 from lrposterior.degeneracy.directions import ListedDirections
 from lrposterior.distribution import NormalDistribution
 from lrposterior.fit_quality import assess_fit
 from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.plots.perturbation import classify
-from lrposterior.plots.style import PALETTE, group_neurons, plain
+from lrposterior.plots.style import PALETTE, VERMILION, group_neurons, plain
 from lrposterior.posterior import FitStatistics, Posterior
 
 
 def _quality():
     fit = small_fit()
     return assess_fit(fit.posterior), assess_fit(fit.posterior, fit.held_out)
+
+
+@functools.cache
+def _scores():
+    """Responses of toy networks of two classes, and the scores of a prediction that is too sure."""
+    random = np.random.default_rng(0)
+    mean = random.standard_normal((30, 8)) * np.linspace(0.2, 2.0, 30)[:, None]
+    draws, truth = mean + 0.5 * random.standard_normal((60, 30, 8)), mean + random.standard_normal((30, 8))
+    return lrp.score_predictions(draws, truth, classes=["random"] * 15 + ["latent"] * 15, seed=0)
+
+
+@functools.cache
+def _calibration(num_quantities: int = 7) -> lrp.CalibrationResult:
+    """Ranks of which the last are those of a posterior that is too narrow, and a fit that was refused."""
+    random = np.random.default_rng(1)
+    names = [f"quantity {index}" for index in range(num_quantities)]
+    simulations = [
+        SimulatedTruth(
+            seed,
+            num_draws=99,
+            below={name: int(100 * random.beta(*([0.4, 0.4] if name == names[-1] else [1, 1]))) for name in names},
+            equal=dict.fromkeys(names, 0),
+            error=dict.fromkeys(names, 0.0),
+        )
+        for seed in range(60)
+    ]
+    return lrp.CalibrationResult.of([*simulations, SimulatedTruth(60, refusal="rank 2 is not supported")])
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -50,6 +78,15 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "certainty_information": lambda: plots.plot_certainty_information(small_fit().ranking),
     "rank_selection": lambda: plots.plot_rank_selection(make_rank_selection()),
     "accuracy": lambda: plots.plot_accuracy(small_fit().ranking, np.linspace(-3.0, 1.0, 18)),
+    "prediction_scores": lambda: plots.plot_prediction_scores(_scores()),
+    "pit": lambda: plots.plot_pit(_scores(), "latent"),
+    "coverage": lambda: plots.plot_coverage(_scores()),
+    "reliability": lambda: plots.plot_reliability(_scores()),
+    "class_r2": lambda: plots.plot_class_r2(_scores()),
+    "sparsification": lambda: plots.plot_sparsification(_scores()),
+    "risk": lambda: plots.plot_risk(_scores()),
+    "calibration": lambda: plots.plot_calibration(_calibration()),
+    "calibration_familywise": lambda: plots.plot_calibration(_calibration(), familywise=True),
 }
 
 
@@ -93,6 +130,12 @@ UNITS = {
     "certainty_information": ["information of one trial\nper condition (nats)", "expected R² of the prediction"],
     "rank_selection": ["log evidence, below the best (nats)", "log density, below the best (nats)"],
     "accuracy": ["achieved R²", "expected R² (predicted certainty)"],
+    "reliability": ["achieved R²", "expected R² (predicted certainty)"],
+    "pit": ["rank of the truth among the draws", "ECDF − uniform"],
+    "coverage": ["probability of the interval", "share of entries inside"],
+    "risk": ["share of candidates kept", "1 − R², weighted by power"],
+    "sparsification": ["share of candidates removed", "mean of 1 − R² (at most 2)"],
+    "calibration": ["rank of the truth", "ECDF − uniform"],
 }
 
 
@@ -446,3 +489,42 @@ def _invented_ranking(labels: list[str]) -> PerturbationRanking:
         response_mean=random.normal(size=(count, 1, 12, count)).astype(np.float32),
         response_sd=np.ones((count, 1, 12, count), np.float32),
     )
+
+
+def test_coverage_and_ranks_show_what_was_scored():
+    scores = _scores()
+    coverage = plots.plot_coverage(scores).axes[0]
+    marks = coverage.lines[2]
+    np.testing.assert_allclose(marks.get_xdata(), [0.5, 0.8, 0.9, 0.95])
+    np.testing.assert_allclose(marks.get_ydata(), scores.coverage.mean(axis=0))
+    ranks = plots.plot_pit(scores, "latent").axes[0]
+    np.testing.assert_allclose(ranks.lines[1].get_ydata(), scores.pits[2] - scores.levels)
+    assert "out of the band" in ranks.get_title(loc="left")
+
+
+def test_reliability_shows_every_candidate_and_marks_what_it_cuts_off():
+    scores = _scores()
+    axes = plots.plot_reliability(scores).axes[0]
+    shown = np.concatenate([np.asarray(points.get_offsets()) for points in axes.collections[1:]])
+    assert len(shown) == 30
+    order, drawn = np.argsort(scores.expected_r2), np.argsort(shown[:, 0])
+    np.testing.assert_allclose(shown[drawn, 0], scores.expected_r2[order])
+    np.testing.assert_allclose(shown[drawn, 1], np.maximum(scores.achieved_r2[order], -0.5))
+
+
+def test_sparsification_ends_at_the_mean_error_of_all():
+    scores = _scores()
+    axes = plots.plot_sparsification(scores, "random").axes[0]
+    random, oracle, ours = (line.get_ydata() for line in axes.lines)
+    error = np.minimum(1.0 - scores.achieved_r2[scores.members("random")], 2.0)
+    np.testing.assert_allclose([random[0], oracle[-1], ours[-1]], error.mean())
+    np.testing.assert_allclose(oracle[0], error.min())
+
+
+def test_calibration_marks_the_quantity_that_leaves_its_band():
+    result = _calibration()
+    figure = plots.plot_calibration(result)
+    curves = [axes.lines[1] for axes in figure.axes if axes.get_visible()]
+    assert [curve.get_color() == VERMILION for curve in curves] == [not holds for holds in result.in_band().values()]
+    np.testing.assert_array_equal(curves[3].get_ydata(), result.band("quantity 3").difference)
+    assert "60 fits, 1 refused" in figure.get_suptitle()

@@ -77,12 +77,12 @@ class PredictionScores:
 
     @property
     def expected_r2(self) -> np.ndarray:
-        """(candidate,) certainty, |Eq|² / (|Eq|² + tr Cov q), as in `PerturbationRanking`."""
+        """(candidate,) certainty, ‖E q‖² / (‖E q‖² + tr Cov q), as in `PerturbationRanking`."""
         return self.truth.expected_r2[0]
 
     @property
     def achieved_r2(self) -> np.ndarray:
-        """(candidate,) 1 - |q - Eq|² / |q|² of the posterior mean, against the baseline "no response"."""
+        """(candidate,) 1 - ‖q - E q‖² / ‖q‖² of the posterior mean, against the baseline "no response"."""
         return self.truth.achieved_r2[0]
 
     @property
@@ -200,7 +200,9 @@ def _cell(name: str, score: Score) -> str:
 
 
 def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value + 0.0:.3g}" if abs(value) >= 0.005 else f"{value:.1g}"
+    if np.isnan(value):
+        return ""
+    return f"{value:.2f}" if 0.1 <= abs(value) < 100.0 else f"{value:.2g}"
 
 
 def _p_value(value: float) -> str:
