@@ -3,10 +3,14 @@
 # the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground, RandomBulk
 from .calibration import CalibrationResult, PredictionScores, score_predictions, simulate_calibration
+from .circuits import FullRankNetwork, LatentCircuit, NetworkPosterior
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
-from .inference import NUTS, SVI, FitError, Laplace, fit
+from .design.planner import design_perturbations
+from .design.result import PerturbationDesign
+from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit
 from .likelihood import log_density, log_likelihood, log_prior
+from .misfit import FitCheck, check_fit
 from .model import LowRankModel
 from .numpyro_bridge import numpyro_model
 from .observations import GaussianObservation
@@ -37,13 +41,19 @@ __all__ = [
     "Candidates",
     "CorrelatedLoadings",
     "Degeneracy",
+    "Ensemble",
+    "FitCheck",
     "FitError",
     "FitStatistics",
     "FixedBackground",
+    "FullRankNetwork",
     "GaussianObservation",
     "Laplace",
+    "LatentCircuit",
     "LowRankConnectivity",
     "LowRankModel",
+    "NetworkPosterior",
+    "PerturbationDesign",
     "PerturbationRanking",
     "Posterior",
     "PredictedCertainty",
@@ -56,7 +66,9 @@ __all__ = [
     "Simulation",
     "TimeConstantPrior",
     "analyze_degeneracy",
+    "check_fit",
     "combine_candidates",
+    "design_perturbations",
     "ensemble_candidates",
     "fit",
     "latent_candidates",

@@ -61,6 +61,8 @@ class FitStatistics:
         diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.
         scales: prior scales that were inferred, by name: the value, and the posterior standard deviation of its
             natural logarithm.
+        training_loss: (network,) of an ensemble, the mean squared error of the rates in the trials that were fitted.
+        validation_loss: (network,) the same in the trials that were held out; NaN where none were.
     """
 
     objective: float
@@ -77,6 +79,8 @@ class FitStatistics:
     elbo: np.ndarray = field(default_factory=lambda: np.empty(0))
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    training_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
+    validation_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, eq=False)

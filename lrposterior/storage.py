@@ -92,6 +92,8 @@ STATISTICS_AXES: Axes = {
     "mode_counts": ("mode",),
     "num_failed_starts": (),
     "elbo": ("step",),
+    "training_loss": ("network",),
+    "validation_loss": ("network",),
     "diagnostic_names": ("diagnostic",),
     "diagnostic_values": ("diagnostic",),
     "scale_names": ("scale",),

@@ -1,8 +1,9 @@
 """Fitting: from a model and a recording to a posterior."""
 
 from lrposterior.fit_error import FitError
+from lrposterior.inference.ensemble import Ensemble
 from lrposterior.inference.fit import Laplace, fit
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.svi import SVI
 
-__all__ = ["NUTS", "SVI", "FitError", "Laplace", "fit"]
+__all__ = ["NUTS", "SVI", "Ensemble", "FitError", "Laplace", "fit"]

@@ -49,9 +49,11 @@ from lrposterior.parameters import name_and_type
 MAX_STEPS = 100
 # In units of log A and log scale; a log scale may also miss this part of its posterior standard deviation.
 BALANCE_TOLERANCE, SCALE_TOLERANCE = 4e-4, 0.02
-# After MAX_STEPS, what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
-# A log scale may have a fifth of its posterior standard deviation to go.
-ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-3, 0.04, 0.2
+# Nats that may still be expected: of the tolerance of a mode, as moves of the scales keep the mode moving; and after
+# MAX_STEPS, where all coordinates together have 0.14 posterior standard deviations to go, and a log scale a third of
+# its own.
+SETTLED_DECREMENT = 10.0
+ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-2, 0.05, 1.0 / 3.0
 LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
 # The change of the curvature with the scales is measured again after moves of this size.
@@ -129,7 +131,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         moves = np.concatenate([scales.change, log_A.ravel()])
         following, gain = problem.descend(z, covariance, slope)
         settled = _are_small(moves, scales.precision, BALANCE_TOLERANCE, SCALE_TOLERANCE)
-        if settled and (decrement < problem.decrement_tolerance or gain == 0.0):
+        if settled and (decrement < SETTLED_DECREMENT * problem.decrement_tolerance or gain == 0.0):
             if is_fresh and np.all(np.abs(change) < FOLLOWED_LAST * np.diag(scales.precision)):
                 return reached
             information, since = None, np.inf

@@ -6,17 +6,21 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import threadpoolctl
 from tqdm.auto import tqdm
 
-from lrposterior.checks import argument_error, require_choice, require_integer
+from lrposterior.checks import argument_error, require_choice, require_instance, require_integer
+from lrposterior.circuits.models import FullRankNetwork, LatentCircuit, require_recording
+from lrposterior.circuits.posterior import NetworkPosterior
 from lrposterior.fit_error import FitError
 from lrposterior.gauge import relative_distance
 from lrposterior.inference.approximation import Approximation
 from lrposterior.inference.balance import Balanced, balance
+from lrposterior.inference.circuit_laplace import fit_circuit
+from lrposterior.inference.ensemble import Ensemble, fit_ensemble
 from lrposterior.inference.gauge_fixed import make_frame
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
@@ -85,25 +89,52 @@ class Laplace:
 
 
 Method = Laplace | SVI | NUTS
-METHODS: dict[str, type[Method]] = {"laplace": Laplace, "svi": SVI, "nuts": NUTS}
+METHODS: dict[str, type[Method] | type[Ensemble]] = {"laplace": Laplace, "svi": SVI, "nuts": NUTS, "ensemble": Ensemble}
 
 
+@overload
 def fit(
     model: LowRankModel,
     recording: Recording,
-    method: str | Method = "laplace",
+    method: str | Method | Ensemble = "laplace",
     *,
     seed: int,
     num_restarts: int = 0,
     max_iterations: int = 300,
     progress: bool = True,
-) -> Posterior:
+) -> Posterior: ...
+
+
+@overload
+def fit(
+    model: FullRankNetwork | LatentCircuit,
+    recording: Recording,
+    method: str | Laplace | Ensemble = "laplace",
+    *,
+    seed: int,
+    num_restarts: int = 0,
+    max_iterations: int = 300,
+    progress: bool = True,
+) -> NetworkPosterior: ...
+
+
+def fit(
+    model: LowRankModel | FullRankNetwork | LatentCircuit,
+    recording: Recording,
+    method: str | Method | Ensemble = "laplace",
+    *,
+    seed: int,
+    num_restarts: int = 0,
+    max_iterations: int = 300,
+    progress: bool = True,
+) -> Posterior | NetworkPosterior:
     """Fit a model to a recording.
 
     Args:
-        model: the model.
+        model: the model. A `LatentCircuit` is fitted by "laplace" or "ensemble", a `FullRankNetwork` by "ensemble".
         recording: what to fit.
-        method: "laplace", "svi" or "nuts", or one of `Laplace`, `SVI`, `NUTS` with their options.
+        method: "laplace", "svi", "nuts" or "ensemble", or one of `Laplace`, `SVI`, `NUTS`, `Ensemble` with their
+            options.
         seed: seed of everything random (restarts, variational and Markov chain sampling).
         num_restarts: additional starts of the mode from the prior, to see how many modes there are. Where several
             hold more than a thousandth of the evidence, "laplace" and "svi" return the mixture of all of them; "nuts",
@@ -122,19 +153,23 @@ def fit(
     "laplace" is fast and the place to start. "svi" finds the Normal distribution with the highest evidence lower bound
     instead of the one with the curvature of the mode: its draws fit the recording as well as those of the posterior do,
     and its intervals are somewhat narrow. "nuts" is the reference for small problems, and
-    exact in the limit of many draws.
+    exact in the limit of many draws. "ensemble" fits many networks from random starts; their scatter is no posterior.
     """
     chosen = _method(method)
-    for value, name, kind in ((model, "model", LowRankModel), (recording, "recording", Recording)):
-        if not isinstance(value, kind):
-            raise argument_error(
-                name, f"a {kind.__name__}", type(value).__name__, f"make one with lrposterior.{kind.__name__}"
-            )
+    if not isinstance(model, (LowRankModel, FullRankNetwork, LatentCircuit)):
+        raise argument_error("model", "a LowRankModel", type(model).__name__, "make one with lrposterior.LowRankModel")
+    require_instance(recording, "recording", Recording, "make one with lrposterior.Recording")
     require_integer(seed, "seed")
     require_integer(num_restarts, "num_restarts")
     require_integer(max_iterations, "max_iterations", minimum=1)
     _check_support(model, recording)
+    if not isinstance(model, LowRankModel):
+        require_recording(model, recording)
     with threadpoolctl.threadpool_limits(1, "blas"):
+        if isinstance(chosen, Ensemble):
+            return fit_ensemble(model, recording, chosen, seed=seed, progress=progress)
+        if not isinstance(model, LowRankModel):
+            return fit_circuit(_circuit(model, chosen), recording, seed, num_restarts, max_iterations, progress)
         return _fit(model, recording, chosen, seed, num_restarts, max_iterations, progress)
 
 
@@ -283,7 +318,7 @@ def _is_normal(method: Method) -> bool:
     return not isinstance(method, NUTS) and method.correction is None
 
 
-def _method(method: str | Method) -> Method:
+def _method(method: str | Method | Ensemble) -> Method | Ensemble:
     if isinstance(method, tuple(METHODS.values())):
         return method
     if isinstance(method, type):
@@ -292,9 +327,25 @@ def _method(method: str | Method) -> Method:
     return METHODS[require_choice(method, "method", tuple(METHODS))]()
 
 
-def _check_support(model: LowRankModel, recording: Recording) -> None:
+def _circuit(model: FullRankNetwork | LatentCircuit, method: Method) -> LatentCircuit:
+    """The circuit that a Laplace approximation can be made for."""
+    if isinstance(model, FullRankNetwork):
+        raise argument_error(
+            "method",
+            "'ensemble' for a FullRankNetwork",
+            f"{type(method).__name__}",
+            "fit an ensemble, or a LowRankModel with RandomBulk for a posterior",
+        )
+    if method != Laplace():
+        raise argument_error(
+            "method", "'laplace' or 'ensemble' for a LatentCircuit", f"{method!r}", "fit with method='laplace'"
+        )
+    return model
+
+
+def _check_support(model: LowRankModel | FullRankNetwork | LatentCircuit, recording: Recording) -> None:
     """Refuse what no fit can answer: a rank above the number of neurons, and neurons without variation."""
-    if model.rank > recording.num_neurons:
+    if isinstance(model, LowRankModel) and model.rank > recording.num_neurons:
         raise argument_error(
             "rank", f"at most the {recording.num_neurons} neurons of the recording", str(model.rank), "lower the rank"
         )

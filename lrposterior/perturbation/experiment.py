@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lrposterior.checks import argument_error, as_array, require_finite, require_instance, require_number, require_shape
+from lrposterior.circuits.posterior import NetworkPosterior
 from lrposterior.perturbation.candidates import Candidates
 from lrposterior.posterior import Posterior
 
@@ -55,9 +56,12 @@ class Experiment:
         return (self.num_candidates, self.num_conditions, self.num_bins, self.patterns.shape[1])
 
 
-def make_experiment(posterior: Posterior, candidates: Candidates, inputs: Any, window: Any) -> Experiment:
+def make_experiment(
+    posterior: Posterior | NetworkPosterior, candidates: Candidates, inputs: Any, window: Any
+) -> Experiment:
     """Check what belongs together, and settle the conditions and the bins of the window."""
-    require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
+    if not isinstance(posterior, NetworkPosterior):
+        require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
     require_instance(
         candidates, "candidates", Candidates, "make them with single_neuron_candidates(recording) or another maker"
     )
@@ -88,7 +92,7 @@ def make_experiment(posterior: Posterior, candidates: Candidates, inputs: Any, w
     return Experiment(conditions, candidates.patterns, candidates.time_course, recording.dt, start, stop)
 
 
-def _conditions(posterior: Posterior, inputs: Any) -> np.ndarray:
+def _conditions(posterior: Posterior | NetworkPosterior, inputs: Any) -> np.ndarray:
     """(condition, time, input), those of the recording in the order of their first trials."""
     recording = posterior.recording
     if inputs is None:

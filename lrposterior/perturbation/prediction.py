@@ -6,10 +6,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lrposterior.checks import argument_error, as_array, require_choice, require_finite, require_integer, require_shape
+from lrposterior.checks import (
+    argument_error,
+    as_array,
+    require_choice,
+    require_finite,
+    require_instance,
+    require_integer,
+    require_shape,
+)
+from lrposterior.circuits.posterior import NetworkPosterior
 from lrposterior.connectivity import require_memory
+from lrposterior.misfit import check_fit
 from lrposterior.perturbation.candidates import Candidates
 from lrposterior.perturbation.experiment import make_experiment
+from lrposterior.perturbation.networks import network_responses
 from lrposterior.perturbation.ranking import QUANTILES, PerturbationRanking, require_criterion
 from lrposterior.perturbation.responses import Quantity, response_draws
 from lrposterior.perturbation.scores import score_candidates
@@ -22,7 +33,7 @@ Criterion = Literal["certainty", "contraction", "information"]
 
 
 def predict_responses(
-    posterior: Posterior,
+    posterior: Posterior | NetworkPosterior,
     candidates: Candidates,
     *,
     inputs: Any = None,
@@ -42,7 +53,8 @@ def predict_responses(
     bin later the stimulation has moved the currents of its own neurons, two bins later they have moved the others.
 
     Args:
-        posterior: a fitted network.
+        posterior: a fitted network, of any family. In a `LatentCircuit`, which has rates alone, the direct effect is
+            what the stimulation does to nodes that receive the unperturbed rates of the others.
         candidates: the perturbations, with the bins of the inputs.
         inputs: (condition, time, input) inputs of the conditions under which to perturb; None takes the different time
             courses among the recording's trials (one condition without input where there are none). A free initial
@@ -71,6 +83,8 @@ def predict_responses(
         "ask for fewer draws, candidates or conditions, or a shorter window; rank_perturbations keeps no draws",
     )
     draws = posterior.sample_parameters(num_draws, seed=seed)
+    if isinstance(posterior, NetworkPosterior):
+        return network_responses(posterior, draws, experiment, quantity)
     responses = response_draws(posterior.model, draws, experiment, quantity, progress=progress)
     _require_finite_responses(responses, candidates)
     return responses
@@ -116,6 +130,7 @@ def rank_perturbations(
         ValueError: if the arguments do not fit each other, a network diverges, or the predicted responses would exceed
             2 GB.
     """
+    require_instance(posterior, "posterior", Posterior, "rank with a fit of a LowRankModel")
     experiment = make_experiment(posterior, candidates, inputs, window)
     require_criterion(by)
     require_choice(quantity, "quantity", QUANTITIES)
@@ -157,6 +172,7 @@ def rank_perturbations(
         readout_bands=np.moveaxis(np.quantile(scores.readout, QUANTILES, axis=0), 0, 1),
         response_mean=scores.response_mean,
         response_sd=scores.response_sd,
+        warnings=check_fit(posterior).warnings,
     )
 
 
@@ -176,7 +192,7 @@ def _readout(readout: Any, num_neurons: int) -> np.ndarray:
     return weights.astype(np.float64)
 
 
-def _seed(posterior: Posterior, seed: int | None) -> int:
+def _seed(posterior: Posterior | NetworkPosterior, seed: int | None) -> int:
     return posterior.seed if seed is None else require_integer(seed, "seed")
 
 

@@ -59,6 +59,8 @@ class PerturbationRanking:
         readout_bands: (candidate, quantile, time) 5%, 50% and 95% quantiles of the readout, averaged over conditions.
         response_mean, response_sd: (candidate, condition, time, neuron) mean and standard deviation of the
             response, in single precision.
+        warnings: what a check of the fit on its own recording found (`check_fit`): certainty rests on a model that is
+            right. A fit without warnings may still be wrong where only stimulation leads.
     """
 
     labels: tuple[str, ...]
@@ -79,6 +81,7 @@ class PerturbationRanking:
     readout_bands: np.ndarray
     response_mean: np.ndarray
     response_sd: np.ndarray
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -186,9 +189,8 @@ class PerturbationRanking:
     def __str__(self) -> str:
         shown = min(10, self.num_candidates)
         table = self.top(shown).to_string(float_format=lambda value: f"{value:.3g}")
-        return f"{self!r}\n{table}" + (
-            f"\n... and {self.num_candidates - shown} more" if self.num_candidates > shown else ""
-        )
+        more = [f"... and {self.num_candidates - shown} more"] if self.num_candidates > shown else []
+        return "\n".join([repr(self), table, *more, *(f"beware: {warning}" for warning in self.warnings)])
 
 
 def require_criterion(by: Any, contraction: np.ndarray | None = None) -> str:

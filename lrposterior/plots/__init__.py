@@ -6,6 +6,7 @@
 from lrposterior.plots.calibration import plot_calibration
 from lrposterior.plots.connectivity import plot_connectivity
 from lrposterior.plots.degeneracy import plot_contraction, plot_spectrum, plot_subspaces
+from lrposterior.plots.design import plot_design
 from lrposterior.plots.fit import plot_explained_variance, plot_rates, plot_residuals
 from lrposterior.plots.perturbation import plot_accuracy, plot_certainty_information, plot_ranking, plot_responses
 from lrposterior.plots.prediction_scores import (
@@ -29,6 +30,7 @@ __all__ = [
     "plot_connectivity",
     "plot_contraction",
     "plot_coverage",
+    "plot_design",
     "plot_explained_variance",
     "plot_pit",
     "plot_prediction_scores",

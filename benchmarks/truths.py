@@ -1,0 +1,257 @@
+"""Does the promise hold where the model is wrong?
+
+One table: truths that the model holds and truths that it does not, each fitted by our posterior (random bulk,
+correlated loadings) and by what else one might do. Truths, 60 neurons of tanh units unless it is said, recorded in 24
+trials of 70 bins with noise of standard deviation 0.1 and two inputs:
+
+- matched: rank 2, no bulk; bulk 0.25, 0.5, 0.8: the same and W0_ij ~ Normal(0, g² / N);
+- trained: a network of full rank trained on a delayed-response task (`examples/delayed_response.py`), fitted with
+  rank 3;
+- modular: linear units in twenty clusters, coupled within (`--modular-neurons 1000`: clusters of 50);
+- asymmetric: rank 2, a rotation between the latents, biases of standard deviation 1;
+- wrong nonlinearity: the matched truth fitted by linear units;
+- rank 1, rank 4: rank 2 with a bulk of 0.25, fitted with one less and two more;
+- half the noise: the same, fitted with a known noise of half the size.
+
+Methods: posterior; low rank (without a bulk); mode (the mode of the posterior alone: it promises nothing); twins (20
+full-rank networks from random starts); mean field (mean-field SVI of the same model).
+
+For each class of patterns (as in `bulk.py`) the expected and the achieved R², pooled, and the share of responses within
+their 90% interval; the Spearman correlation of certainty and R² over all of them, and its ceiling.
+
+    python benchmarks/truths.py --networks 2
+    python benchmarks/truths.py --truths modular --modular-neurons 1000 --methods posterior
+    python benchmarks/truths.py --summary
+    python benchmarks/truths.py --tiny
+
+Results are stored after every fit in benchmarks/results, and a second call goes on where the first one ended.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import stored
+from bulk import CLASSES, DT, NUM_BINS, NUM_STIMULATED, ONSET, POWER_NORM, TAU, WINDOW, make_patterns
+
+import lrposterior as lrp
+from lrposterior.circuits.posterior import NetworkEnsemble, simulate_networks
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+from delayed_response_parts.task import make_trials, train
+
+NAME = "truths"
+NOISE, NUM_CONDITIONS, NUM_DRAWS, NUM_TWINS = 0.1, 4, 299, 20
+METHODS = ("posterior", "low rank", "mode", "twins", "mean field")
+SCORES = ("expected R², pooled", "achieved R², pooled", "90% coverage", "Spearman")
+Network = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    num_neurons: int = 60
+    modular_neurons: int = 60
+    num_trials: int = 24
+    per_class: int = 15
+    training_steps: int = 600
+    svi_steps: int = 3000
+    twin_steps: int = 150
+
+
+TINY = Size(20, 20, 6, 2, 20, 50, 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """How to make a network, its nonlinearity, and with what it is fitted (None: its own), rank and other options."""
+
+    make: Callable[[np.random.Generator, int], Network]
+    nonlinearity: str = "tanh"
+    fitted: str | None = None
+    rank: int = 2
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def low_rank(random: np.random.Generator, num_neurons: int, gain: float = 0.0) -> Network:
+    M, K = random.standard_normal((2, num_neurons, 2))
+    W = M @ (2.0 * K).T / num_neurons + gain / np.sqrt(num_neurons) * random.standard_normal((num_neurons, num_neurons))
+    return {"W": W, "B": random.standard_normal((num_neurons, 2)), "b": 0.5 * random.standard_normal(num_neurons)}
+
+
+def asymmetric(random: np.random.Generator, num_neurons: int) -> Network:
+    M, noise = random.standard_normal((2, num_neurons, 2))
+    rotation = np.array([[1.0, 0.8], [-0.8, 1.0]])
+    W = M @ (M @ rotation + noise).T / num_neurons
+    return {"W": W, "B": random.standard_normal((num_neurons, 2)), "b": random.standard_normal(num_neurons)}
+
+
+def modular(random: np.random.Generator, num_neurons: int) -> Network:
+    size = num_neurons // 20
+    W = np.kron(np.diag(random.uniform(0.3, 0.9, 20) / size), np.ones((size, size)))
+    W += 0.02 / np.sqrt(num_neurons) * random.standard_normal(W.shape)
+    return {"W": W, "B": random.standard_normal((num_neurons, 2)), "b": np.zeros(num_neurons)}
+
+
+def bulk(gain: float) -> Callable[[np.random.Generator, int], Network]:
+    return lambda random, num_neurons: low_rank(random, num_neurons, gain)
+
+
+HALF_THE_NOISE = {"priors": lrp.CorrelatedLoadings(noise_scale=NOISE / 2, noise_spread=1e-3, unit=1.0)}
+TRUTHS = {
+    "matched": Truth(low_rank),
+    "bulk 0.25": Truth(bulk(0.25)),
+    "bulk 0.5": Truth(bulk(0.5)),
+    "bulk 0.8": Truth(bulk(0.8)),
+    "trained": Truth(low_rank, rank=3),
+    "modular": Truth(modular, "linear"),
+    "asymmetric": Truth(asymmetric),
+    "wrong nonlinearity": Truth(low_rank, fitted="linear"),
+    "rank 1": Truth(bulk(0.25), rank=1),
+    "rank 4": Truth(bulk(0.25), rank=4),
+    "half the noise": Truth(bulk(0.25), options=HALF_THE_NOISE),
+}
+
+
+def record(name: str, seed: int, size: Size) -> tuple[lrp.NetworkPosterior, lrp.Recording]:
+    """The true network, and its recording."""
+    random, truth = np.random.default_rng([seed, 5]), TRUTHS[name]
+    if name == "trained":
+        network, _ = train(size.num_neurons, seed, size.training_steps)
+        inputs = make_trials(size.num_trials, seed + 1000).inputs
+    else:
+        num_neurons = size.modular_neurons if name == "modular" else size.num_neurons
+        network = truth.make(random, num_neurons)
+        inputs = lrp.simulate_recording(
+            lrp.LowRankModel(1, background=None, priors=lrp.Priors()),
+            num_neurons=2,
+            num_trials=size.num_trials,
+            num_bins=NUM_BINS,
+            dt=DT,
+            seed=seed,
+        ).recording.inputs
+    model = lrp.FullRankNetwork(time_constant=TAU, nonlinearity=truth.nonlinearity)
+    parameters = {key: network[key][None] for key in ("W", "B", "b")}
+    rates = simulate_networks(model, parameters, inputs, None, DT)[0]
+    recording = lrp.Recording(rates + NOISE * random.standard_normal(rates.shape), DT, inputs=inputs)
+    statistics = lrp.FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "known")
+    ensemble = NetworkEnsemble(parameters)
+    return lrp.NetworkPosterior(model, recording, "ensemble", 0, "converged", statistics, ensemble), recording
+
+
+def fit(method: str, truth: Truth, recording: lrp.Recording, size: Size) -> lrp.Posterior | lrp.NetworkPosterior:
+    nonlinearity = truth.fitted or truth.nonlinearity
+    quiet = {"seed": 0, "progress": False}
+    if method == "twins":
+        twins = lrp.FullRankNetwork(time_constant=TAU, nonlinearity=nonlinearity)
+        return lrp.fit(twins, recording, lrp.Ensemble(NUM_TWINS, 0.0, size.twin_steps), **quiet)
+    options = truth.options | ({"background": None} if method == "low rank" else {})
+    model = lrp.LowRankModel(truth.rank, time_constant=TAU, nonlinearity=nonlinearity, **options)
+    chosen = lrp.SVI("mean_field", num_steps=size.svi_steps) if method == "mean field" else lrp.Laplace()
+    return lrp.fit(model, recording, chosen, **quiet)
+
+
+def run(name: str, method: str, seed: int, size: Size) -> dict[str, Any]:
+    true, recording = record(name, seed, size)
+    started = time.perf_counter()
+    key = {"truth": name, "method": method, "seed": seed, "neurons": recording.num_neurons}
+    try:
+        posterior = fit(method, TRUTHS[name], recording, size)
+    except lrp.FitError as refusal:
+        return key | {"refused": str(refusal)}
+    seconds = time.perf_counter() - started
+    patterns = make_patterns(recording, seed, size.per_class)
+    candidates = lrp.pattern_candidates(
+        recording,
+        patterns,
+        power=POWER_NORM**2 * NUM_STIMULATED * DT,
+        onset=ONSET * DT,
+        duration=NUM_STIMULATED * DT,
+    )
+    asked = {"inputs": recording.inputs[:NUM_CONDITIONS], "window": (ONSET * DT, (ONSET + WINDOW) * DT)}
+    asked |= {"quantity": "rate", "seed": 1}
+    truth = lrp.predict_responses(true, candidates, num_draws=1, **asked)[0]
+    classes = np.repeat(CLASSES, size.per_class).tolist()
+    if method == "mode":
+        at_mode = predict_at_mode(posterior, candidates, **asked)
+        scores = {one: {"achieved R², pooled": pooled_r2(at_mode, truth, classes, one)} for one in CLASSES}
+        return key | {"seconds": seconds, "status": posterior.status, "scores": scores}
+    num_draws = NUM_TWINS if method == "twins" else NUM_DRAWS
+    draws = lrp.predict_responses(posterior, candidates, num_draws=num_draws, **asked)
+    found = lrp.score_predictions(draws, truth, classes=classes, seed=0)
+    scores = {one: {score: round(found[one][score].value, 4) for score in SCORES} for one in found.class_names}
+    ceiling = round(found["all"]["Spearman"].ceiling, 4)
+    return key | {"seconds": seconds, "status": posterior.status, "scores": scores, "ceiling": ceiling}
+
+
+def predict_at_mode(posterior: lrp.Posterior, candidates: lrp.Candidates, **asked: Any) -> np.ndarray:
+    from lrposterior.perturbation.experiment import make_experiment
+    from lrposterior.perturbation.responses import response_draws
+
+    experiment = make_experiment(posterior, candidates, asked["inputs"], asked["window"])
+    mode = {name: value[None] for name, value in posterior.mode.items()}
+    return response_draws(posterior.model, mode, experiment, asked["quantity"])[0]
+
+
+def pooled_r2(predicted: np.ndarray, truth: np.ndarray, classes: list[str], name: str) -> float:
+    chosen = np.array([one == name for one in classes])
+    return float(1.0 - np.sum((predicted[chosen] - truth[chosen]) ** 2) / np.sum(truth[chosen] ** 2))
+
+
+def summarise(results: list[dict[str, Any]]) -> None:
+    print("expected R², achieved R² (pooled), 90% cover; medians over networks\n")
+    print(f"{'truth':18s} {'method':11s} n  " + "  ".join(f"{name:16s}" for name in CLASSES) + "  Spearman (ceiling)")
+    for name in TRUTHS:
+        for method in METHODS:
+            chosen = [one for one in results if one["truth"] == name and one["method"] == method]
+            fitted = [one for one in chosen if "scores" in one]
+            if not fitted:
+                print(f"{name:18s} {method:11s} {len(chosen)}  refused") if chosen else None
+                continue
+
+            def median(one_class: str, score: str, fitted: list = fitted) -> float:
+                return float(np.median([one["scores"].get(one_class, {}).get(score, np.nan) for one in fitted]))
+
+            cells = [
+                ", ".join(f"{median(each, score):4.2f}" for score in SCORES[:3]).replace(" nan", "  – ")
+                for each in CLASSES
+            ]
+            ceiling = np.median([one.get("ceiling", np.nan) for one in fitted])
+            line = f"{name:18s} {method:11s} {len(fitted)}  " + "  ".join(f"{cell:16s}" for cell in cells)
+            print(line + (f"  {median('all', 'Spearman'):.2f} ({ceiling:.2f})" if method != "mode" else ""))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--truths", nargs="+", choices=TRUTHS, default=list(TRUTHS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--networks", type=int, default=2)
+    parser.add_argument("--modular-neurons", type=int, default=Size.modular_neurons)
+    parser.add_argument("--summary", action="store_true", help="print what is stored")
+    parser.add_argument("--tiny", action="store_true", help="small networks that are not stored")
+    options = parser.parse_args()
+    if options.tiny:
+        summarise([run(name, method, 0, TINY) for name in ("bulk 0.5", "trained") for method in METHODS])
+        return
+    results = stored.load(NAME)["fits"] if stored.exists(NAME) else []
+    size = Size(modular_neurons=options.modular_neurons)
+    if not options.summary:
+        for seed in range(options.networks):
+            for name in options.truths:
+                for method in options.methods:
+                    neurons = size.modular_neurons if name == "modular" else size.num_neurons
+                    key = {"truth": name, "method": method, "seed": seed, "neurons": neurons}
+                    if any(key.items() <= one.items() for one in results):
+                        continue
+                    results.append(run(name, method, seed, size))
+                    stored.store(NAME, fits=results)
+                    print(f"{key}: {results[-1].get('seconds', np.nan):.0f} s", flush=True)
+    summarise(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Checks of a fit on data: silent where the model is right, loud where it is not."""
+
+import numpy as np
+import pytest
+from plain import plain_model
+
+import lrposterior as lrp
+from lrposterior.circuits.posterior import NetworkEnsemble
+
+DT, TAU, NOISE = 0.02, 0.1, 0.1
+
+
+def record(seed: int, gain: float = 0.0, num_neurons: int = 20) -> tuple[lrp.NetworkPosterior, lrp.Recording]:
+    """A network of rank 1 with a bulk, and its recording."""
+    random = np.random.default_rng(seed)
+    M, K, B = random.standard_normal((3, num_neurons, 1))
+    W = 1.5 * M @ K.T / num_neurons + gain / np.sqrt(num_neurons) * random.standard_normal((num_neurons, num_neurons))
+    inputs = np.repeat(random.standard_normal((16, 6, 1)), 10, axis=1)
+    model = lrp.FullRankNetwork(time_constant=TAU)
+    silent = lrp.Recording(np.zeros((16, 60, num_neurons)), DT, inputs=inputs)
+    members = NetworkEnsemble({"W": W[None], "B": B[None], "b": 0.3 * random.standard_normal((1, num_neurons))})
+    statistics = lrp.FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "known")
+    truth = lrp.NetworkPosterior(model, silent, "ensemble", 0, "converged", statistics, members)
+    return truth, with_noise(truth, inputs, None, seed)
+
+
+def with_noise(truth: lrp.NetworkPosterior, inputs: np.ndarray, stimulation: np.ndarray | None, seed: int):
+    rates = truth.predict_rates(inputs, stimulation=stimulation, num_draws=1, seed=0)[0]
+    noise = NOISE * np.random.default_rng([seed, 1]).standard_normal(rates.shape)
+    return lrp.Recording(rates + noise, DT, inputs=inputs, stimulation=stimulation)
+
+
+def stimulate(truth: lrp.NetworkPosterior, recording: lrp.Recording, seed: int) -> lrp.Recording:
+    stimulation = np.zeros((8, *recording.activity.shape[1:]))
+    stimulation[:, 20:25, :4] = 2.0
+    return with_noise(truth, recording.inputs[:8], stimulation, seed + 100)
+
+
+def fit_rank_one(recording: lrp.Recording) -> lrp.Posterior:
+    return lrp.fit(plain_model(1, time_constant=TAU), recording, seed=0, progress=False)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_right_models_pass(seed):
+    """With thresholds of four standard errors a false alarm is less likely than one in a thousand."""
+    truth, recording = record(seed)
+    posterior = fit_rank_one(recording)
+    on_fitted, on_new = lrp.check_fit(posterior), lrp.check_fit(posterior, stimulate(truth, recording, seed))
+    assert on_fitted.warnings == on_new.warnings == ()
+    assert abs(on_fitted.autocorrelation_z) < 4.0
+    assert on_fitted.shared == pytest.approx(1.0, abs=0.1)
+    assert on_new.cover == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_bulk_that_the_model_lacks_is_seen_in_fitted_and_in_stimulated_trials():
+    truth, recording = record(0, gain=0.8)
+    posterior = fit_rank_one(recording)
+    on_fitted, on_new = lrp.check_fit(posterior), lrp.check_fit(posterior, stimulate(truth, recording, 0))
+    assert len(on_fitted.warnings) == 2
+    assert "posterior is too sure" in on_new.warnings[0]
+    assert "beware: residuals are shared" in str(on_fitted)
+    candidates = lrp.single_neuron_candidates(recording, power=1.0, onset=0.2, duration=0.1)
+    ranking = lrp.rank_perturbations(posterior, candidates, inputs=recording.inputs[:1], num_draws=20, progress=False)
+    assert ranking.warnings == on_fitted.warnings
+    assert "beware: " in str(ranking)
+
+
+def test_statistics_are_those_of_the_residuals():
+    truth, recording = record(1)
+    posterior = fit_rank_one(recording)
+    residuals = (recording.activity - posterior.mode_rates()) / posterior.mode["noise_scale"]
+    check = lrp.check_fit(posterior)
+    assert check.autocorrelation == pytest.approx(np.mean(residuals[:, 1:] * residuals[:, :-1]))
+    rows = residuals.reshape(-1, recording.num_neurons)
+    assert check.shared == pytest.approx(np.linalg.norm(rows, 2) / sum(np.sqrt(rows.shape)))
+    new = stimulate(truth, recording, 1)
+    draws = posterior.predict_rates(new.inputs, stimulation=new.stimulation, num_draws=100, seed=0)
+    variance = draws.var(axis=0, ddof=1) * 1.01
+    without_noise = (new.activity - draws.mean(axis=0)) ** 2 - posterior.mode["noise_scale"] ** 2
+    assert lrp.check_fit(posterior, new, seed=0).excess == pytest.approx(without_noise.sum() / variance.sum())
+
+
+def test_errors_name_what_does_not_fit():
+    _, recording = record(0)
+    posterior = fit_rank_one(recording)
+    with pytest.raises(ValueError, match="trials: expected num_neurons = 20, as in the recording, got 19"):
+        lrp.check_fit(posterior, recording.select(neurons=range(19)))
+    with pytest.raises(ValueError, match="num_draws: expected an integer >= 20"):
+        lrp.check_fit(posterior, recording, num_draws=5)
