@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.stats
+import scoringrules
 from small_fit import small_fit
 
 import lrposterior as lrp
@@ -69,7 +70,6 @@ def test_moments_follow_their_definitions():
 
 
 def test_crps_and_energy_score_are_those_of_scoringrules():
-    scoringrules = pytest.importorskip("scoringrules")
     random = np.random.default_rng(2)
     draws, truth = random.standard_normal((25, 9)), random.standard_normal(9)
     case = compare(draws, truth).truth
