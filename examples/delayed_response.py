@@ -1,7 +1,7 @@
 """Twins, latent circuits and posteriors of a network that performs a delayed-response task, when it is perturbed.
 
-    python examples/delayed_response.py                                          prints the tables
-    python examples/delayed_response.py --output docs/examples/delayed_response  writes figures and tables of the page
+    python examples/delayed_response.py                  prints the tables
+    python examples/delayed_response.py --output FOLDER  writes figures and tables, and stores results fit by fit
 
 Three networks of full rank are trained, two at a time. LRPOSTERIOR_TINY=1 makes it a test of seconds, with one small
 network; its files go to a temporary folder.

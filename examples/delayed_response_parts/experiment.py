@@ -29,7 +29,7 @@ class Size:
     num_replicates: int = 20
     circuit_sizes: tuple[int, ...] = (4, 6, 8, 10)
     twin_steps: int = 150
-    circuit_steps: int = 150
+    circuit_steps: int = 300
     rank: int = 3
 
 

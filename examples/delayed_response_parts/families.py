@@ -36,7 +36,7 @@ def families(experiment: Experiment, size: Size) -> dict[str, Callable[[], Any]]
     """What fits each of them."""
     recording, outputs = experiment.recording, experiment.trials.targets[:, :, None]
     twins = functools.partial(lrp.Ensemble, size.num_replicates, num_steps=size.twin_steps)
-    circuits = lrp.Ensemble(size.num_replicates, num_steps=size.circuit_steps, validation_fraction=0.0)
+    circuits = lrp.Ensemble(size.num_replicates, 1.0, size.circuit_steps, validation_fraction=0.0)
 
     def fit(model: Any, method: Any = "laplace", **options: Any) -> Callable[[], Any]:
         return functools.partial(lrp.fit, model, recording, method, seed=0, progress=False, **options)
