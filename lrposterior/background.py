@@ -159,6 +159,11 @@ class RandomBulk:
         gain: g, a number, or the prior from which it is inferred.
         dimension: number of visited directions; None takes those that stand out of the noise, 10 at most.
         subspace: Q. Left out, it is found in the recording when a model is fitted.
+        learned: whether the low-rank part was learned amid the activity that the recording visits. Gradients of what a
+            network does with its rates, and Hebbian plasticity, change W by sums of (something of the postsynaptic
+            neuron) times rates, so that what was learned reads visited patterns and no others (Schuessler et al. 2020,
+            arXiv:2006.11036): W = M (Q Q^T K)^T / N + A Q^T + G (I - Q Q^T). Unperturbed activity cannot tell; False
+            lets K read unseen patterns as strongly as seen ones.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -167,8 +172,11 @@ class RandomBulk:
     gain: Scale = ScalePrior(median=0.3, spread=1.5)
     dimension: int | None = None
     subspace: np.ndarray | None = None
+    learned: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.learned, bool):
+            raise argument_error("learned", "True or False", repr(self.learned), "say whether M K^T was learned")
         if not isinstance(self.gain, ScalePrior):
             object.__setattr__(self, "gain", require_positive(self.gain, "gain"))
         if self.dimension is not None:
@@ -197,6 +205,25 @@ class RandomBulk:
         if self.subspace is None:
             raise ValueError("background: expected a subspace; settle the model with for_recording(recording)")
         return self.subspace
+
+    def visited_part(self, rates: np.ndarray) -> np.ndarray:
+        """Q Q^T times (..., neuron, column)."""
+        return self.visited @ (self.visited.T @ rates)
+
+
+def refuse_learned(background: FixedBackground | RandomBulk | None, what: str) -> None:
+    """Refuse what follows from the covariance of K as it was fitted, where K reads visited patterns alone.
+
+    Raises:
+        ValueError: if the low-rank part was learned.
+    """
+    if isinstance(background, RandomBulk) and background.learned:
+        raise argument_error(
+            "background",
+            f"RandomBulk(learned=False) for {what}",
+            "learned=True",
+            "use rank_perturbations, predict_responses or sample_connectivity, which work with draws",
+        )
 
 
 def visited_subspace(rates: np.ndarray, dimension: int | None) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrposterior.background import FixedBackground, RandomBulk
+from lrposterior.background import FixedBackground, RandomBulk, refuse_learned
 from lrposterior.bulk import draw_unseen, unseen_stream
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws, require_memory
@@ -187,8 +187,14 @@ class Posterior:
     def named(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters by name, in the canonical gauge, from whitened coordinates (..., coordinate) in any gauge."""
         parameters = self.space.unwhiten(z)
-        left, right = canonical(*self.space.factors(z))
+        left, right = self.space.factors(z)
         num_neurons = left.shape[-2]
+        background = self.model.background
+        if isinstance(background, RandomBulk) and background.learned:
+            scale = self.space["K"].standard_deviation
+            read = background.visited_part(scale * right[..., :num_neurons, :]) / scale
+            right = np.concatenate([read, right[..., num_neurons:, :]], axis=-2)
+        left, right = canonical(left, right)
         parameters["M"] = left * self.space["M"].standard_deviation
         parameters["K"] = right[..., :num_neurons, :] * self.space["K"].standard_deviation
         if "initial_kappa" in parameters:
@@ -237,6 +243,7 @@ class Posterior:
         distribution = self.distribution
         if not isinstance(distribution, StructuredDistribution):
             return self.connectivity_mean()[post, pre], self.connectivity_sd()[post, pre]
+        refuse_learned(self.model.background, "connectivity_entries of more than 750 coordinates")
         system, covariance = System.of(self.model, self.recording), distribution.typical_covariance()
         vector = distribution.vector()
         variance = entry_variances(system, vector, covariance, post, pre)
@@ -316,6 +323,10 @@ class Posterior:
         changes = self.space.differential(normal.location, normal.scale.T)
         M, left, right = location["M"], location["M"], location["K"]
         root_left, root_K = np.moveaxis(changes["M"], 0, -1), np.moveaxis(changes["K"], 0, -1)
+        background = self.model.background
+        if isinstance(background, RandomBulk) and background.learned:
+            right = background.visited_part(right)
+            root_K = background.visited_part(root_K.reshape(num_neurons, -1)).reshape(root_K.shape)
         if self.subspace is not None:
             left = np.concatenate([left, location["A"]], axis=1)
             right = np.concatenate([right, num_neurons * self.subspace], axis=1)

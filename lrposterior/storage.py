@@ -278,7 +278,7 @@ def _background_options(model: LowRankModel) -> dict[str, Any]:
         W0 = model.background.W0
         return {"storage": "none" if W0 is None else "sparse" if model.background.is_sparse else "dense"}
     if isinstance(model.background, RandomBulk):
-        return {"gain": _encode(model.background.gain)}
+        return {"gain": _encode(model.background.gain), "learned": model.background.learned}
     return {}
 
 
@@ -415,7 +415,9 @@ def _statistics(dataset: xr.Dataset) -> FitStatistics:
 def _background(configuration: dict[str, Any], dataset: xr.Dataset, num_neurons: int) -> FixedBackground | RandomBulk:
     values = _values(dataset)
     if BACKGROUNDS[configuration["class"]] is RandomBulk:
-        return RandomBulk(gain=_decode(configuration["gain"]), subspace=values["subspace"])
+        return RandomBulk(
+            gain=_decode(configuration["gain"]), subspace=values["subspace"], learned=configuration["learned"]
+        )
     W0 = values.get("W0")
     if configuration["storage"] == "sparse":
         nothing = np.empty(0, dtype=np.int64)

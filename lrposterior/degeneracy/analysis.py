@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrposterior.background import refuse_learned
 from lrposterior.checks import (
     argument_error,
     as_array,
@@ -372,6 +373,7 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
             rank than the model, or the covariance of the parameters would not fit into 4 GB.
     """
     require_instance(posterior, "posterior", Posterior, "make it with lrposterior.fit(...)")
+    refuse_learned(posterior.model.background, "analyze_degeneracy")
     threshold = require_positive(threshold, "threshold")
     rate_tolerance = require_probability(rate_tolerance, "rate_tolerance")
     space, mode = posterior.space, posterior.mode_coordinates

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrposterior.background import refuse_learned
 from lrposterior.checks import argument_error, require_integer
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.perturbation.candidates import Candidates
@@ -104,6 +105,7 @@ def predict_certainty(
         ValueError: if the arguments do not fit each other, or the posterior has another form.
     """
     experiment = make_experiment(posterior, candidates, inputs, window)
+    refuse_learned(posterior.model.background, "predict_certainty")
     distribution = posterior.distribution
     if not isinstance(distribution, StructuredDistribution):
         raise argument_error(
