@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import time
@@ -44,9 +45,20 @@ def families(experiment: Experiment, size: Size) -> dict[str, Callable[[], Any]]
     def circuit(num_nodes: int) -> lrp.LatentCircuit:
         return lrp.LatentCircuit(num_nodes, time_constant=TAU, outputs=outputs)
 
+    @functools.cache
+    def with_bulk() -> lrp.Posterior:
+        return fit(low_rank(size, bulk=True))()
+
+    def learned() -> lrp.Posterior:
+        """The same fit: what K reads of unseen patterns is no matter of the recording."""
+        model = with_bulk().model
+        bulk = dataclasses.replace(model.background, learned=True)
+        return dataclasses.replace(with_bulk(), model=dataclasses.replace(model, background=bulk))
+
     largest = size.circuit_sizes[-1]
     return {
-        "posterior with a bulk": fit(low_rank(size, bulk=True)),
+        "posterior, learned": learned,
+        "posterior with a bulk": with_bulk,
         "posterior, low rank only": fit(low_rank(size, bulk=False)),
         "twins": fit(TWIN, twins()),
         "twins, regularised": fit(TWIN, twins(regularisation=1.0)),
