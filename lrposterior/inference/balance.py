@@ -49,10 +49,10 @@ from lrposterior.parameters import name_and_type
 MAX_STEPS = 100
 # In units of log A and log scale; a log scale may also miss this part of its posterior standard deviation.
 BALANCE_TOLERANCE, SCALE_TOLERANCE = 4e-4, 0.02
-# Nats that may still be expected: of the tolerance of a mode, as moves of the scales keep the mode moving; and after
-# MAX_STEPS, where all coordinates together have 0.14 posterior standard deviations to go, and a log scale a third of
-# its own.
-SETTLED_DECREMENT = 10.0
+# Nats that may still be expected after MAX_STEPS: all coordinates together have 0.14 posterior standard deviations to
+# go. A log scale may have a third of its own. Moves of the scales keep the mode moving: where gauge and scales have
+# been at rest for some steps, this much may be expected as well.
+SETTLED_STEPS = 5
 ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-2, 0.05, 1.0 / 3.0
 LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
@@ -97,7 +97,7 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
 def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
     z, information = mode.z, None
     length, before, followed, change, since = 0.5, None, np.zeros(0), np.zeros(0), np.inf
-    moves, decrement, gained, is_fresh = np.full(1, np.inf), np.inf, 0.0, False
+    moves, decrement, gained, is_fresh, at_rest = np.full(1, np.inf), np.inf, 0.0, False, 0
     reached = Balanced(problem, mode, np.zeros((0, 0)))
     for _ in range(MAX_STEPS):
         num_dynamics = problem.space.num_dynamics
@@ -131,7 +131,9 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         moves = np.concatenate([scales.change, log_A.ravel()])
         following, gain = problem.descend(z, covariance, slope)
         settled = _are_small(moves, scales.precision, BALANCE_TOLERANCE, SCALE_TOLERANCE)
-        if settled and (decrement < SETTLED_DECREMENT * problem.decrement_tolerance or gain == 0.0):
+        at_rest = at_rest + 1 if settled else 0
+        waited = at_rest > SETTLED_STEPS and decrement < ACCEPTED_DECREMENT
+        if settled and (decrement < problem.decrement_tolerance or gain == 0.0 or waited):
             if is_fresh and np.all(np.abs(change) < FOLLOWED_LAST * np.diag(scales.precision)):
                 return reached
             information, since = None, np.inf
