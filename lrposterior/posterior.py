@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrposterior.background import FixedBackground, RandomBulk, refuse_learned
+from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.bulk import draw_unseen, unseen_stream
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws, require_memory
@@ -30,6 +30,7 @@ from lrposterior.rollouts import simulate_draws
 from lrposterior.spectrum import Spectrum, horizontal_spectrum
 from lrposterior.structured.entries import entry_variances
 from lrposterior.structured.factor_changes import FactorChanges
+from lrposterior.structured.read_entries import read_entry_moments
 from lrposterior.structured.system import System
 
 if TYPE_CHECKING:
@@ -243,14 +244,16 @@ class Posterior:
         distribution = self.distribution
         if not isinstance(distribution, StructuredDistribution):
             return self.connectivity_mean()[post, pre], self.connectivity_sd()[post, pre]
-        refuse_learned(self.model.background, "connectivity_entries of more than 750 coordinates")
-        system, covariance = System.of(self.model, self.recording), distribution.typical_covariance()
+        system, covariance = System.given_out(self.model, self.recording), distribution.typical_covariance()
         vector = distribution.vector()
-        variance = entry_variances(system, vector, covariance, post, pre)
-        changes = FactorChanges.of(covariance, distribution.unit, vector, system.seen_right)
-        more_mean, more_variance = changes.beyond_first_order(post, pre)
+        if system.learned:
+            more_mean, variance = read_entry_moments(system, vector, covariance, post, pre)
+        else:
+            changes = FactorChanges.of(covariance, distribution.unit, vector, system.seen_right)
+            more_mean, more_variance = changes.beyond_first_order(post, pre)
+            variance = entry_variances(system, vector, covariance, post, pre) + more_variance
         mean = self._connectivity_at(distribution.location).entries(post, pre)[0] + more_mean
-        return mean, np.sqrt(variance + more_variance + self.unseen_variance[pre])
+        return mean, np.sqrt(variance + self.unseen_variance[pre])
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:

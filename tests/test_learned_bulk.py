@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from handmade import STATISTICS, make_posterior, make_recording
 from plain import plain_model
+from test_linearised import structured_fit
 
 import lrposterior as lrp
 
@@ -116,13 +117,38 @@ def learned_network(random):
     return truth, recording, patterns / np.linalg.norm(patterns, axis=1, keepdims=True)
 
 
+def learned_fit():
+    """The structured posterior of a network of 14 neurons, whose low-rank part is then taken to be learned."""
+    posterior = structured_fit(with_bulk=True)
+    background = dataclasses.replace(posterior.model.background, learned=True)
+    return dataclasses.replace(posterior, model=dataclasses.replace(posterior.model, background=background))
+
+
+def test_entries_of_a_large_network_are_those_of_the_matrix_and_of_draws():
+    """Against the moments of the dense form to the error of one covariance for all prior scales, and of 4,000 draws."""
+    posterior = learned_fit()
+    mean, sd = posterior.connectivity_entries(*np.divmod(np.arange(14 * 14), 14))
+    np.testing.assert_allclose(sd, posterior.connectivity_sd().ravel(), rtol=0.01)
+    np.testing.assert_allclose(mean, posterior.connectivity_mean().ravel(), atol=0.02 * sd.min())
+    draws = posterior.sample_connectivity(4000, seed=0).to_dense().reshape(4000, -1)
+    np.testing.assert_allclose(sd, draws.std(axis=0), rtol=0.08)
+
+
+def test_certainty_without_draws_is_that_of_draws():
+    """As for K that reads everything (`tests/test_linearised.py`), whose certainty is another."""
+    posterior, free = learned_fit(), structured_fit(with_bulk=True)
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=2.0).select(slice(0, 12))
+    linearised, of_free = (lrp.predict_certainty(one, candidates, num_readouts=40) for one in (posterior, free))
+    drawn = lrp.rank_perturbations(posterior, candidates, num_draws=400, progress=False)
+    np.testing.assert_allclose(linearised.expected_r2, drawn.expected_r2, atol=0.06)
+    assert np.abs(of_free.expected_r2 - drawn.expected_r2).max() > 0.2
+
+
 def test_what_rests_on_the_covariance_of_all_of_K_is_refused():
     posterior = made()
-    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0)
     message = r"background: expected RandomBulk\(learned=False\) for .*rank_perturbations"
     for call in (
         lambda: lrp.analyze_degeneracy(posterior),
-        lambda: lrp.predict_certainty(posterior, candidates),
         lambda: lrp.design_perturbations(posterior, 2, power=1.0, seed=0),
     ):
         with pytest.raises(ValueError, match=message):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrposterior.background import refuse_learned
 from lrposterior.checks import argument_error, require_integer
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.perturbation.candidates import Candidates
@@ -105,7 +104,6 @@ def predict_certainty(
         ValueError: if the arguments do not fit each other, or the posterior has another form.
     """
     experiment = make_experiment(posterior, candidates, inputs, window)
-    refuse_learned(posterior.model.background, "predict_certainty")
     distribution = posterior.distribution
     if not isinstance(distribution, StructuredDistribution):
         raise argument_error(
@@ -123,7 +121,7 @@ def predict_certainty(
     bins = np.unique(np.linspace(first, experiment.stop - 1, num_readouts).round().astype(int))
     gain = posterior.unseen_scale * np.sqrt(posterior.recording.num_neurons) if posterior.subspace is not None else 0.0
     moments = response_moments(
-        System.of(posterior.model, posterior.recording),
+        System.given_out(posterior.model, posterior.recording),
         distribution.vector(),
         distribution.typical_covariance(),
         inputs=experiment.inputs,

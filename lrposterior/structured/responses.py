@@ -275,7 +275,7 @@ def _sensitivities(
     pulled = layout.pull(
         vector,
         by_loading.reshape(layout.num_neurons, layout.num_loadings, num_columns),
-        by_right.reshape(layout.num_neurons, layout.rank, num_columns),
+        system.read_part(by_right).reshape(layout.num_neurons, layout.rank, num_columns),
         initial,
     )
     return pulled, adjoint[0]

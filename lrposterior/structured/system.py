@@ -39,6 +39,7 @@ class System:
         seen_right: (neuron, seen) right factors Q of the latents whose right factors are known.
         noise_median, noise_spread: prior of the log noise scales.
         smallest_noise: noise scales are never below.
+        learned: whether K reads nothing but the patterns Q. A fit leaves that open: it hardly sees what else K reads.
     """
 
     layout: Layout
@@ -55,6 +56,7 @@ class System:
     noise_median: float
     noise_spread: float
     smallest_noise: float
+    learned: bool = False
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording, *, dtype: type[np.floating] = np.float64) -> System:
@@ -107,6 +109,12 @@ class System:
             smallest_noise=SMALLEST_NOISE * unit,
         )
 
+    @classmethod
+    def given_out(cls, model: LowRankModel, recording: Recording) -> System:
+        """The same for the networks that a posterior gives out: K reads visited patterns alone where it was learned."""
+        learned = isinstance(model.background, RandomBulk) and model.background.learned
+        return dataclasses.replace(cls.of(model, recording), learned=learned)
+
     @staticmethod
     def serves(model: LowRankModel) -> bool:
         """Whether the engine knows all parts of the model."""
@@ -127,7 +135,22 @@ class System:
 
     def right_factors(self, vector: np.ndarray) -> np.ndarray:
         """(neuron, latent) right factors of all latents: K and Q."""
-        return np.concatenate([self.layout.right_factors(vector), self.seen_right], axis=1)
+        return np.concatenate([self.read_part(self.layout.right_factors(vector)), self.seen_right], axis=1)
+
+    def read_part(self, K: np.ndarray) -> np.ndarray:
+        """What the network has of right factors K (neuron, ...): all, or where it learned Q Q^T K.
+
+        The projection is its own transpose: it takes derivatives by what is read to those by K as well.
+        """
+        if not self.learned:
+            return K
+        Q, columns = self.patterns, K.reshape(len(K), -1)
+        return (Q @ (Q.T @ columns)).reshape(K.shape)
+
+    @property
+    def patterns(self) -> np.ndarray:
+        """(neuron, seen) the orthonormal patterns of a random bulk."""
+        return self.seen_right / self.layout.num_neurons
 
     def chunks(self) -> Iterator[slice]:
         """Slices of neurons, all of one size but the last."""
