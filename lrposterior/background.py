@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -211,13 +211,18 @@ class RandomBulk:
         return self.visited @ (self.visited.T @ rates)
 
 
+def is_learned(background: FixedBackground | RandomBulk | None) -> TypeGuard[RandomBulk]:
+    """Whether the low-rank part reads visited patterns and nothing else."""
+    return isinstance(background, RandomBulk) and background.learned
+
+
 def refuse_learned(background: FixedBackground | RandomBulk | None, what: str) -> None:
     """Refuse what follows from the covariance of K as it was fitted, where K reads visited patterns alone.
 
     Raises:
         ValueError: if the low-rank part was learned.
     """
-    if isinstance(background, RandomBulk) and background.learned:
+    if is_learned(background):
         raise argument_error(
             "background",
             f"RandomBulk(learned=False) for {what}",

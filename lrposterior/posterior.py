@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrposterior.background import FixedBackground, RandomBulk
+from lrposterior.background import FixedBackground, RandomBulk, is_learned
 from lrposterior.bulk import draw_unseen, unseen_stream
 from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws, require_memory
@@ -191,7 +191,7 @@ class Posterior:
         left, right = self.space.factors(z)
         num_neurons = left.shape[-2]
         background = self.model.background
-        if isinstance(background, RandomBulk) and background.learned:
+        if is_learned(background):
             scale = self.space["K"].standard_deviation
             read = background.visited_part(scale * right[..., :num_neurons, :]) / scale
             right = np.concatenate([read, right[..., num_neurons:, :]], axis=-2)
@@ -327,7 +327,7 @@ class Posterior:
         M, left, right = location["M"], location["M"], location["K"]
         root_left, root_K = np.moveaxis(changes["M"], 0, -1), np.moveaxis(changes["K"], 0, -1)
         background = self.model.background
-        if isinstance(background, RandomBulk) and background.learned:
+        if is_learned(background):
             right = background.visited_part(right)
             root_K = background.visited_part(root_K.reshape(num_neurons, -1)).reshape(root_K.shape)
         if self.subspace is not None:

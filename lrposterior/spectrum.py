@@ -64,7 +64,17 @@ def horizontal_spectrum(
         ValueError: if a sampled posterior has too few draws for its dimension.
     """
     vertical = vertical_basis(space, mode, subspace)
-    basis = _complement(vertical)
+    return spectrum_on(complement(vertical), vertical, space, mode, distribution)
+
+
+def spectrum_on(
+    basis: np.ndarray,
+    vertical: np.ndarray,
+    space: ParameterSpace,
+    mode: np.ndarray,
+    distribution: ParameterDistribution,
+) -> Spectrum:
+    """The same on a horizontal space with an orthonormal basis (dynamics coordinate, direction)."""
     if isinstance(distribution, SampleDistribution):
         draws = distribution.draws.reshape(-1, space.size)
         if len(draws) < 2 * basis.shape[1]:
@@ -103,8 +113,19 @@ def connectivity_spectrum(
         directions @ directions^T is the prior covariance, up to changes that leave W as it is.
     """
     vertical = connectivity_kernel(space, mode, subspace)
-    basis = _complement(vertical)
-    prior_root = factor_changes(space, mode, np.eye(space.num_dynamics)) @ basis
+    changes = factor_changes(space, mode, np.eye(space.num_dynamics))
+    return spectrum_of_changes(changes, complement(vertical), vertical, spectrum)
+
+
+def spectrum_of_changes(changes: np.ndarray, basis: np.ndarray, vertical: np.ndarray, spectrum: Spectrum) -> Spectrum:
+    """Prior against posterior covariance of what (dynamics coordinate, coordinate) changes of the parameters do.
+
+    Args:
+        changes: what each of the whitened coordinates does.
+        basis, vertical: (coordinate, direction) orthonormal, that which counts and that which means nothing.
+        spectrum: of all parameters.
+    """
+    prior_root = changes @ basis
     posterior_root = (spectrum.directions * np.sqrt(spectrum.posterior_variance)).T @ prior_root
     prior_scale = np.linalg.cholesky(prior_root.T @ prior_root)
     whitened = scipy.linalg.solve_triangular(prior_scale, posterior_root.T, lower=True)
@@ -167,7 +188,8 @@ def connectivity_kernel(space: ParameterSpace, mode: np.ndarray, subspace: np.nd
     return scipy.linalg.orth((kernel / np.maximum(norms, 1e-300)[:, None]).T)
 
 
-def _complement(vertical: np.ndarray) -> np.ndarray:
+def complement(vertical: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of what is orthogonal to orthonormal columns."""
     complete, _ = np.linalg.qr(vertical, mode="complete")
     return complete[:, vertical.shape[1] :]
 

@@ -4,7 +4,9 @@ Everything rests on `lrposterior.spectrum`: along a direction with information l
 1 / (1 + lambda) of the prior variance. A direction is constrained where lambda >= threshold, degenerate where it is
 less. The gauge directions (M, K) -> (M A, K A^-T) change nothing at all and are counted apart, as are trades between
 blocks of parameters that change nothing either: K within the span of Q against A of a random bulk, and coefficients of
-the regression of K against its residuals. What no recording sees of a random bulk is degenerate.
+the regression of K against its residuals. What no recording sees of a random bulk is degenerate. Where the low-rank
+part was learned, K outside the span of Q does not exist, and M K^T within it is traded for A: the directions of W that
+are seen are those of V = W Q (`lrposterior.visited_spectrum`).
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.linalg import null_space
 
-from lrposterior.background import refuse_learned
+from lrposterior.background import is_learned, refuse_learned
 from lrposterior.checks import (
     argument_error,
     as_array,
@@ -106,7 +109,21 @@ class Degeneracy:
     def num_trades(self) -> int:
         """Number of directions in which blocks of parameters are traded for each other, and nothing else changes."""
         posterior = self.posterior
+        if self._is_learned:
+            return posterior.space.num_dynamics - self.parameters.num_seen - self.num_gauge - self.num_unread
         return vertical_basis(posterior.space, posterior.mode_coordinates, posterior.subspace).shape[1] - self.num_gauge
+
+    @property
+    def num_unread(self) -> int:
+        """R (N - d), the directions of K outside the d visited patterns where M K^T was learned, else 0.
+
+        They do not exist in the network, and are neither constrained nor degenerate.
+        """
+        return self.posterior.model.rank * (self.num_unseen // self.posterior.recording.num_neurons) * self._is_learned
+
+    @property
+    def _is_learned(self) -> bool:
+        return is_learned(self.posterior.model.background)
 
     @property
     def num_unseen(self) -> int:
@@ -176,15 +193,20 @@ class Degeneracy:
         """R (N - rank Phi), the dimension of the exact null space K -> K + Z with Phi Z = 0.
 
         A regression of K on loadings that the data see says something even about these. The unseen directions of a
-        random bulk are counted apart, by `num_unseen`.
+        random bulk are counted apart, by `num_unseen`. Where the low-rank part was learned it is N (d - rank Phi Q),
+        with V -> V + Z and Phi Q Z^T = 0: nothing as long as the rates visit all of Q.
         """
-        return self.posterior.model.rank * (self.posterior.recording.num_neurons - self.rate_rank)
+        background, num_neurons = self.posterior.model.background, self.posterior.recording.num_neurons
+        if is_learned(background):
+            return num_neurons * null_space(self.visited_patterns @ background.visited).shape[1]
+        return self.posterior.model.rank * (num_neurons - self.rate_rank)
 
     @property
     def max_constrained_connectivity(self) -> int:
         """R (N + rank Phi) - R², the directions of W outside the exact null space: the data constrain no more.
 
-        With a random bulk there are (N - R) d more, those of A that no change of M K^T makes.
+        With a random bulk there are (N - R) d more, those of A that no change of M K^T makes; N d in all where the
+        low-rank part was learned.
         """
         return self.connectivity.num_seen - self.null_dimension
 
@@ -194,8 +216,7 @@ class Degeneracy:
 
         It differs from 0 by what `rate_tolerance` neglects, and for a sampled posterior by the error of the draws.
         """
-        visited = self.visited_patterns
-        return self._analysis.null_deviation(visited) if visited.shape[0] < visited.shape[1] else 0.0
+        return self._analysis.null_deviation(self.visited_patterns) if self.null_dimension else 0.0
 
     @cached_property
     def _analysis(self) -> DenseAnalysis | FactoredAnalysis:
@@ -336,18 +357,20 @@ class Degeneracy:
         low, middle, high = np.quantile(self.sampled_contraction, [0.05, 0.5, 0.95])
         num_sampled = self.sampled_contraction.size
         sampled = "" if num_sampled == recording.num_neurons**2 else f" ({num_sampled:,} synapses at random)"
+        what = "W Q" if self._is_learned else "M K^T" if self.num_unseen else "W"
         lines = [
             f"Degeneracy of a {posterior.method} posterior: rank {rank}, {recording.num_neurons} neurons, "
             f"{recording.num_trials} trials x {recording.num_bins} bins",
             f"{'':34}{'all parameters':>16}{'W alone':>12}",
             *(f"{name:34}{everything:>16}{alone:>12}" for name, (everything, alone) in rows),
             f"gauge directions, counted apart: {self.num_gauge}"
+            + (f", {self.num_unread} of K outside the visited patterns" if self.num_unread else "")
             + (f", and {self.num_trades} trades between parameters that change nothing" if self.num_trades else ""),
             f"visited rates: rank {self.rate_rank} of {recording.num_neurons} (tolerance {self.rate_tolerance:g}), "
             f"so at most {self.max_constrained_connectivity} directions of W can be constrained",
-            f"exact null space of {'M K^T' if self.num_unseen else 'W'}: {self.null_dimension} directions, where "
+            f"exact null space of {what}: {self.null_dimension} directions, where "
             f"posterior and prior variance differ by {100 * self.null_deviation:.2g}% at most"
-            + (", through the regression of K alone" if posterior.space.regressions else ""),
+            + (", through the regression of K alone" if posterior.space.regressions and self.null_dimension else ""),
             f"variance removed per synapse: median {middle:.2f}, 5% to 95% of synapses {low:.2f} to {high:.2f}"
             + sampled,
             f"share of the removed variance on {rank} pattern(s): {self.read.shares[:rank].sum():.2f} presynaptic, "
@@ -370,10 +393,10 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
 
     Raises:
         ValueError: if an argument is out of its range, a sampled posterior has too few draws, W at the mode has a lower
-            rank than the model, or the covariance of the parameters would not fit into 4 GB.
+            rank than the model, or the covariance of the parameters would not fit into 4 GB. Where the low-rank
+            part was learned also of a sampled posterior, and of one in the structured form with a free initial state.
     """
     require_instance(posterior, "posterior", Posterior, "make it with lrposterior.fit(...)")
-    refuse_learned(posterior.model.background, "analyze_degeneracy")
     threshold = require_positive(threshold, "threshold")
     rate_tolerance = require_probability(rate_tolerance, "rate_tolerance")
     space, mode = posterior.space, posterior.mode_coordinates
@@ -386,11 +409,15 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
     Q = posterior.subspace
     num_unseen = 0 if Q is None else len(Q) * (len(Q) - Q.shape[1])
     if isinstance(posterior.distribution, StructuredDistribution):
+        if posterior.model.initial_state == "free":
+            refuse_learned(
+                posterior.model.background, "analyze_degeneracy of a large network with a free initial state"
+            )
         factored = FactoredAnalysis(posterior, posterior.distribution)
         of_parameters: Directions = CountedDirections(threshold, num_unseen, factored.parameters)
         of_connectivity: Directions = CountedDirections(threshold, num_unseen, factored.connectivity)
     else:
         dense = DenseAnalysis(posterior)
-        of_parameters = ListedDirections(threshold, num_unseen, posterior.spectrum.information)
+        of_parameters = ListedDirections(threshold, num_unseen, dense.parameters.information)
         of_connectivity = ListedDirections(threshold, num_unseen, dense.spectrum.information)
     return Degeneracy(posterior, threshold, rate_tolerance, of_parameters, of_connectivity)

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 
+from lrposterior.background import is_learned
 from lrposterior.checks import read_only
 from lrposterior.degeneracy.subspaces import Subspace, determined_subspace
 from lrposterior.degeneracy.tangent import ConnectivityTangent
 from lrposterior.posterior import Posterior
-from lrposterior.spectrum import Spectrum, connectivity_spectrum
+from lrposterior.spectrum import Spectrum, complement, connectivity_spectrum
+from lrposterior.visited_spectrum import visited_connectivity_spectrum, visited_parameter_spectrum
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +27,18 @@ class DenseAnalysis:
     def spectrum(self) -> Spectrum:
         """Directions of W alone."""
         posterior = self.posterior
-        return connectivity_spectrum(
-            posterior.space, posterior.mode_coordinates, posterior.spectrum, posterior.subspace
-        )
+        space, mode, Q = posterior.space, posterior.mode_coordinates, posterior.subspace
+        if Q is not None and is_learned(posterior.model.background):
+            return visited_connectivity_spectrum(space, mode, self.parameters, Q)
+        return connectivity_spectrum(space, mode, self.parameters, Q)
+
+    @cached_property
+    def parameters(self) -> Spectrum:
+        """Directions of all parameters."""
+        posterior, Q = self.posterior, self.posterior.subspace
+        if Q is not None and is_learned(posterior.model.background):
+            return visited_parameter_spectrum(posterior.space, posterior.mode_coordinates, posterior.distribution, Q)
+        return posterior.spectrum
 
     @cached_property
     def _tangent(self) -> ConnectivityTangent:
@@ -64,10 +76,15 @@ class DenseAnalysis:
         return determined_subspace(tangent.written_moment(self._removed_covariance), tangent.prior_written_moment())
 
     def null_deviation(self, visited: np.ndarray) -> float:
-        """Largest removed variance of K -> K + Z over the prior's, with Z orthogonal to visited (pattern, neuron)."""
-        complete, _ = np.linalg.qr(visited.T, mode="complete")
-        unvisited = complete[:, len(visited) :]
-        right = np.kron(unvisited, np.eye(self.posterior.model.rank))
+        """Largest removed variance of K -> K + Z over the prior's, with Z orthogonal to visited (pattern, neuron).
+
+        Where the low-rank part was learned of V -> V + Z, with Z Q^T orthogonal to them.
+        """
+        unvisited, background = complement(visited.T), self.posterior.model.background
+        if is_learned(background):
+            right = np.kron(np.eye(len(unvisited)), scipy.linalg.null_space(visited @ background.visited))
+        else:
+            right = np.kron(unvisited, np.eye(self.posterior.model.rank))
         null, _ = np.linalg.qr(self._to_directions[:, -len(right) :] @ right)
         removed = self.spectrum.removed_variance
         return float(np.abs(np.linalg.eigvalsh(null.T @ (removed[:, None] * null))).max())

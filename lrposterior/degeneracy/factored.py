@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse.linalg
 
+from lrposterior.background import is_learned
 from lrposterior.checks import read_only
 from lrposterior.connectivity import require_memory
 from lrposterior.degeneracy.subspaces import Subspace, fix_sign
@@ -20,6 +22,7 @@ from lrposterior.structured.information import StructuredPosterior
 from lrposterior.structured.moments import SecondMoment
 from lrposterior.structured.pencil import Pencil
 from lrposterior.structured.system import System
+from lrposterior.structured.visited_changes import VisitedChanges
 
 # Leading patterns of a subspace that are computed.
 NUM_PATTERNS = 24
@@ -61,14 +64,32 @@ class FactoredAnalysis:
     def _changes(self) -> FactorChanges:
         return FactorChanges.of(self.covariance, self._prior, self._vector, self._system.seen_right)
 
+    @property
+    def _is_learned(self) -> bool:
+        return is_learned(self.posterior.model.background)
+
+    def _visited(self, *, everything: bool) -> VisitedChanges:
+        return VisitedChanges.of(self._system, self._vector, self.covariance, self._prior, everything=everything)
+
+    @property
+    def _unit(self) -> int:
+        """N where the second moments are those of N dW."""
+        return 1 if self._is_learned else self.posterior.recording.num_neurons
+
+    @cached_property
+    def _of_V(self) -> VisitedChanges:
+        return self._visited(everything=False)
+
     @cached_property
     def parameters(self) -> Pencil:
         """Of all parameters."""
+        if self._is_learned:
+            return self._visited(everything=True).pencil()[0]
         return CoordinateChanges.of(self.covariance, self._prior).pencil
 
     @cached_property
     def _connectivity(self) -> tuple[Pencil, np.ndarray]:
-        return self._changes.pencil()
+        return self._of_V.pencil() if self._is_learned else self._changes.pencil()
 
     @property
     def connectivity(self) -> Pencil:
@@ -85,6 +106,9 @@ class FactoredAnalysis:
 
     def contraction_entries(self, post: np.ndarray, pre: np.ndarray) -> np.ndarray:
         """(entry,)."""
+        if self._is_learned:
+            prior, left = self._of_V.entry_variances(post, pre)
+            return (prior - left) / (prior + self.posterior.unseen_variance[pre])
         vector = self._vector
         left = entry_variances(self._system, vector, self.covariance, post, pre)
         prior = prior_entry_variances(self._system, vector, self._prior, post, pre)
@@ -92,13 +116,19 @@ class FactoredAnalysis:
 
     @cached_property
     def read(self) -> Subspace:
-        removed, prior = self._changes.moments(read=True)
-        return self._subspace(removed, prior, len(self._changes.left))
+        removed, prior = self._moments(read=True)
+        return self._subspace(removed, prior, self.posterior.recording.num_neurons)
 
     @cached_property
     def written(self) -> Subspace:
-        removed, prior = self._changes.moments(read=False)
+        removed, prior = self._moments(read=False)
         return self._subspace(removed, prior, None)
+
+    def _moments(self, *, read: bool) -> tuple[SecondMoment, SecondMoment]:
+        """In units of dW over `_unit`."""
+        if not self._is_learned:
+            return self._changes.moments(read=read)
+        return self._of_V.moments(read=read)
 
     def _subspace(self, removed: SecondMoment, prior: SecondMoment, num_rows: int | None) -> Subspace:
         """The leading patterns; the unseen part of a bulk is the same in each of num_rows, or in every pattern."""
@@ -107,7 +137,7 @@ class FactoredAnalysis:
         prior_values = np.array([pattern @ prior.times(pattern) for pattern in patterns])
         Q = self.posterior.subspace
         if Q is not None:
-            unseen = (num_neurons * self.posterior.unseen_scale) ** 2
+            unseen = (self._unit * self.posterior.unseen_scale) ** 2
             if num_rows is None:
                 prior_values += unseen * (num_neurons - Q.shape[1])
             else:
@@ -115,22 +145,30 @@ class FactoredAnalysis:
         return Subspace(read_only(patterns), read_only(values / removed.trace), read_only(values / prior_values))
 
     def null_deviation(self, visited: np.ndarray) -> float:
-        """Largest removed variance of K -> K + Z over the prior's, with Z orthogonal to visited (pattern, neuron)."""
+        """Largest removed variance of K -> K + Z over the prior's, with Z orthogonal to visited (pattern, neuron).
+
+        Where the low-rank part was learned of V -> V + Z, with Z Q^T orthogonal to them.
+        """
         pencil, to_factors = self._connectivity
-        num_neurons, rank = self._changes.left.shape
-        of_K = np.linalg.inv(to_factors)[:, :, -rank:]
+        num_neurons, background = self.posterior.recording.num_neurons, self.posterior.model.background
+        unvisited = scipy.linalg.null_space(visited @ background.visited) if is_learned(background) else None
+        width = self.posterior.model.rank if unvisited is None else len(unvisited)
+        of_changed = np.linalg.inv(to_factors)[:, :, -width:]
 
         def orthogonal(Z: np.ndarray) -> np.ndarray:
+            if unvisited is not None:
+                by_neuron = Z.reshape(num_neurons, width, -1)
+                return (unvisited @ (unvisited.T @ by_neuron)).reshape(Z.shape)
             flat = Z.reshape(num_neurons, -1)
             return (flat - visited.T @ (visited @ flat)).reshape(Z.shape)
 
         def to_rows(Z: np.ndarray) -> np.ndarray:
-            rows = of_K @ orthogonal(Z).reshape(num_neurons, rank, -1)
+            rows = of_changed @ orthogonal(Z).reshape(num_neurons, width, -1)
             return pencil.inverse_prior_times(rows.reshape(pencil.local.size, -1))
 
         def from_rows(rows: np.ndarray) -> np.ndarray:
-            by_neuron = np.swapaxes(of_K, 1, 2) @ rows.reshape(num_neurons, -1, rows.shape[1])
-            return orthogonal(by_neuron.reshape(num_neurons * rank, -1))
+            by_neuron = np.swapaxes(of_changed, 1, 2) @ rows.reshape(num_neurons, -1, rows.shape[1])
+            return orthogonal(by_neuron.reshape(num_neurons * width, -1))
 
         def removed(Z: np.ndarray) -> np.ndarray:
             return from_rows(pencil.inverse_prior_times(pencil.removed_times(to_rows(Z))))
@@ -139,7 +177,7 @@ class FactoredAnalysis:
             # Along visited patterns any precision does: nothing is removed there.
             return from_rows(to_rows(Z)) + Z - orthogonal(Z)
 
-        start = orthogonal(np.random.default_rng(0).standard_normal((num_neurons * rank, 3)))
+        start = orthogonal(np.random.default_rng(0).standard_normal((num_neurons * width, 3)))
         values, _ = scipy.sparse.linalg.lobpcg(
             removed, start, B=prior, largest=True, tol=DEVIATION_TOLERANCE, maxiter=DEVIATION_STEPS
         )

@@ -5,8 +5,11 @@ In whitened factors L (neuron, rank) of M, X_A of A, and with K over its prior s
     W = L K^T + A Q^T,      dW = (X, X_A) (K, Q)^T + L Y^T      in units of scale_M scale_K / N.
 
 The unit cancels in all that is made of this. Coordinates of a change are (X, X_A) and Y, raveled in this order; X_A and
-the scaled Q are there where a random bulk is. A random change is given by the covariance of its coordinates. Under the
-prior it is the identity, unless K depends on the other loadings. The unseen part of the bulk is independent of them.
+the scaled Q are there where a random bulk is. Where the low-rank part was learned W = V Q^T, V (neuron, dimension), has
+coordinates of its own: right factors Q, no left ones, and the unit is the scale of A.
+
+A random change is given by the covariance of its coordinates. Under the prior it is the identity, unless K depends on
+the other loadings, or was learned. The unseen part of the bulk is independent of them.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrposterior.background import is_learned
 from lrposterior.posterior import Posterior
 from lrposterior.spectrum import bulk_patterns, connectivity_kernel, factor_changes, right_unit, scaled_factors
+from lrposterior.visited_spectrum import visited_changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,10 @@ class ConnectivityTangent:
     def at(cls, posterior: Posterior) -> ConnectivityTangent:
         """The tangent at the mode of a posterior."""
         space, z, Q = posterior.space, posterior.mode_coordinates, posterior.subspace
+        if Q is not None and is_learned(posterior.model.background):
+            root, scale = visited_changes(space, z, Q), float(space["A"].standard_deviation)
+            kernel, unseen = np.zeros((Q.size, 0)), posterior.unseen_scale**2 / scale**2 * (np.eye(len(Q)) - Q @ Q.T)
+            return cls(np.zeros((len(Q), 0)), Q, kernel, root.T @ root, unseen)
         (left, right), unseen = scaled_factors(space, z), None
         if Q is not None:
             right = np.concatenate([right, bulk_patterns(space, Q)], axis=1)

@@ -124,7 +124,9 @@ class FactorChanges:
 
         null = rows(self.null)
         null = scipy.linalg.orth(null / np.maximum(np.linalg.norm(null, axis=0), 1e-300))
-        pencil = Pencil(local.ravel(), rows(self.parts), -self.removed, rows(self.shared), null)
+        pencil = Pencil(
+            local.ravel(), rows(self.parts), -self.removed, rows(self.shared), null, np.ones(self.shared.shape[2])
+        )
         return pencil, roots @ rotations
 
     def moments(self, *, read: bool) -> tuple[SecondMoment, SecondMoment]:
@@ -164,7 +166,7 @@ class CoordinateChanges:
         by_neuron = layout.rows(rows)
         by_neuron[:] = np.swapaxes(rotations, 1, 2) @ by_neuron
         null, _ = np.linalg.qr(rows[:, posterior.values.size :])
-        return cls(Pencil(ratios, rows, -posterior.removed, np.zeros((len(rows), 0)), null), rotations)
+        return cls(Pencil(ratios, rows, -posterior.removed, np.zeros((len(rows), 0)), null, np.empty(0)), rotations)
 
     def above(self, ratio: float, whitened: np.ndarray) -> np.ndarray:
         """The part of (coordinate, column), over the prior's deviations, with more than this part of its variance."""

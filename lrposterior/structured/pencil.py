@@ -3,8 +3,8 @@
 In coordinates in which the prior makes the entries of a neuron independent, with variance 1, and the posterior's blocks
 are diagonal,
 
-    posterior = diag(local) + parts diag(weights) parts^T + shared shared^T,
-    prior     = I + shared shared^T,
+    posterior = diag(local) + parts diag(weights) parts^T + shared diag(signs) shared^T,
+    prior     = I + shared diag(signs) shared^T,
 
 both on the orthogonal complement of `null`, the directions that mean nothing. Along a direction v of the pencil
 
@@ -48,6 +48,7 @@ class Pencil:
         weights: (part,) of both signs.
         shared: (row, shared) what the prior has beyond its blocks.
         null: (row, direction) orthonormal.
+        signs: (shared,) 1 or -1.
     """
 
     local: np.ndarray
@@ -55,6 +56,7 @@ class Pencil:
     weights: np.ndarray
     shared: np.ndarray
     null: np.ndarray
+    signs: np.ndarray
 
     @property
     def num_directions(self) -> int:
@@ -70,7 +72,8 @@ class Pencil:
         gaps = np.where(np.abs(gaps) < SMALLEST_GAP, np.copysign(SMALLEST_GAP, gaps), gaps)
         core = self._core(gaps, self._columns, 1.0 - ratio)
         num_positive = [np.count_nonzero(values > 0.0) for values in (gaps, np.linalg.eigvalsh(core))]
-        return sum(num_positive) - np.count_nonzero(self.weights < 0.0) - self.null.shape[1]
+        num_negative = [np.count_nonzero(values < 0.0) for values in (self.weights, self.signs)]
+        return sum(num_positive) - sum(num_negative) - self.null.shape[1]
 
     @cached_property
     def _columns(self) -> np.ndarray:
@@ -79,7 +82,7 @@ class Pencil:
 
     def _core(self, gaps: np.ndarray, columns: np.ndarray, share: float) -> np.ndarray:
         """The Schur complement of diag(gaps) in the bordered matrix diag(gaps) + parts + share * shared, null."""
-        signs = np.concatenate([-np.sign(self.weights), -np.ones(self.shared.shape[1]), np.zeros(self.null.shape[1])])
+        signs = np.concatenate([-np.sign(self.weights), -self.signs, np.zeros(self.null.shape[1])])
         scale = np.ones(len(signs))
         scale[self.weights.size : self.weights.size + self.shared.shape[1]] = np.sqrt(share)
         return np.diag(signs) - scale[:, None] * _gram(columns, 1.0 / gaps) * scale
@@ -89,7 +92,7 @@ class Pencil:
         """X and C: on the complement of `null` the prior's inverse is I - X C X^T, X (row, column)."""
         columns = np.concatenate([self.shared, self.null], axis=1)
         inner = columns.T @ columns
-        inner[np.diag_indices(self.shared.shape[1])] += 1.0
+        inner[np.diag_indices(self.signs.size)] += self.signs
         return columns, np.linalg.inv(inner)
 
     def inverse_prior_times(self, rows: np.ndarray) -> np.ndarray:
@@ -114,7 +117,7 @@ class Pencil:
         posterior = self._core(self.local, self._columns, 1.0)
         columns = self._columns[:, self.weights.size :]
         prior = -columns.T @ columns
-        prior[np.diag_indices(self.shared.shape[1])] -= 1.0
+        prior[np.diag_indices(self.signs.size)] -= self.signs
         logarithms = [np.linalg.slogdet(matrix)[1] if matrix.size else 0.0 for matrix in (posterior, prior)]
         return float(0.5 * (logarithms[1] - logarithms[0] - np.sum(np.log(self.local))))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrposterior.background import RandomBulk
+from lrposterior.background import RandomBulk, is_learned
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
 from lrposterior.populations import ByCellType
@@ -112,8 +112,7 @@ class System:
     @classmethod
     def given_out(cls, model: LowRankModel, recording: Recording) -> System:
         """The same for the networks that a posterior gives out: K reads visited patterns alone where it was learned."""
-        learned = isinstance(model.background, RandomBulk) and model.background.learned
-        return dataclasses.replace(cls.of(model, recording), learned=learned)
+        return dataclasses.replace(cls.of(model, recording), learned=is_learned(model.background))
 
     @staticmethod
     def serves(model: LowRankModel) -> bool:
