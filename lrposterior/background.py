@@ -163,7 +163,8 @@ class RandomBulk:
             network does with its rates, and Hebbian plasticity, change W by sums of (something of the postsynaptic
             neuron) times rates, so that what was learned reads visited patterns and no others (Schuessler et al. 2020,
             arXiv:2006.11036): W = M (Q Q^T K)^T / N + A Q^T + G (I - Q Q^T). Unperturbed activity cannot tell; False
-            lets K read unseen patterns as strongly as seen ones.
+            lets K read unseen patterns as strongly as seen ones. The fit is the same: it sees K through Q alone, up to
+            what activity lies outside of Q. The networks that a posterior gives out are projected.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -205,10 +206,6 @@ class RandomBulk:
         if self.subspace is None:
             raise ValueError("background: expected a subspace; settle the model with for_recording(recording)")
         return self.subspace
-
-    def visited_part(self, rates: np.ndarray) -> np.ndarray:
-        """Q Q^T times (..., neuron, column)."""
-        return self.visited @ (self.visited.T @ rates)
 
 
 def is_learned(background: FixedBackground | RandomBulk | None) -> TypeGuard[RandomBulk]:

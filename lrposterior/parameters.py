@@ -79,11 +79,13 @@ class ParameterSpace:
         blocks: the named arrays.
         cell_types: names of the types that have a scale of K and a regression of their own.
         members: (neuron,) place of every neuron's type in `cell_types`, or None where there are none.
+        read: (neuron, dimension) orthonormal Q where the parameter K is Q Q^T of what the coordinates say, or None.
     """
 
     blocks: tuple[Block, ...]
     cell_types: tuple[str, ...] = field(default=(), metadata={"static": True})
     members: np.ndarray | None = None
+    read: np.ndarray | None = None
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -158,6 +160,7 @@ class ParameterSpace:
         }
         for name in self.regressions:
             parameters["K"] = parameters["K"] + self._regressed(parameters, name)
+        parameters["K"] = self._read_part(parameters["K"])
         return cast(dict[str, AnyArray], parameters)
 
     def mean_of_right(self, parameters: Mapping[str, Array]) -> Array:
@@ -172,6 +175,7 @@ class ParameterSpace:
         for name in self.regressions:
             changes["K"] = changes["K"] + self._regressed(changes | {name: parameters[name]}, name)
             changes["K"] = changes["K"] + self._regressed(parameters | {name: changes[name]}, name)
+        changes["K"] = self._read_part(changes["K"])
         return changes
 
     def whiten(self, parameters: Mapping[str, np.ndarray] | Mapping[str, Array]) -> Array:
@@ -206,6 +210,10 @@ class ParameterSpace:
         """(..., neuron, rank) the part of K that one block of coefficients explains."""
         return self.regressor(parameters, name) @ parameters[name].swapaxes(-1, -2)
 
+    def _read_part(self, K: AnyArray) -> AnyArray:
+        """Q Q^T K (..., neuron, rank), or K where it reads all patterns."""
+        return K if self.read is None else self.read @ (self.read.T @ K)
+
     def factors(self, z: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Left and right factors over their prior scales, (..., neuron, rank) and (..., neuron [+ trial], rank).
 
@@ -213,7 +221,7 @@ class ParameterSpace:
         recurrent currents M initial_kappa^T, each divided by its prior scale.
         """
         left, right = self.coordinates(z, "M"), self.coordinates(z, "K")
-        if self.regressions:
+        if self.regressions or self.read is not None:
             right = self.unwhiten(z)["K"] / self["K"].standard_deviation
         if "initial_kappa" not in self:
             return left, right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -121,6 +122,11 @@ class Posterior:
         return self.model.space_for(self.recording)
 
     @cached_property
+    def _network_space(self) -> ParameterSpace:
+        """The parameters of the networks that are given out: K reads visited patterns alone where it was learned."""
+        return dataclasses.replace(self.space, read=self.subspace) if is_learned(self.model.background) else self.space
+
+    @cached_property
     def spectrum(self) -> Spectrum:
         """What the data say along every direction of the parameters.
 
@@ -187,15 +193,9 @@ class Posterior:
 
     def named(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters by name, in the canonical gauge, from whitened coordinates (..., coordinate) in any gauge."""
-        parameters = self.space.unwhiten(z)
-        left, right = self.space.factors(z)
+        parameters = self._network_space.unwhiten(z)
+        left, right = canonical(*self._network_space.factors(z))
         num_neurons = left.shape[-2]
-        background = self.model.background
-        if is_learned(background):
-            scale = self.space["K"].standard_deviation
-            read = background.visited_part(scale * right[..., :num_neurons, :]) / scale
-            right = np.concatenate([read, right[..., num_neurons:, :]], axis=-2)
-        left, right = canonical(left, right)
         parameters["M"] = left * self.space["M"].standard_deviation
         parameters["K"] = right[..., :num_neurons, :] * self.space["K"].standard_deviation
         if "initial_kappa" in parameters:
@@ -246,7 +246,7 @@ class Posterior:
             return self.connectivity_mean()[post, pre], self.connectivity_sd()[post, pre]
         system, covariance = System.given_out(self.model, self.recording), distribution.typical_covariance()
         vector = distribution.vector()
-        if system.learned:
+        if system.read is not None:
             more_mean, variance = read_entry_moments(system, vector, covariance, post, pre)
         else:
             changes = FactorChanges.of(covariance, distribution.unit, vector, system.seen_right)
@@ -322,14 +322,10 @@ class Posterior:
         A regression of K enters to first order.
         """
         num_neurons, rank = self.recording.num_neurons, self.model.rank
-        location = self.space.unwhiten(normal.location)
-        changes = self.space.differential(normal.location, normal.scale.T)
+        location = self._network_space.unwhiten(normal.location)
+        changes = self._network_space.differential(normal.location, normal.scale.T)
         M, left, right = location["M"], location["M"], location["K"]
         root_left, root_K = np.moveaxis(changes["M"], 0, -1), np.moveaxis(changes["K"], 0, -1)
-        background = self.model.background
-        if is_learned(background):
-            right = background.visited_part(right)
-            root_K = background.visited_part(root_K.reshape(num_neurons, -1)).reshape(root_K.shape)
         if self.subspace is not None:
             left = np.concatenate([left, location["A"]], axis=1)
             right = np.concatenate([right, num_neurons * self.subspace], axis=1)

@@ -9,6 +9,7 @@ from plain import plain_model
 from test_linearised import structured_fit
 
 import lrposterior as lrp
+from lrposterior.background import visited_subspace
 
 BULK = lrp.RandomBulk(gain=0.5, dimension=2, learned=True)
 RANDOM = np.random.default_rng(0)
@@ -74,16 +75,17 @@ def test_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(loaded.mode["K"], posterior.mode["K"])
 
 
+@pytest.mark.slow
 def test_learned_truths_are_predicted_as_promised():
     """Responses to random patterns of networks whose K lies in the visited span, with a bulk of 0.3.
 
-    Three networks of 24 neurons and 12 patterns: 90% intervals hold 0.80 to 0.97 (three standard errors of some 60
-    independent responses), and with K free in unseen directions the spread is larger in each of them.
+    Four networks of 24 neurons and 12 patterns. Of 24 such networks 90% intervals held 0.87 on average, with a standard
+    deviation of 0.036 between networks, and the spread with K free in unseen directions was 1.7 (0.4) times as large: the
+    means of four leave these bounds in less than 1 of 100 cases.
     """
-    covered, ratios = [], []
-    for seed in range(3):
-        random = np.random.default_rng(seed)
-        truth, recording, patterns = learned_network(random)
+    covered, spreads, errors = [], [], []
+    for seed in range(4):
+        truth, recording, patterns = learned_network(np.random.default_rng(seed))
         candidates = lrp.pattern_candidates(recording, patterns, power=1.0, onset=0.2, duration=0.1)
         asked = {"inputs": recording.inputs[:2], "window": (0.2, 0.8)}
         true = lrp.predict_responses(truth, candidates, num_draws=1, **asked)[0]
@@ -94,24 +96,31 @@ def test_learned_truths_are_predicted_as_promised():
         draws, of_free = (lrp.predict_responses(one, candidates, num_draws=199, **asked) for one in (posterior, free))
         below, moved = np.sum(draws < true, axis=0), true != 0.0
         covered.append(np.mean(((below >= 10) & (below <= 189))[moved]))
-        ratios.append(of_free.var(axis=0).sum() / draws.var(axis=0).sum())
-    assert 0.80 < np.mean(covered) < 0.97
-    assert min(ratios) > 1.0
+        spreads.append([each.var(axis=0).sum() for each in (draws, of_free)])
+        errors.append([np.sum((each.mean(axis=0) - true) ** 2) for each in (draws, of_free)])
+    assert 0.80 < np.mean(covered) < 0.95
+    assert np.mean([free / own for own, free in spreads]) > 1.2
+    assert np.sum(errors, axis=0)[0] < np.sum(errors, axis=0)[1]
 
 
 def learned_network(random):
-    """Three conditions of inputs, B and K in their span after one pass through W, and patterns that it never visits."""
-    num_neurons = 24
+    """W = M K^T / N + bulk, K in the span of the four leading patterns of the rates of this very network."""
+    num_neurons, dimension = 24, 4
     B, M = random.standard_normal((2, num_neurons, 2))
-    K = 3.0 * B @ random.standard_normal((2, 2))
-    W = M @ K.T / num_neurons + 0.3 / np.sqrt(num_neurons) * random.standard_normal((num_neurons, num_neurons))
-    inputs = np.repeat(random.standard_normal((16, 5, 2)), 10, axis=1)
-    silent = lrp.Recording(np.zeros((16, 50, num_neurons)), 0.02, inputs=inputs)
-    members = lrp.circuits.posterior.NetworkEnsemble({"W": W[None], "B": B[None], "b": np.zeros((1, num_neurons))})
+    inputs = np.repeat(random.standard_normal((8, 5, 2)), 10, axis=1)
+    bulk = 0.3 / np.sqrt(num_neurons) * random.standard_normal((num_neurons, num_neurons))
+    K = B @ random.standard_normal((4, 2))[:2]
+    silent = lrp.Recording(np.zeros((8, 50, num_neurons)), 0.02, inputs=inputs)
     statistics = lrp.FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "known")
     model = lrp.FullRankNetwork(time_constant=0.1)
-    truth = lrp.NetworkPosterior(model, silent, "ensemble", 0, "converged", statistics, members)
-    rates = truth.predict_rates(inputs, num_draws=1, seed=0)[0]
+    for _ in range(20):
+        K = 3.0 * np.sqrt(num_neurons) * K / np.linalg.norm(K, axis=0)
+        weights = {"W": (M @ K.T / num_neurons + bulk)[None], "B": B[None], "b": np.zeros((1, num_neurons))}
+        members = lrp.circuits.posterior.NetworkEnsemble(weights)
+        truth = lrp.NetworkPosterior(model, silent, "ensemble", 0, "converged", statistics, members)
+        rates = truth.predict_rates(inputs, num_draws=1, seed=0)[0]
+        Q = visited_subspace(rates.reshape(-1, num_neurons), dimension)
+        K = Q @ (Q.T @ K)
     recording = lrp.Recording(rates + 0.1 * random.standard_normal(rates.shape), 0.02, inputs=inputs)
     patterns = random.standard_normal((12, num_neurons))
     return truth, recording, patterns / np.linalg.norm(patterns, axis=1, keepdims=True)
@@ -144,14 +153,15 @@ def test_certainty_without_draws_is_that_of_draws():
     assert np.abs(of_free.expected_r2 - drawn.expected_r2).max() > 0.2
 
 
-def test_what_rests_on_the_covariance_of_all_of_K_is_refused():
-    posterior = made()
-    message = r"background: expected RandomBulk\(learned=False\) for .*rank_perturbations"
-    for call in (
-        lambda: lrp.analyze_degeneracy(posterior),
-        lambda: lrp.design_perturbations(posterior, 2, power=1.0, seed=0),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
+def test_learned_is_a_yes_or_a_no():
     with pytest.raises(ValueError, match="learned: expected True or False"):
         lrp.RandomBulk(learned="yes")
+
+
+def test_report_is_written(tmp_path):
+    posterior = learned_fit()
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=2.0).select(slice(0, 3))
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=40, progress=False)
+    path = tmp_path / "report.html"
+    lrp.write_report(path, posterior, lrp.analyze_degeneracy(posterior), ranking)
+    assert path.stat().st_size > 0

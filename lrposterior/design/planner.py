@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lrposterior.background import refuse_learned
 from lrposterior.checks import (
     argument_error,
     as_array,
@@ -88,7 +87,6 @@ def design_perturbations(
             free patterns or a readout (1,500 coordinates) and has parts that the form for large networks does not know.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
-    refuse_learned(posterior.model.background, "design_perturbations")
     num_patterns = require_integer(num_patterns, "num_patterns", 1)
     power = require_positive(power, "power", "current² s")
     trials_per_pattern = require_integer(trials_per_pattern, "trials_per_pattern", 1)

@@ -18,6 +18,7 @@ import numpy as np
 
 from lrposterior.design.trials import Setting
 from lrposterior.precision import double_precision
+from lrposterior.recording import Recording
 from lrposterior.structured.blocks import WhitenedBlocks
 from lrposterior.structured.coordinates import Coordinates
 from lrposterior.structured.information import StructuredInformation
@@ -55,7 +56,7 @@ class StructuredBeliefs:
     @classmethod
     def of(cls, setting: Setting, trials_per_pattern: int) -> StructuredBeliefs:
         """Before the first trial."""
-        system = System.of(setting.model, setting.recording)
+        system = _system(setting, setting.recording)
         coordinates = Coordinates.of(system.layout, setting.space)
         known = _information(system, coordinates, setting, Accuracy())
         return cls(setting, coordinates, known, trials_per_pattern / setting.num_conditions)
@@ -81,7 +82,7 @@ class StructuredBeliefs:
 
     def information(self, pattern: np.ndarray) -> StructuredInformation:
         """The information of one trial per condition with a pattern."""
-        system = System.of(self.setting.model, self.setting.trials(pattern))
+        system = _system(self.setting, self.setting.trials(pattern))
         return _information(system, self.coordinates, self.setting, Accuracy(residual=RESIDUAL))
 
     def _gain(self, added: StructuredInformation) -> float:
@@ -102,6 +103,10 @@ class StructuredBeliefs:
         factor = local.solve(information.factor)
         inner = np.eye(factor.shape[1]) + information.weights[:, None] * (factor.T @ factor)
         return local.log_determinant + float(np.linalg.slogdet(inner)[1])
+
+
+def _system(setting: Setting, trials: Recording) -> System:
+    return dataclasses.replace(System.of(setting.model, trials), read=setting.space.read)
 
 
 def _sum(first: StructuredInformation, second: StructuredInformation, weight: float) -> StructuredInformation:

@@ -35,7 +35,7 @@ class Setting:
 
     Attributes:
         model: settled, the bulk's subspace widened.
-        space: its parameters.
+        space: its parameters. Where the low-rank part was learned it reads what the recording has visited, Q, alone.
         z: (coordinate,) whitened mode; A' is 0 there.
         recording: what was fitted.
         experiment: conditions and time course of the trials to come.
@@ -94,7 +94,8 @@ def make_setting(posterior: Posterior, experiment: Experiment, patterns: np.ndar
     widened, visible = _widened(posterior, model.background.visited, experiment, patterns, num_new)
     background = dataclasses.replace(model.background, subspace=widened, dimension=widened.shape[1])
     model = dataclasses.replace(model, background=background)
-    wider = model.space_for(recording)
+    read = posterior.subspace if model.background.learned else None
+    wider = dataclasses.replace(model.space_for(recording), read=read)
     parts = []
     for block in wider.blocks:
         part = space.coordinates(posterior.mode_coordinates, block.name)

@@ -67,7 +67,12 @@ class Linearisation:
 
     def vertical(self) -> np.ndarray:
         """(coordinate, direction) directions without information."""
-        return vertical_directions(self.system.layout, self.vector, self.system.seen_right)
+        system, rank = self.system, self.system.layout.rank
+        directions = vertical_directions(system.layout, self.vector, system.seen_right)
+        # A alone acts on patterns that K does not read: there, nothing is traded.
+        unread = np.linalg.norm(system.seen_right - system.read_part(system.seen_right), axis=0) > 0.5
+        trades = rank**2 + np.flatnonzero(np.tile(unread, rank))
+        return np.delete(directions, trades, axis=1)
 
     def information_beyond_blocks(self, changes: np.ndarray) -> np.ndarray:
         """(F - blockdiag(D)) times changes (coordinate, column)."""
@@ -77,7 +82,7 @@ class Linearisation:
         a_over_n = system.integration_constant / layout.num_neurons
 
         drive, seen = self._on_latents(loadings)
-        drive[:, : layout.rank] += courses.rates.sum_over_neurons(K)
+        drive[:, : layout.rank] += courses.rates.sum_over_neurons(system.read_part(K))
         initial = None
         if layout.num_initial:
             initial = np.zeros((system.num_trials, layout.num_latents, num_columns))
@@ -88,7 +93,7 @@ class Linearisation:
         following = a_over_n * later(system, adjoint)
 
         by_loading = self._on_loadings(following, moved)
-        by_right = courses.rates.sum_over_samples(following[:, : layout.rank])
+        by_right = system.read_part(courses.rates.sum_over_samples(following[:, : layout.rank]))
         by_initial = system.by_trial(adjoint)[:, 0, : layout.rank] if layout.num_initial else None
         return layout.pull(self.vector, by_loading, by_right, by_initial)
 

@@ -39,7 +39,8 @@ class System:
         seen_right: (neuron, seen) right factors Q of the latents whose right factors are known.
         noise_median, noise_spread: prior of the log noise scales.
         smallest_noise: noise scales are never below.
-        learned: whether K reads nothing but the patterns Q. A fit leaves that open: it hardly sees what else K reads.
+        read: (neuron, dimension) orthonormal patterns, the only ones that K reads, or None where it may read all. A fit
+            leaves that open: it hardly sees what else K reads.
     """
 
     layout: Layout
@@ -56,7 +57,7 @@ class System:
     noise_median: float
     noise_spread: float
     smallest_noise: float
-    learned: bool = False
+    read: np.ndarray | None = None
 
     @classmethod
     def of(cls, model: LowRankModel, recording: Recording, *, dtype: type[np.floating] = np.float64) -> System:
@@ -112,7 +113,8 @@ class System:
     @classmethod
     def given_out(cls, model: LowRankModel, recording: Recording) -> System:
         """The same for the networks that a posterior gives out: K reads visited patterns alone where it was learned."""
-        return dataclasses.replace(cls.of(model, recording), learned=is_learned(model.background))
+        read = model.background.visited if is_learned(model.background) else None
+        return dataclasses.replace(cls.of(model, recording), read=read)
 
     @staticmethod
     def serves(model: LowRankModel) -> bool:
@@ -141,10 +143,9 @@ class System:
 
         The projection is its own transpose: it takes derivatives by what is read to those by K as well.
         """
-        if not self.learned:
+        if self.read is None:
             return K
-        Q, columns = self.patterns, K.reshape(len(K), -1)
-        return (Q @ (Q.T @ columns)).reshape(K.shape)
+        return (self.read @ (self.read.T @ K.reshape(len(K), -1))).reshape(K.shape)
 
     @property
     def patterns(self) -> np.ndarray:

@@ -131,6 +131,7 @@ def gradient(system: System, trajectory: Trajectory) -> np.ndarray:
             *settings, part, trajectory.latents, right[chunk], precision[chunk], following
         )
         by_right[chunk] = by_all[:, : layout.rank]
+    by_right = system.read_part(by_right)
     initial = system.by_trial(adjoint)[:, 0, : layout.rank]
     return layout.pull(trajectory.vector, by_loading[:, :, None], by_right[:, :, None], initial)[:, 0]
 
