@@ -126,6 +126,15 @@ def test_patterns_of_Q_that_no_rate_visits_are_the_exact_null_space(analyses):
     assert found[1] > 0.5
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_single_synapses_have_the_moments_of_the_matrix(name):
+    """Exactly, where no prior scale was inferred."""
+    posterior = learned(structured_fit(CASES[name]))
+    mean, sd = posterior.connectivity_entries(*np.divmod(np.arange(NEURONS**2), NEURONS))
+    np.testing.assert_allclose(mean, posterior.connectivity_mean().ravel(), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(sd, posterior.connectivity_sd().ravel(), rtol=1e-7)
+
+
 def test_split_adds_up_and_excludes_nothing(analyses):
     _, dense = analyses
     dW = np.random.default_rng(0).standard_normal((NEURONS, NEURONS))

@@ -83,6 +83,18 @@ def test_gains_of_both_forms_agree(name):
     assert np.abs(learned / free - 1.0).max() > 0.05
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_what_means_nothing_has_no_information(name):
+    """A on patterns that K does not read is no matter of trading."""
+    _, candidates, setting = case(name)
+    beliefs = StructuredBeliefs.of(setting, 4)
+    vertical = beliefs.information(candidates.patterns[0]).vertical
+    whitened = (vertical / beliefs.coordinates.deviations[:, None])[beliefs.coordinates.places]
+    whitened /= np.linalg.norm(whitened, axis=0)
+    added = DenseBeliefs.of(setting, 4).information(candidates.patterns[0])
+    assert np.abs(added @ whitened).max() < 1e-9 * np.abs(added).max()
+
+
 def test_front_door():
     posterior, candidates, _ = case("independent")
     design = lrp.design_perturbations(posterior, 2, candidates=candidates, power=1.0, seed=0)
