@@ -212,7 +212,7 @@ class ParameterSpace:
 
     def _read_part(self, K: AnyArray) -> AnyArray:
         """Q Q^T K (..., neuron, rank), or K where it reads all patterns."""
-        return K if self.read is None else self.read @ (self.read.T @ K)
+        return K if self.read is None else cast(AnyArray, self.read @ (self.read.T @ K))
 
     def factors(self, z: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Left and right factors over their prior scales, (..., neuron, rank) and (..., neuron [+ trial], rank).

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrposterior.background import RandomBulk
+from lrposterior.background import RandomBulk, is_learned
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 from lrposterior.perturbation.experiment import Experiment
@@ -94,7 +94,7 @@ def make_setting(posterior: Posterior, experiment: Experiment, patterns: np.ndar
     widened, visible = _widened(posterior, model.background.visited, experiment, patterns, num_new)
     background = dataclasses.replace(model.background, subspace=widened, dimension=widened.shape[1])
     model = dataclasses.replace(model, background=background)
-    read = posterior.subspace if model.background.learned else None
+    read = posterior.subspace if is_learned(posterior.model.background) else None
     wider = dataclasses.replace(model.space_for(recording), read=read)
     parts = []
     for block in wider.blocks:
