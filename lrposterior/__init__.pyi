@@ -2,9 +2,12 @@
 # of
 # the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground, RandomBulk
+from .combined_recording import combine_recordings
+from .comparison import PosteriorComparison, compare_posteriors
+
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
-from .inference import NUTS, SVI, FitError, Laplace, fit
+from .inference import NUTS, SVI, FitError, Laplace, fit, recalibrate, update_posterior
 from .likelihood import log_density, log_likelihood, log_prior
 from .model import LowRankModel
 from .numpyro_bridge import numpyro_model
@@ -44,6 +47,7 @@ __all__ = [
     "LowRankModel",
     "PerturbationRanking",
     "Posterior",
+    "PosteriorComparison",
     "PredictedCertainty",
     "Priors",
     "RandomBulk",
@@ -54,6 +58,8 @@ __all__ = [
     "TimeConstantPrior",
     "analyze_degeneracy",
     "combine_candidates",
+    "combine_recordings",
+    "compare_posteriors",
     "ensemble_candidates",
     "fit",
     "latent_candidates",
@@ -67,7 +73,9 @@ __all__ = [
     "predict_certainty",
     "predict_responses",
     "rank_perturbations",
+    "recalibrate",
     "select_rank",
     "simulate_recording",
     "single_neuron_candidates",
+    "update_posterior",
 ]

@@ -3,6 +3,8 @@
 from lrposterior.inference.fit import Laplace, fit
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.problem import FitError
+from lrposterior.inference.recalibrate import recalibrate
 from lrposterior.inference.svi import SVI
+from lrposterior.inference.update import update_posterior
 
-__all__ = ["NUTS", "SVI", "FitError", "Laplace", "fit"]
+__all__ = ["NUTS", "SVI", "FitError", "Laplace", "fit", "recalibrate", "update_posterior"]

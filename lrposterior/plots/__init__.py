@@ -3,6 +3,7 @@
 `figure.savefig("name.png")` writes it; a notebook shows it where it is the last value of a cell.
 """
 
+from lrposterior.plots.comparison import plot_comparison
 from lrposterior.plots.connectivity import plot_connectivity
 from lrposterior.plots.degeneracy import plot_contraction, plot_spectrum, plot_subspaces
 from lrposterior.plots.fit import plot_explained_variance, plot_rates, plot_residuals
@@ -14,6 +15,7 @@ from lrposterior.plots.style import save_figure, to_png
 __all__ = [
     "plot_accuracy",
     "plot_certainty_information",
+    "plot_comparison",
     "plot_connectivity",
     "plot_contraction",
     "plot_explained_variance",
