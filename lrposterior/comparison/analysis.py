@@ -1,7 +1,7 @@
 """`compare_posteriors`: the change of W as seen through the patterns that both recordings visit, and the tests on it.
 
 *Which patterns.* A recording tells of W what it does to the rates that occur, W r. So the read patterns are the principal
-directions of the rates of both. The write patterns are the leading left singular vectors of the precision-weighted mean
+directions of the rates of both, as far as the posteriors know what W does to them. The write patterns are the leading left singular vectors of the precision-weighted mean
 of both W V: if nothing changed, the noise of that mean is independent of the noise of the difference, and a test is
 right only where it was not chosen by what it tests.
 
@@ -31,6 +31,8 @@ from lrposterior.posterior import MAX_GIGABYTES, Posterior
 
 # A read pattern must have this share of the power of the rates, a write pattern this of the squared norm of W V.
 LEAST_SHARE, MOST_PATTERNS, LEAST_WRITTEN = 1e-3, 8, 1e-2
+# And of the prior's variance of W V this must be gone, which takes no look at the change.
+LEAST_TOLD = 0.8
 FEWEST_DRAWS = 100
 
 
@@ -61,7 +63,8 @@ def compare_posteriors(
     draws = [_draws(each, num_draws, seed + place) for place, each in enumerate(pair)]
     priors = [_prior_draws(each, num_draws, seed + place) for place, each in enumerate(pair)]
     rates = [each.mode_rates().reshape(-1, before.recording.num_neurons) for each in pair]
-    read = visited_patterns(np.concatenate(rates), LEAST_SHARE, MOST_PATTERNS)
+    visited = visited_patterns(np.concatenate(rates), LEAST_SHARE, MOST_PATTERNS)
+    read = _told(visited, draws, priors)
     first, second = (each.incoming(read) for each in draws)
     write = _write_patterns(first, second)
     incoming, outgoing, between = (
@@ -83,6 +86,7 @@ def compare_posteriors(
         level=level,
         num_draws=num_used,
         seed=seed,
+        num_visited=visited.shape[1],
         read_patterns=read,
         write_patterns=write,
         directions=find_directions(draws[0], draws[1], incoming, read, seed),
@@ -137,6 +141,15 @@ def _prior_draws(posterior: Posterior, num_draws: int, seed: int) -> Draws:
     """Draws of the prior at the scales that were found."""
     z = np.random.default_rng([seed, 1]).standard_normal((num_draws, posterior.space.size))
     return Draws.of(posterior, connectivity_draws(posterior.named(z), posterior.model.background))
+
+
+def _told(visited: np.ndarray, draws: list[Draws], priors: list[Draws]) -> np.ndarray:
+    """The patterns of which the posteriors know what W does to them; the best one where there is none."""
+    of_posterior, of_prior = (
+        sum(np.einsum("nrr->r", each.incoming(visited).covariance) for each in some) for some in (draws, priors)
+    )
+    contraction = 1.0 - of_posterior / of_prior
+    return visited[:, contraction >= min(LEAST_TOLD, float(np.max(contraction)))]
 
 
 def _write_patterns(before: Moments, after: Moments) -> np.ndarray:

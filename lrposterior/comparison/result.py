@@ -50,7 +50,9 @@ class PosteriorComparison:
         before, after: the posteriors.
         level: of the tests.
         num_draws, seed: of the draws of both.
-        read_patterns: (neuron, read) orthonormal V, principal directions of the rates of both recordings.
+        num_visited: number of principal directions of the rates of both recordings that were looked at.
+        read_patterns: (neuron, read) orthonormal V, those of them of which both recordings together took at least 80% of
+            the prior's variance of W V away. What W does to the others cannot be told.
         write_patterns: (neuron, write) orthonormal U, what both W together write when they read these.
         directions: the parts u v^T of the change of W through the read patterns, and their tests.
         change, change_sd: (write, read) mean and standard deviation of U^T (W_after - W_before) V.
@@ -69,6 +71,7 @@ class PosteriorComparison:
     level: float
     num_draws: int
     seed: int
+    num_visited: int
     read_patterns: np.ndarray
     write_patterns: np.ndarray
     directions: Directions
@@ -150,7 +153,7 @@ class PosteriorComparison:
         import xarray as xr
 
         labels = self.before.recording.neuron_labels or self.after.recording.neuron_labels
-        scalars = ("level", "num_draws", "seed", "p_value", "mean_power", "power_through_patterns", "seen_spread")
+        scalars = ("num_visited", "level", "num_draws", "seed", "p_value", "mean_power", "power_through_patterns", "seen_spread")
         return xr.Dataset(
             {name: (axes, getattr(self, name)) for name, axes in AXES.items()}
             | {f"direction_{name}": (axes, getattr(self.directions, name)) for name, axes in OF_DIRECTIONS.items()}
@@ -167,7 +170,7 @@ class PosteriorComparison:
 
     def __repr__(self) -> str:
         return (
-            f"PosteriorComparison({len(self.write_patterns)} neurons, {self.change.shape[1]} read patterns, "
+            f"PosteriorComparison({len(self.write_patterns)} neurons, {self.change.shape[1]} of {self.num_visited} visited patterns told, "
             f"p = {self.p_value:.2g}, {self.num_directions} direction(s) of change beyond doubt)"
         )
 
