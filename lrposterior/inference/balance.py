@@ -43,7 +43,7 @@ from lrposterior.fit_error import FitError
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import AnyProblem, supported_gauge
-from lrposterior.orbit import gauge_exponent, move, prior_moments, settle_trades, stretch_basis
+from lrposterior.orbit import gauge_exponent, move, oriented, prior_moments, settle_trades, stretch_basis
 from lrposterior.parameters import name_and_type
 
 MAX_STEPS = 100
@@ -90,8 +90,9 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
         FitError: if the balance is not reached.
     """
     reached = _balance(problem, mode)
-    information = reached.problem.refined(reached.mode.z, reached.mode.information)
-    return dataclasses.replace(reached, mode=dataclasses.replace(reached.mode, information=information))
+    z = oriented(reached.problem.space, reached.mode.z)
+    information = reached.problem.refined(z, reached.mode.information)
+    return dataclasses.replace(reached, mode=dataclasses.replace(reached.mode, z=z, information=information))
 
 
 def _balance(problem: AnyProblem, mode: Mode) -> Balanced:

@@ -184,7 +184,7 @@ def _fit(
     progress: bool,
 ) -> Posterior:
     started = time.perf_counter()
-    problem = _problem(model, recording, method)
+    problem = make_problem(model, recording, method)
     with tqdm(desc="mode", unit="step", disable=not progress) as bar:
 
         def report(iteration: int, objective: float, decrement: float) -> None:
@@ -236,7 +236,7 @@ def _fit(
         num_failed_starts=1 + num_restarts - len(modes),
         elbo=approximation.elbo,
         diagnostics=approximation.diagnostics,
-        scales=_scales(balanced),
+        scales=inferred_scales(balanced),
     )
     name = next(name for name, options in METHODS.items() if isinstance(method, options))
     return Posterior(
@@ -248,10 +248,11 @@ def _fit(
         statistics,
         mode.z,
         approximation.distribution,
+        problem.scale_priors,
     )
 
 
-def _scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
+def inferred_scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
     """Value of every inferred prior scale, and the marginal standard deviation of its logarithm.
 
     Where they could not be inferred, they stand where their priors put them.
@@ -265,7 +266,7 @@ def _scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
     }
 
 
-def _problem(model: LowRankModel, recording: Recording, method: Method) -> Problem | StructuredProblem:
+def make_problem(model: LowRankModel, recording: Recording, method: Method) -> Problem | StructuredProblem:
     """The dense form for few coordinates and for all that only it knows, else the structured one."""
     settled = model.for_recording(recording)
     size = settled.space_for(recording).size
