@@ -4,7 +4,6 @@
 from .background import FixedBackground, RandomBulk
 from .combined_recording import combine_recordings
 from .comparison import PosteriorComparison, compare_posteriors
-
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
 from .inference import NUTS, SVI, FitError, Laplace, fit, recalibrate, update_posterior

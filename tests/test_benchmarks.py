@@ -11,6 +11,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 HEADERS = {
     "bulk.py": "90% cover  certainty     R²   gain found",
     "calibration.py": "quantity        | in band | leaves by | error / sd: mean, sd | 50%, 90% cover",
+    "comparison.py": "anything  direction  entries  neurons",
     "correction.py": "recording | method         | mean  | log sd | Pareto k",
     "curvature.py": "largest difference  structured (s)  automatic (s)  ratio of times",
     "equal_accuracy.py": "90% cover  rms z      R²  converged  seconds  ratio to Laplace",
@@ -20,6 +21,7 @@ HEADERS = {
     "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",
     "rank_selection.py": "true rank  gain  fitted bulk  size         right  chosen (rank: times)",
     "scaling.py": "neurons          fit    fit cpu       draw      entry  candidate       save",
+    "update.py": "steps: update, refit  seconds: update, refit  ratio",
 }
 ARGUMENTS = {"calibration.py": ("--method", "laplace")}
 NOT_BENCHMARKS = {"stored.py"}

@@ -57,7 +57,10 @@ def other_inputs():
         (lambda: recording().select(time=slice(0, 4)), r"recordings\[1\]: expected 5 along time.*got 4"),
         (lambda: recording().select(neurons=[0, 1]), r"recordings\[1\]: expected 3 along neuron.*got 2"),
         (other_inputs, r"recordings\[1\]: expected 1 along input.*got 2"),
-        (lambda: recording(neuron_labels=("a", "x", "c")), r"recordings\[1\]\.neuron_labels: expected 'b' for neuron 1"),
+        (
+            lambda: recording(neuron_labels=("a", "x", "c")),
+            r"recordings\[1\]\.neuron_labels: expected 'b' for neuron 1",
+        ),
         (lambda: "session.npz", r"recordings\[1\]: expected Recording, got str"),
     ],
 )

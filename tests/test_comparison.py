@@ -19,7 +19,7 @@ NUM_NEURONS = 14
 
 @functools.cache
 def stage():
-    """A settled model with a bulk, a recording, true whitened parameters, and a root of the covariance of an estimate."""
+    """A settled model with a bulk, a recording, true whitened parameters, and a root of an estimate's covariance."""
     model = lrp.LowRankModel(rank=2, background=lrp.RandomBulk(gain=0.4, dimension=3), priors=lrp.Priors())
     simulation, _ = stimulated(model, num_neurons=NUM_NEURONS, num_trials=4, num_new=1, seed=0)
     settled = model.for_recording(simulation.recording)
@@ -78,7 +78,7 @@ def test_moments_are_those_of_dense_draws_with_what_is_not_seen():
 
 def test_the_power_of_a_change_is_that_of_dense_matrices():
     _, _, _, z, root = stage()
-    changed, write, read = rank_one_change(0.5)
+    changed, _, _ = rank_one_change(0.5)
     before, after = estimate(z, root, None), estimate(changed, root, None)
     draws = [Draws.of(each, each.sample_connectivity(2000, seed=seed)) for seed, each in enumerate((before, after))]
     mean_power, spread = change_power(*draws)
@@ -100,7 +100,8 @@ def test_nothing_depends_on_the_gauge():
         turned.append(dataclasses.replace(each, left=each.left @ A, right=right))
     read = visited_patterns(posteriors[0].mode_rates().reshape(-1, NUM_NEURONS), 1e-3, 8)
     found = [
-        find_directions(*pair, pair[1].incoming(read).after(pair[0].incoming(read)), read, 0) for pair in (draws, turned)
+        find_directions(*pair, pair[1].incoming(read).after(pair[0].incoming(read)), read, 0)
+        for pair in (draws, turned)
     ]
     for name in ("size", "sd", "p", "total_p"):
         np.testing.assert_allclose(getattr(found[0], name), getattr(found[1], name), rtol=1e-6, atol=1e-10)
@@ -118,14 +119,14 @@ def test_where_nothing_changed_false_alarms_have_their_rate():
     assert sum(each.num_directions > 0 for each in found) <= 11
     incoming = np.mean([each.incoming_p < 0.05 for each in found])
     differs = np.mean(np.concatenate([each.differs.ravel() for each in found]))
-    # The tests of one comparison depend on each other: as many as 250 independent ones, whose rate has sd 0.014. What the
-    # posterior leaves to the unseen bulk makes the rate of neurons' tests smaller.
+    # The tests of one comparison depend on each other: as many as 250 independent ones, whose rate has sd 0.014. What
+    # the posterior leaves to the unseen bulk makes the rate smaller.
     assert 0.0 < differs < 0.10
     assert incoming < 0.10
 
 
 def test_without_a_bulk_the_rate_is_not_too_small_either():
-    model, recording, space, z, root = stage()
+    model, _, space, z, root = stage()
     plain = dataclasses.replace(model, background=None)
     kept = np.ones(space.size, dtype=bool)
     kept[space.slices["A"]] = False
@@ -212,6 +213,8 @@ def test_what_cannot_be_compared_is_refused():
     swapped = dataclasses.replace(other, recording=dataclasses.replace(other.recording, neuron_labels=list("bacdef")))
     with pytest.raises(ValueError, match="after: expected the neuron labels of before"):
         lrp.compare_posteriors(labelled, swapped, seed=0)
-    known = dataclasses.replace(other, model=dataclasses.replace(other.model, background=lrp.FixedBackground(np.eye(6))))
+    known = dataclasses.replace(
+        other, model=dataclasses.replace(other.model, background=lrp.FixedBackground(np.eye(6)))
+    )
     with pytest.raises(ValueError, match="after: expected the known background of before"):
         lrp.compare_posteriors(other, known, seed=0)

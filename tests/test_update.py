@@ -51,9 +51,7 @@ def test_with_a_bulk_the_visited_patterns_grow_and_the_refit_is_that_of_the_same
     assert updated.subspace.shape[1] == num_old + updated.statistics.diagnostics["patterns added"] > num_old
     np.testing.assert_array_equal(updated.subspace[:, :num_old], posterior.subspace)
     agree(updated, refit(updated), 1e-3)
-    held = lrp.update_posterior(
-        posterior, trials, max_new_patterns=0, method=lrp.Laplace(mean="mode"), progress=False
-    )
+    held = lrp.update_posterior(posterior, trials, max_new_patterns=0, method=lrp.Laplace(mean="mode"), progress=False)
     np.testing.assert_array_equal(held.subspace, posterior.subspace)
     assert "nats gained by the mean" not in held.statistics.diagnostics
 
@@ -70,7 +68,11 @@ def test_inferred_scales_follow_from_where_they_were(monkeypatch):
     )
     posterior = lrp.fit(model, simulation.recording, seed=0, progress=False)
     updated = lrp.update_posterior(posterior, trials, progress=False)
-    assert updated.scale_priors == posterior.scale_priors == {"K": lrp.ScalePrior(1.0, 1.0), "gain": lrp.ScalePrior(0.3, 1.5)}
+    assert (
+        updated.scale_priors
+        == posterior.scale_priors
+        == {"K": lrp.ScalePrior(1.0, 1.0), "gain": lrp.ScalePrior(0.3, 1.5)}
+    )
     agree(updated, refit(updated), 1e-3)
 
 
@@ -153,7 +155,9 @@ def test_what_cannot_be_updated_is_refused():
     model = plain_model(rank=1)
     simulation, trials = stimulated(model, num_neurons=6, num_trials=6, num_new=2, seed=6)
     posterior = lrp.fit(model, simulation.recording, seed=0, progress=False)
-    with pytest.raises(ValueError, match="posterior: expected a Laplace posterior without correction, got one of.*'svi'"):
+    with pytest.raises(
+        ValueError, match=r"posterior: expected a Laplace posterior without correction, got one of.*'svi'"
+    ):
         lrp.update_posterior(dataclasses.replace(posterior, method="svi"), trials)
     with pytest.raises(ValueError, match=r"recordings\[1\]: expected 6 along neuron"):
         lrp.update_posterior(posterior, trials.select(neurons=[0, 1]))

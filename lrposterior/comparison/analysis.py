@@ -1,13 +1,13 @@
 """`compare_posteriors`: the change of W as seen through the patterns that both recordings visit, and the tests on it.
 
-*Which patterns.* A recording tells of W what it does to the rates that occur, W r. So the read patterns are the principal
-directions of the rates of both, as far as the posteriors know what W does to them. The write patterns are the leading left singular vectors of the precision-weighted mean
-of both W V: if nothing changed, the noise of that mean is independent of the noise of the difference, and a test is
-right only where it was not chosen by what it tests.
+*Which patterns.* A recording tells of W what it does to the rates that occur, W r. So the read patterns are the
+principal directions of the rates of both, as far as the posteriors know what W does to them. The write patterns are the
+leading left singular vectors of the precision-weighted mean of both W V: if nothing changed, the noise of that mean is
+independent of the noise of the difference, and a test is right only where it was not chosen by what it tests.
 
-*Which uncertainty.* The posteriors are independent, so their covariances add. If both W are the same draw from the prior,
-with posterior variances v_a and v_b over that of the prior along a direction, then the difference of the means has the
-variance
+*Which uncertainty.* The posteriors are independent, so their covariances add. If both W are the same draw from the
+prior, with posterior variances v_a and v_b over that of the prior along a direction, then the difference of the means
+has the variance
 
     v_a + v_b - 2 v_a v_b,
 

@@ -1,7 +1,7 @@
 """Draws of W seen through a few patterns: W V row by row, W^T U, and U^T W V, without N x N arrays.
 
-With patterns U (write) and V (read), (neuron, pattern) each with orthonormal columns, the unseen part G (I - Q Q^T) of a
-random bulk, G_ij ~ Normal(0, g² / N), adds to the covariance what follows from its own. With C = V^T (I - Q Q^T) V
+With patterns U (write) and V (read), (neuron, pattern) each with orthonormal columns, the unseen part G (I - Q Q^T) of
+a random bulk, G_ij ~ Normal(0, g² / N), adds to the covariance what follows from its own. With C = V^T (I - Q Q^T) V
 
     Cov[(G V_perp)_n] = g²/N C,      Cov[(U^T G V_perp)_ij, (U^T G V_perp)_kl] = g²/N delta_ik C_jl,
     Cov[((I - Q Q^T) G^T U)_n] = g²/N (1 - |Q_n|²) I.

@@ -43,16 +43,16 @@ class PosteriorComparison:
     """What differs between two W, after minus before, and how sure that is.
 
     Every test has the rate `level` of false alarms where both recordings say much about what it tests, and less where
-    they do not. "Cannot be told" is what does not differ beyond doubt and of which the recordings took less than half of
-    the prior's variance away.
+    they do not. "Cannot be told" is what does not differ beyond doubt and of which the recordings took less than half
+    of the prior's variance away.
 
     Attributes:
         before, after: the posteriors.
         level: of the tests.
         num_draws, seed: of the draws of both.
         num_visited: number of principal directions of the rates of both recordings that were looked at.
-        read_patterns: (neuron, read) orthonormal V, those of them of which both recordings together took at least 80% of
-            the prior's variance of W V away. What W does to the others cannot be told.
+        read_patterns: (neuron, read) orthonormal V, those of them of which both recordings together took at least 80%
+            of the prior's variance of W V away. What W does to the others cannot be told.
         write_patterns: (neuron, write) orthonormal U, what both W together write when they read these.
         directions: the parts u v^T of the change of W through the read patterns, and their tests.
         change, change_sd: (write, read) mean and standard deviation of U^T (W_after - W_before) V.
@@ -62,8 +62,8 @@ class PosteriorComparison:
         incoming_contraction, outgoing_contraction: (neuron,) share of the prior's variance of these taken away.
         mean_power: squared Frobenius norm of the mean change, without what is not seen of a bulk (whose mean is 0).
         power_through_patterns: the part of it that is read through the read patterns.
-        seen_spread, unseen_spread: trace of the covariance of the change of all synapses, in what is seen and in what is
-            not seen of a random bulk.
+        seen_spread, unseen_spread: trace of the covariance of the change of all synapses, in what is seen and in what
+            is not seen of a random bulk.
     """
 
     before: Posterior
@@ -153,7 +153,16 @@ class PosteriorComparison:
         import xarray as xr
 
         labels = self.before.recording.neuron_labels or self.after.recording.neuron_labels
-        scalars = ("num_visited", "level", "num_draws", "seed", "p_value", "mean_power", "power_through_patterns", "seen_spread")
+        scalars = (
+            "num_visited",
+            "level",
+            "num_draws",
+            "seed",
+            "p_value",
+            "mean_power",
+            "power_through_patterns",
+            "seen_spread",
+        )
         return xr.Dataset(
             {name: (axes, getattr(self, name)) for name, axes in AXES.items()}
             | {f"direction_{name}": (axes, getattr(self.directions, name)) for name, axes in OF_DIRECTIONS.items()}
@@ -169,8 +178,9 @@ class PosteriorComparison:
         return plot_comparison(self)
 
     def __repr__(self) -> str:
+        num_neurons, num_told = self.read_patterns.shape
         return (
-            f"PosteriorComparison({len(self.write_patterns)} neurons, {self.change.shape[1]} of {self.num_visited} visited patterns told, "
+            f"PosteriorComparison({num_neurons} neurons, {num_told} of {self.num_visited} visited patterns told, "
             f"p = {self.p_value:.2g}, {self.num_directions} direction(s) of change beyond doubt)"
         )
 
