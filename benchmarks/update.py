@@ -58,7 +58,7 @@ def run(num_neurons: int, kind: str, seed: int, num_trials: int = NUM_TRIALS) ->
     post, pre = np.random.default_rng(0).integers(num_neurons, size=(2, 2000))
     mean, sd = updated.connectivity_entries(post, pre)
     expected, expected_sd = refitted.connectivity_entries(post, pre)
-    evidences = updated.statistics.log_evidence, refitted.statistics.log_evidence
+    first, second = updated.statistics.log_evidence, refitted.statistics.log_evidence
     return {
         "neurons": num_neurons,
         "scales": kind,
@@ -69,7 +69,7 @@ def run(num_neurons: int, kind: str, seed: int, num_trials: int = NUM_TRIALS) ->
         "seconds": seconds,
         "mean": float(np.sqrt(np.mean(((mean - expected) / expected_sd) ** 2))),
         "sd": float(np.sqrt(np.mean((sd / expected_sd - 1.0) ** 2))),
-        "evidence": None if None in evidences else float(evidences[0] - evidences[1]),
+        "evidence": None if first is None or second is None else first - second,
     }
 
 

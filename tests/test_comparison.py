@@ -103,8 +103,10 @@ def test_nothing_depends_on_the_gauge():
         find_directions(*pair, pair[1].incoming(read).after(pair[0].incoming(read)), read, 0)
         for pair in (draws, turned)
     ]
-    for name in ("size", "sd", "p", "total_p"):
-        np.testing.assert_allclose(getattr(found[0], name), getattr(found[1], name), rtol=1e-6, atol=1e-10)
+    # Both W together have rank 7, so that an eighth direction would be rounding errors.
+    for name in ("size", "sd", "p"):
+        np.testing.assert_allclose(getattr(found[0], name)[:7], getattr(found[1], name)[:7], rtol=1e-6)
+    assert found[0].total_p == found[1].total_p
     np.testing.assert_allclose(change_power(*draws), change_power(*turned), rtol=1e-6)
 
 

@@ -3,8 +3,8 @@
 The scale of what no recording has seen is taken from what it has: the gain g of a random bulk from the columns A = W0 Q
 of the visited patterns, the residual scale of K from neurons' loadings. Where the gain was fixed, or the visited
 patterns are no fair sample of all, predictions are off by as much. Trials with stimulation visit others, and every new
-pattern q shows a column W0 q ~ Normal(0, g² / N) of what was unseen. So the scales are those of the highest evidence
-of all trials, old and new, as in a fit:
+pattern q shows a column W0 q ~ Normal(0, g² / N) of what was unseen. So the scales are those of the highest evidence of
+all trials, old and new, as in a fit:
 
     log p(old, new | s) + log p(s) = log p(new | old, s) + log p(old | s) + log p(s),
 

@@ -176,7 +176,7 @@ def _follow(problem: AnyProblem, z: np.ndarray, bar: tqdm) -> Mode:
         objective -= gained
         bar.update()
         bar.set_postfix_str(f"objective {objective:.2f} nats, gained {gained:.1e}")
-        if gained < STEP_TOLERANCE:
+        if gained < max(STEP_TOLERANCE, problem.refresh):
             return Mode(z, objective, float(np.linalg.norm(slope)), decrement, information, step)
     raise FitError(
         f"no convergence: {MAX_STEPS} steps from the old mode do not lead to one of all trials; fit them together from "
