@@ -75,7 +75,7 @@ def summarise(results: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", type=int, default=40)
+    parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--summary", action="store_true", help="print what is stored")
     parser.add_argument("--tiny", action="store_true", help="one network of each kind that is not stored")
     options = parser.parse_args()

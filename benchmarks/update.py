@@ -69,7 +69,7 @@ def run(num_neurons: int, kind: str, seed: int, num_trials: int = NUM_TRIALS) ->
         "seconds": seconds,
         "mean": float(np.sqrt(np.mean(((mean - expected) / expected_sd) ** 2))),
         "sd": float(np.sqrt(np.mean((sd / expected_sd - 1.0) ** 2))),
-        "evidence": None if first is None or second is None else first - second,
+        "evidence": None if first is None or second is None else float(first - second),
     }
 
 
