@@ -12,7 +12,7 @@ import numpy as np
 import threadpoolctl
 from tqdm.auto import tqdm
 
-from lrposterior.checks import argument_error, require_choice, require_instance, require_integer
+from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.circuits.models import FullRankNetwork, LatentCircuit, require_recording
 from lrposterior.circuits.posterior import NetworkPosterior
 from lrposterior.fit_error import FitError
@@ -158,7 +158,10 @@ def fit(
     chosen = _method(method)
     if not isinstance(model, (LowRankModel, FullRankNetwork, LatentCircuit)):
         raise argument_error("model", "a LowRankModel", type(model).__name__, "make one with lrposterior.LowRankModel")
-    require_instance(recording, "recording", Recording, "make one with lrposterior.Recording")
+    if not isinstance(recording, Recording):
+        raise argument_error(
+            "recording", "a Recording", type(recording).__name__, "make one with lrposterior.Recording"
+        )
     require_integer(seed, "seed")
     require_integer(num_restarts, "num_restarts")
     require_integer(max_iterations, "max_iterations", minimum=1)
