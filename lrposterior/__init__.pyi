@@ -1,6 +1,5 @@
 # The public names, in one place. They are imported when they are first used, so that `import lrposterior` and the help
-# of
-# the command line need no JAX. The library that reads this file wants relative imports.
+# of the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground, RandomBulk
 from .calibration import CalibrationResult, PredictionScores, score_predictions, simulate_calibration
 from .circuits import FullRankNetwork, LatentCircuit, NetworkPosterior

@@ -62,7 +62,8 @@ class FitStatistics:
         diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.
         scales: prior scales that were inferred, by name: the value, and the posterior standard deviation of its
             natural logarithm.
-        training_loss: (network,) of an ensemble, the mean squared error of the rates in the trials that were fitted.
+        training_loss: (network,) of an ensemble, the mean squared error of what each network predicts, in the trials
+            that were fitted.
         validation_loss: (network,) the same in the trials that were held out; NaN where none were.
     """
 

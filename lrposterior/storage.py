@@ -418,7 +418,9 @@ def _background(configuration: dict[str, Any], dataset: xr.Dataset, num_neurons:
     values = _values(dataset)
     if BACKGROUNDS[configuration["class"]] is RandomBulk:
         return RandomBulk(
-            gain=_decode(configuration["gain"]), subspace=values["subspace"], learned=configuration["learned"]
+            gain=_decode(configuration["gain"]),
+            subspace=values["subspace"],
+            learned=configuration.get("learned", False),
         )
     W0 = values.get("W0")
     if configuration["storage"] == "sparse":
