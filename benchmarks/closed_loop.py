@@ -278,15 +278,18 @@ def draw(contents: dict[str, dict], path: str) -> None:
         )
         for rule, each in errors.items():
             left.semilogy(trials, each.mean(axis=0), marker="o", markersize=3, label=rule)
-        left.set(title=problem, xlabel="stimulation trials", ylabel="error on held-out stimulations")
-        left.legend(fontsize=7)
+        count = len(errors["random"])
+        left.set(
+            title=f"{problem}, mean of {count}", xlabel="stimulation trials", ylabel="error, held-out stimulations"
+        )
+        left.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
         rules = [rule for rule in errors if rule != "random"]
         found = np.array([saving(errors, rule, trials) for rule in rules])
         bands = np.array([interval(errors, rule, trials) for rule in rules])
         right.errorbar(found, np.arange(len(rules)), xerr=np.abs(bands.T - found), fmt="o", capsize=3)
         right.axvline(1.0, color="grey", linewidth=0.8)
         right.set_yticks(np.arange(len(rules)), rules)
-        right.set(title="at random's last error, 90% over seeds", xlabel="trials of random over trials of the rule")
+        right.set(title="at random's last error", xlabel="trials of random / trials of the rule (90%)")
     figure.savefig(path, dpi=150)
 
 

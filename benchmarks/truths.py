@@ -40,7 +40,8 @@ import stored
 from bulk import CLASSES, DT, NUM_BINS, NUM_STIMULATED, ONSET, POWER_NORM, TAU, WINDOW, make_patterns
 
 import lrposterior as lrp
-from lrposterior.circuits.posterior import NetworkEnsemble, simulate_networks
+from lrposterior.perturbation.experiment import make_experiment
+from lrposterior.perturbation.responses import response_draws
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 from delayed_response_parts.task import make_trials, train
@@ -135,12 +136,10 @@ def record(name: str, seed: int, size: Size) -> tuple[lrp.NetworkPosterior, lrp.
             seed=seed,
         ).recording.inputs
     model = lrp.FullRankNetwork(time_constant=TAU, nonlinearity=truth.nonlinearity)
-    parameters = {key: network[key][None] for key in ("W", "B", "b")}
-    rates = simulate_networks(model, parameters, inputs, None, DT)[0]
-    recording = lrp.Recording(rates + NOISE * random.standard_normal(rates.shape), DT, inputs=inputs)
-    statistics = lrp.FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "known")
-    ensemble = NetworkEnsemble(parameters)
-    return lrp.NetworkPosterior(model, recording, "ensemble", 0, "converged", statistics, ensemble), recording
+    silent = lrp.Recording(np.zeros((*inputs.shape[:2], len(network["b"]))), DT, inputs=inputs)
+    true = lrp.NetworkPosterior.known(model, silent, network)
+    rates = true.predict_rates(num_draws=1, seed=0)[0]
+    return true, lrp.Recording(rates + NOISE * random.standard_normal(rates.shape), DT, inputs=inputs)
 
 
 def fit(method: str, truth: Truth, recording: lrp.Recording, size: Size) -> lrp.Posterior | lrp.NetworkPosterior:
@@ -189,9 +188,6 @@ def run(name: str, method: str, seed: int, size: Size) -> dict[str, Any]:
 
 
 def predict_at_mode(posterior: lrp.Posterior, candidates: lrp.Candidates, **asked: Any) -> np.ndarray:
-    from lrposterior.perturbation.experiment import make_experiment
-    from lrposterior.perturbation.responses import response_draws
-
     experiment = make_experiment(posterior, candidates, asked["inputs"], asked["window"])
     mode = {name: value[None] for name, value in posterior.mode.items()}
     return response_draws(posterior.model, mode, experiment, asked["quantity"])[0]

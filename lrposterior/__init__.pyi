@@ -1,14 +1,15 @@
 # The public names, in one place. They are imported when they are first used, so that `import lrposterior` and the help
-# of
-# the command line need no JAX. The library that reads this file wants relative imports.
+# of the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground, RandomBulk
 from .calibration import CalibrationResult, PredictionScores, score_predictions, simulate_calibration
 from .circuits import FullRankNetwork, LatentCircuit, NetworkPosterior
+from .combined_recording import combine_recordings
+from .comparison import PosteriorComparison, compare_posteriors
 from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
 from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
-from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit
+from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
 from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
 from .model import LowRankModel
@@ -56,6 +57,7 @@ __all__ = [
     "PerturbationDesign",
     "PerturbationRanking",
     "Posterior",
+    "PosteriorComparison",
     "PredictedCertainty",
     "PredictionScores",
     "Priors",
@@ -69,6 +71,8 @@ __all__ = [
     "check_fit",
     "combine_candidates",
     "design_perturbations",
+    "combine_recordings",
+    "compare_posteriors",
     "ensemble_candidates",
     "fit",
     "latent_candidates",
@@ -83,8 +87,10 @@ __all__ = [
     "predict_responses",
     "rank_perturbations",
     "score_predictions",
+    "recalibrate",
     "select_rank",
     "simulate_calibration",
     "simulate_recording",
     "single_neuron_candidates",
+    "update_posterior",
 ]

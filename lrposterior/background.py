@@ -248,10 +248,34 @@ def visited_subspace(rates: np.ndarray, dimension: int | None) -> np.ndarray:
         )
     _, values, rows = np.linalg.svd(rates, full_matrices=False)
     if dimension is None:
-        aspect = min(num_samples, num_neurons) / max(num_samples, num_neurons)
-        edge = (1.0 + np.sqrt(aspect)) / np.sqrt(_median_of_noise(aspect)) * np.median(values)
-        dimension = int(np.clip(np.sum(values > edge), 1, LARGEST_DIMENSION))
+        dimension = int(np.clip(_number_above_noise(values, rates.shape), 1, LARGEST_DIMENSION))
     return rows[:dimension].T
+
+
+def newly_visited(rates: np.ndarray, subspace: np.ndarray, most: int) -> np.ndarray:
+    """Principal directions (neuron, dimension) of rates (sample, neuron) outside a subspace that exceed the noise.
+
+    They are found as in `visited_subspace`, among the rest of the rates.
+
+    Args:
+        rates: of other trials than those in which the subspace was found.
+        subspace: (neuron, dimension) Q.
+        most: how many at most.
+    """
+    rest = rates - (rates @ subspace) @ subspace.T
+    shape = (rates.shape[0], rates.shape[1] - subspace.shape[1])
+    _, values, rows = np.linalg.svd(rest, full_matrices=False)
+    added = rows[: min(most, _number_above_noise(values[: min(shape)], shape))].T
+    return np.linalg.qr(added - subspace @ (subspace.T @ added))[0]
+
+
+def _number_above_noise(values: np.ndarray, shape: tuple[int, int]) -> int:
+    """How many singular values of a matrix of this shape exceed the largest of noise; half of them are noise alone."""
+    if min(shape) == 0:
+        return 0
+    aspect = min(shape) / max(shape)
+    edge = (1.0 + np.sqrt(aspect)) / np.sqrt(_median_of_noise(aspect)) * np.median(values)
+    return int(np.sum(values > edge))
 
 
 def _median_of_noise(aspect: float) -> float:

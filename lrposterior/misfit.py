@@ -111,10 +111,16 @@ def _check_fitted(posterior: Posterior) -> FitCheck:
     products = (residuals[:, 1:] * residuals[:, :-1])[pairs]
     rows = residuals.reshape(-1, residuals.shape[2])[mask.any(axis=2).ravel()]
     edge = np.sqrt(rows.shape[0]) + np.sqrt(rows.shape[1])
+    if min(rows.shape) > 2:
+        start = np.random.default_rng(0).standard_normal(min(rows.shape))
+        largest = scipy.sparse.linalg.svds(rows, k=1, return_singular_vectors=False, v0=start)[0]
+    else:
+        largest = np.linalg.norm(rows, 2)
+    # Without neighbouring bins that were both observed there is nothing to correlate.
     return FitCheck(
-        autocorrelation=float(products.mean()),
-        autocorrelation_z=float(products.sum() / np.sqrt(np.sum(products**2))),
-        shared=float(scipy.sparse.linalg.svds(rows, k=1, return_singular_vectors=False, rng=0)[0] / edge),
+        autocorrelation=float(products.mean()) if products.size else np.nan,
+        autocorrelation_z=float(products.sum() / np.sqrt(np.sum(products**2))) if products.size else np.nan,
+        shared=float(largest / edge),
     )
 
 

@@ -26,7 +26,7 @@ from lrposterior.observations import GaussianObservation
 from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
 from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
-from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior, center
+from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, Scale, ScalePrior, TimeConstantPrior, center
 from lrposterior.time_constants import TimeConstants, checked_time_constant
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class LowRankModel:
             constants = self.time_constant.settled("time_constant", recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, time_constant=constants)
         if isinstance(self.background, RandomBulk) and self.background.subspace is None:
-            subspace = visited_subspace(_observed_rates(self, recording), self.background.dimension)
+            subspace = visited_subspace(observed_rates(self, recording), self.background.dimension)
             settled = dataclasses.replace(settled, background=dataclasses.replace(self.background, subspace=subspace))
         if isinstance(self.priors, CorrelatedLoadings) and self.priors.by_cell_type:
             K = self.priors.K
@@ -165,14 +165,14 @@ class LowRankModel:
         scale = getattr(self.priors, whole)
         return center(scale if cell_type is None else scale[cell_type])
 
-    def with_scales(self, scales: Mapping[str, float]) -> LowRankModel:
-        """This model with numbers in the place of priors of scales."""
+    def with_scales(self, scales: Mapping[str, Scale]) -> LowRankModel:
+        """This model with numbers in the place of priors of scales, or with other priors."""
         of_priors: dict[str, Any] = {
             name: value for name, value in scales.items() if name != "gain" and name_and_type(name)[1] is None
         }
         if isinstance(self.priors.K, ByCellType):
             chosen = {cell_type: scales.get(of_type("K", cell_type)) for cell_type in self.priors.K}
-            entries = tuple(old if (new := chosen[name]) is None else float(new) for name, old in self.priors.K.items())
+            entries = tuple(old if (new := chosen[name]) is None else new for name, old in self.priors.K.items())
             of_priors["K"] = dataclasses.replace(self.priors.K, entries=entries)
         model = dataclasses.replace(self, priors=dataclasses.replace(self.priors, **of_priors))
         if "gain" not in scales or not isinstance(self.background, RandomBulk):
@@ -401,7 +401,7 @@ def _right_scale(priors: Priors) -> float | np.ndarray:
     return np.array([center(scale) for scale in priors.K.entries])[np.asarray(priors.K.members), None]
 
 
-def _observed_rates(model: LowRankModel, recording: Recording) -> np.ndarray:
+def observed_rates(model: LowRankModel, recording: Recording) -> np.ndarray:
     """(sample, neuron) the recorded rates; what is not observed gets its neuron's mean."""
     activity, mask = recording.activity, recording.mask
     if model.observation.of == "current":

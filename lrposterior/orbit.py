@@ -44,6 +44,18 @@ def move(space: ParameterSpace, z: AnyArray, A: AnyArray, inverse: AnyArray) -> 
     return joined([moved(block.name).reshape(*z.shape[:-1], -1) for block in space.blocks], axis=-1)
 
 
+def oriented(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
+    """z (coordinate,) turned so that the whitened left factors are orthogonal, longest first; the prior is the same.
+
+    Draws around it do not depend on how a descent got there. Every left factor has a positive sum of cubes.
+    """
+    M = space.coordinates(z, "M")
+    _, _, rows = np.linalg.svd(M, full_matrices=False)
+    turned = M @ rows.T
+    rotation = rows.T * np.where(np.sum(turned**3, axis=0) < 0.0, -1.0, 1.0)
+    return move(space, z, rotation, rotation.T)
+
+
 def gauge_direction(space: ParameterSpace, z: AnyArray, generator: AnyArray) -> AnyArray:
     """(coordinate,) derivative of z (coordinate,) along the gauge A = 1 + Omega, for a generator Omega (rank, rank)."""
 

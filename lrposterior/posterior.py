@@ -26,6 +26,7 @@ from lrposterior.gauge import canonical
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 from lrposterior.parts import ExplainedParts, explained_by_parts
+from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
 from lrposterior.spectrum import Spectrum, horizontal_spectrum
@@ -63,7 +64,8 @@ class FitStatistics:
         diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.
         scales: prior scales that were inferred, by name: the value, and the posterior standard deviation of its
             natural logarithm.
-        training_loss: (network,) of an ensemble, the mean squared error of the rates in the trials that were fitted.
+        training_loss: (network,) of an ensemble, the mean squared error of what each network predicts, in the trials
+            that were fitted.
         validation_loss: (network,) the same in the trials that were held out; NaN where none were.
     """
 
@@ -102,6 +104,7 @@ class Posterior:
         mode_coordinates: (coordinate,) whitened mode of W: the posterior mode with the gauge integrated out, in the
             gauge in which the prior compares best with it (`lrposterior.inference.balance`).
         distribution: the posterior in whitened coordinates.
+        scale_priors: the priors of the scales that were inferred, by name. In `model` their values stand.
     """
 
     model: LowRankModel
@@ -112,9 +115,15 @@ class Posterior:
     statistics: FitStatistics
     mode_coordinates: np.ndarray
     distribution: ParameterDistribution
+    scale_priors: Mapping[str, ScalePrior] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode_coordinates", read_only(self.mode_coordinates))
+
+    @property
+    def settled_model(self) -> LowRankModel:
+        """The model as it was fitted: unit, visited patterns and types settled, scales with the priors they had."""
+        return self.model.with_scales(self.scale_priors)
 
     @cached_property
     def space(self) -> ParameterSpace:

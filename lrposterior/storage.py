@@ -225,6 +225,7 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
         "model": _encode(dataclasses.replace(model, background=None)),
         "background": None,
         "distribution": kind,
+        "scale_priors": {name: _encode(prior) for name, prior in posterior.scale_priors.items()},
     }
     if model.background is not None:
         configuration["background"] = {"class": _name(model.background, BACKGROUNDS)} | _background_options(model)
@@ -365,6 +366,7 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
         statistics=_statistics(_read(path, "statistics")),
         mode_coordinates=_values(root)["mode_coordinates"],
         distribution=distribution_of(DISTRIBUTIONS[configuration["distribution"]], _values(distribution)),
+        scale_priors={name: _decode(prior) for name, prior in configuration.get("scale_priors", {}).items()},
     )
 
 
@@ -416,7 +418,9 @@ def _background(configuration: dict[str, Any], dataset: xr.Dataset, num_neurons:
     values = _values(dataset)
     if BACKGROUNDS[configuration["class"]] is RandomBulk:
         return RandomBulk(
-            gain=_decode(configuration["gain"]), subspace=values["subspace"], learned=configuration["learned"]
+            gain=_decode(configuration["gain"]),
+            subspace=values["subspace"],
+            learned=configuration.get("learned", False),
         )
     W0 = values.get("W0")
     if configuration["storage"] == "sparse":

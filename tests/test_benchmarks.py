@@ -12,6 +12,7 @@ HEADERS = {
     "bulk.py": "90% cover  certainty     R²   gain found",
     "calibration.py": "quantity        | in band | leaves by | error / sd: mean, sd | 50%, 90% cover",
     "closed_loop.py": "error after trials",
+    "comparison.py": "anything  direction  entries  neurons",
     "correction.py": "recording | method         | mean  | log sd | Pareto k",
     "curvature.py": "largest difference  structured (s)  automatic (s)  ratio of times",
     "equal_accuracy.py": "90% cover  rms z      R²  converged  seconds  ratio to Laplace",
@@ -21,6 +22,7 @@ HEADERS = {
     "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",
     "ranking_speed.py": "read       seconds    drawn (s)  ratio",
     "rank_selection.py": "true rank  gain  fitted bulk  size         right  chosen (rank: times)",
+    "update.py": "steps: update, refit  seconds: update, refit  ratio",
     "truths.py": "expected R², achieved R² (pooled), 90% cover",
     "scaling.py": "neurons          fit    fit cpu       draw      entry  candidate       save",
 }

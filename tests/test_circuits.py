@@ -50,9 +50,7 @@ def orthonormal(Q: np.ndarray) -> bool:
 
 
 def as_posterior(model, parameters, recording) -> lrp.NetworkPosterior:
-    statistics = lrp.FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "")
-    ensemble = NetworkEnsemble(stack(parameters))
-    return lrp.NetworkPosterior(model, recording, "ensemble", 0, "converged", statistics, ensemble)
+    return lrp.NetworkPosterior.known(model, recording, parameters)
 
 
 def test_nodes_follow_their_equation():
@@ -144,6 +142,35 @@ def test_laplace_finds_the_circuit_and_its_intervals_cover():
     assert 0.82 < np.mean(covered) < 0.97
 
 
+def test_outputs_follow_the_trials_that_are_fitted():
+    truth, recording = record_circuit(0)
+    nodes = simulate_nodes(lrp.LatentCircuit(3, nonlinearity="softplus"), stack(truth), recording.inputs, None, DT)[0]
+    model = lrp.LatentCircuit(NUM_NODES, nonlinearity="softplus", outputs=nodes @ truth["w_out"].T)
+    method = lrp.Ensemble(2, regularisation=1.0, validation_fraction=0.25)
+    ensemble = lrp.fit(model, recording, method, seed=0, progress=False)
+    assert ensemble.recording.num_trials == 9
+    chosen = [int(np.flatnonzero((recording.inputs == one).all(axis=(1, 2)))[0]) for one in ensemble.recording.inputs]
+    np.testing.assert_array_equal(ensemble.model.outputs, model.outputs[chosen])
+    errors = ensemble.predict_outputs(recording.inputs, num_draws=2, seed=0) - model.outputs
+    assert np.mean(errors**2) < 0.05 * model.outputs.var()
+
+
+def test_losses_are_of_what_was_observed():
+    """Currents of 3 are no rates of 1: a loss that mistook one for the other would be large."""
+    model = plain_model(1, observation=lrp.GaussianObservation(of="current"))
+    truth = lrp.simulate_recording(model, num_neurons=8, num_trials=6, num_bins=40, dt=DT, noise_scale=0.05, seed=1)
+    ensemble = lrp.fit(model, truth.recording, lrp.Ensemble(2, num_steps=2000), seed=0, progress=False)
+    np.testing.assert_allclose(ensemble.statistics.training_loss, 0.05**2, rtol=0.2)
+
+
+def test_responses_that_diverge_are_refused():
+    truth, recording = record_circuit(0)
+    wild = as_posterior(lrp.LatentCircuit(NUM_NODES), truth | {"w": 1e10 * np.eye(NUM_NODES)}, recording)
+    candidates = lrp.single_neuron_candidates(recording, power=1.0, onset=0.1, duration=0.1)
+    with pytest.raises(ValueError, match="posterior: expected networks whose responses are finite"):
+        lrp.predict_responses(wild, candidates, quantity="rate", num_draws=1)
+
+
 def test_matched_nodes_undo_a_permutation():
     circuit = draw_circuit(np.random.default_rng(0))
     order = np.array([2, 0, 1])
@@ -162,7 +189,8 @@ def test_matched_nodes_undo_a_permutation():
 def test_twins_fit_the_recording_and_keep_what_it_does_not_determine():
     """Unregularised networks differ where the recording is silent; regularised ones are small there.
 
-    Losses are the variance of the noise, held-out ones with what W takes from the noise of ten trials on top.
+    What is left of the fitted trials is the variance of the noise, and of held-out ones less than a twentieth of
+    theirs.
     """
     truth = lrp.simulate_recording(
         plain_model(2), num_neurons=20, num_trials=10, num_bins=50, dt=DT, noise_scale=0.1, seed=0
@@ -172,7 +200,7 @@ def test_twins_fit_the_recording_and_keep_what_it_does_not_determine():
     tied = lrp.fit(model, truth.recording, lrp.Ensemble(3, regularisation=1.0), seed=0, progress=False)
     for ensemble in (free, tied):
         np.testing.assert_allclose(ensemble.statistics.training_loss, 0.01, rtol=0.1)
-        np.testing.assert_allclose(ensemble.statistics.validation_loss, 0.01, rtol=0.4)
+        assert (ensemble.statistics.validation_loss < 0.05 * truth.recording.activity.var()).all()
     scatter = [ensemble.sample_connectivity(3, seed=0).std(axis=0).mean() for ensemble in (free, tied)]
     assert scatter[0] > 3 * scatter[1]
 
@@ -220,6 +248,9 @@ def bad_calls():
         "nonlinearity: expected one of 'relu', 'softplus', 'linear'": lambda: lrp.LatentCircuit(2, nonlinearity="tanh"),
         "outputs: expected shape": lambda: lrp.fit(
             lrp.LatentCircuit(2, outputs=np.zeros((1, 2, 1))), recording, seed=0
+        ),
+        "recording: expected trials without stimulation": lambda: lrp.fit(
+            circuit, dataclasses.replace(recording, stimulation=np.ones(recording.activity.shape)), seed=0
         ),
         "recording: expected every entry observed": lambda: lrp.fit(circuit, masked, seed=0),
         "time_constant: expected at least the bin width": lambda: lrp.fit(

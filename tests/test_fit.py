@@ -213,7 +213,7 @@ def test_a_precision_that_is_not_definite_names_cause_and_mend(recording):
 
 BAD_ARGUMENTS = {
     "model: expected a LowRankModel, got int": {"model": 2},
-    "recording: expected Recording, got ndarray": {"recording": np.zeros((2, 3, 4))},
+    "recording: expected a Recording, got ndarray": {"recording": np.zeros((2, 3, 4))},
     "method: expected one of 'laplace'": {"method": "laplas"},
     r"method: expected one of 'laplace', .*, got the class Laplace; write Laplace\(\)": {"method": lrp.Laplace},
     "seed: expected an integer >= 0": {"seed": -1},

@@ -78,7 +78,7 @@ def test_saved_and_loaded(tmp_path):
 
 @pytest.mark.slow
 def test_learned_truths_are_predicted_as_promised():
-    """Responses to random patterns of networks whose K lies in the visited span, with a bulk of 0.3.
+    """Responses to random patterns of networks whose K lies nearly in the visited span, with a bulk of 0.3.
 
     Four networks of 24 neurons and 12 patterns. Of 24 such networks 90% intervals held 0.87 on average, with a standard
     deviation of 0.036 between networks, and the spread with K free in unseen directions was 1.7 times as large, with a
@@ -112,13 +112,11 @@ def learned_network(random):
     bulk = 0.3 / np.sqrt(num_neurons) * random.standard_normal((num_neurons, num_neurons))
     K = B @ random.standard_normal((4, 2))[:2]
     silent = lrp.Recording(np.zeros((8, 50, num_neurons)), 0.02, inputs=inputs)
-    statistics = lrp.FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "known")
     model = lrp.FullRankNetwork(time_constant=0.1)
     for _ in range(20):
         K = 3.0 * np.sqrt(num_neurons) * K / np.linalg.norm(K, axis=0)
-        weights = {"W": (M @ K.T / num_neurons + bulk)[None], "B": B[None], "b": np.zeros((1, num_neurons))}
-        members = lrp.circuits.posterior.NetworkEnsemble(weights)
-        truth = lrp.NetworkPosterior(model, silent, "ensemble", 0, "converged", statistics, members)
+        weights = {"W": M @ K.T / num_neurons + bulk, "B": B, "b": np.zeros(num_neurons)}
+        truth = lrp.NetworkPosterior.known(model, silent, weights)
         rates = truth.predict_rates(inputs, num_draws=1, seed=0)[0]
         Q = visited_subspace(rates.reshape(-1, num_neurons), dimension)
         K = Q @ (Q.T @ K)

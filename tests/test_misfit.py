@@ -5,7 +5,6 @@ import pytest
 from plain import plain_model
 
 import lrposterior as lrp
-from lrposterior.circuits.posterior import NetworkEnsemble
 
 DT, TAU, NOISE = 0.02, 0.1, 0.1
 
@@ -18,9 +17,7 @@ def record(seed: int, gain: float = 0.0, num_neurons: int = 20) -> tuple[lrp.Net
     inputs = np.repeat(random.standard_normal((16, 6, 1)), 10, axis=1)
     model = lrp.FullRankNetwork(time_constant=TAU)
     silent = lrp.Recording(np.zeros((16, 60, num_neurons)), DT, inputs=inputs)
-    members = NetworkEnsemble({"W": W[None], "B": B[None], "b": 0.3 * random.standard_normal((1, num_neurons))})
-    statistics = lrp.FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "known")
-    truth = lrp.NetworkPosterior(model, silent, "ensemble", 0, "converged", statistics, members)
+    truth = lrp.NetworkPosterior.known(model, silent, {"W": W, "B": B, "b": 0.3 * random.standard_normal(num_neurons)})
     return truth, with_noise(truth, inputs, None, seed)
 
 
@@ -87,3 +84,19 @@ def test_errors_name_what_does_not_fit():
         lrp.check_fit(posterior, recording.select(neurons=range(19)))
     with pytest.raises(ValueError, match="num_draws: expected an integer >= 20"):
         lrp.check_fit(posterior, recording, num_draws=5)
+
+
+def test_one_neuron_and_bins_without_neighbours_can_be_checked():
+    """A recording of one neuron has no shared part beyond its own; bins that are seen one by one have no neighbours."""
+    random = np.random.default_rng(0)
+    inputs = random.standard_normal((3, 30, 1))
+    activity = np.cumsum(inputs, axis=1) * 0.1 + 0.1 * random.standard_normal((3, 30, 1))
+    every_other = np.zeros(activity.shape, dtype=bool)
+    every_other[:, ::2] = True
+    for mask in (None, every_other):
+        recording = lrp.Recording(activity, DT, inputs=inputs, mask=mask)
+        model = plain_model(1, time_constant=TAU, nonlinearity="linear")
+        posterior = lrp.fit(model, recording, seed=0, progress=False)
+        check = lrp.check_fit(posterior)
+        assert np.isnan(check.autocorrelation) == (mask is not None)
+        assert np.isfinite(check.shared)

@@ -62,12 +62,24 @@ def _calibration(num_quantities: int = 7) -> lrp.CalibrationResult:
     return lrp.CalibrationResult.of([*simulations, SimulatedTruth(60, refusal="rank 2 is not supported")])
 
 
+def _comparison():
+    """Of the small fit and the same one with all factors of W that write to the first neurons turned round."""
+    posterior = small_fit().posterior
+    z = posterior.distribution.location.copy()
+    z[: 4 * posterior.model.rank] *= -1.0
+    changed = dataclasses.replace(
+        posterior, mode_coordinates=z, distribution=dataclasses.replace(posterior.distribution, location=z)
+    )
+    return lrp.compare_posteriors(posterior, changed, num_draws=200, seed=0)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "recording": lambda: plots.plot_recording(small_fit().training, trial=1),
     "rates": lambda: plots.plot_rates(small_fit().posterior, num_draws=20, seed=0),
     "rates_held_out": lambda: plots.plot_rates(small_fit().posterior, small_fit().held_out, num_draws=20, seed=0),
     "residuals": lambda: plots.plot_residuals(_quality()[0]),
     "explained_variance": lambda: plots.plot_explained_variance(*_quality()),
+    "comparison": lambda: plots.plot_comparison(_comparison()),
     "connectivity": lambda: plots.plot_connectivity(small_fit().posterior, num_draws=30, seed=0),
     "spectrum": lambda: plots.plot_spectrum(small_fit().degeneracy),
     "contraction": lambda: plots.plot_contraction(small_fit().degeneracy),
@@ -120,6 +132,7 @@ UNITS = {
     "rates": ["time (s)", "rate (recorded units)"],
     "residuals": ["time (s)", "lag (s)", "residual / noise sd"],
     "explained_variance": ["explained variance (share)"],
+    "comparison": ["current / rate", "size of the change (current / rate)"],
     "connectivity": ["W (current / rate)", "sd of W (current / rate)", "real part (current / rate)"],
     "spectrum": ["information λ (prior / posterior variance − 1)"],
     "contraction": ["variance removed (share of the prior's)"],

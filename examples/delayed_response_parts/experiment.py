@@ -8,7 +8,6 @@ import numpy as np
 
 import lrposterior as lrp
 from delayed_response_parts.task import DT, NUM_BINS, TAU, Trials, make_trials
-from lrposterior.circuits.posterior import NetworkEnsemble
 
 NOISE, ENSEMBLE = 0.1, 10
 ONSET, NUM_STIMULATED, WINDOW, POWER_NORM = 20, 5, 30, np.sqrt(10.0)
@@ -75,7 +74,7 @@ class Experiment:
 def make_experiment(network: dict[str, np.ndarray], size: Size, seed: int) -> Experiment:
     trials, random = make_trials(size.num_trials, seed + 1000), np.random.default_rng([seed, 2])
     silent = lrp.Recording(np.zeros((size.num_trials, NUM_BINS, size.num_units)), DT, inputs=trials.inputs)
-    true = as_posterior(network, silent)
+    true = lrp.NetworkPosterior.known(TWIN, silent, network)
     rates = true.predict_rates(trials.inputs, num_draws=1, seed=0)[0]
     recording = lrp.Recording(rates + NOISE * random.standard_normal(rates.shape), DT, inputs=trials.inputs)
     candidates = make_candidates(recording, size, random)
@@ -91,13 +90,6 @@ def make_experiment(network: dict[str, np.ndarray], size: Size, seed: int) -> Ex
         lrp.predict_responses(true, candidates, inputs=conditions, window=window(), quantity="rate", num_draws=1)[0],
         lrp.Recording(true.predict_rates(new, num_draws=1, seed=0)[0], DT, inputs=new),
     )
-
-
-def as_posterior(network: dict[str, np.ndarray], recording: lrp.Recording) -> lrp.NetworkPosterior:
-    """A network that is known, as an ensemble of one."""
-    statistics = lrp.FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "known")
-    ensemble = NetworkEnsemble({name: network[name][None] for name in ("W", "B", "b")})
-    return lrp.NetworkPosterior(TWIN, recording, "ensemble", 0, "converged", statistics, ensemble)
 
 
 def window() -> tuple[float, float]:

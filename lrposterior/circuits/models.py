@@ -106,8 +106,8 @@ def require_recording(model: NetworkModel, recording: Recording) -> None:
     """Refuse a recording that these networks cannot be fitted to.
 
     Raises:
-        ValueError: if entries are masked, the time constant is below the bin width, or there are more nodes than
-            neurons or samples.
+        ValueError: if entries are masked, the time constant is below the bin width, there are more nodes than neurons
+            or samples, or a circuit's trials have stimulation.
     """
     if not recording.mask.all():
         raise argument_error(
@@ -130,6 +130,13 @@ def require_recording(model: NetworkModel, recording: Recording) -> None:
                 "num_nodes", f"at most {largest}, the neurons or samples there are", str(model.num_nodes), "lower it"
             )
         model.outputs_for(recording)
+        if recording.stimulation is not None and recording.stimulation.any():
+            raise argument_error(
+                "recording",
+                "trials without stimulation for a LatentCircuit, whose embedding is fitted to the activity alone",
+                "stimulation",
+                "leave those trials out with recording.select(trials=...), or fit a LowRankModel",
+            )
 
 
 def _check_dynamics(time_constant: Any, nonlinearity: Any, gain: Any, choices: Collection[str]) -> None:

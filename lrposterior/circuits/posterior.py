@@ -87,6 +87,19 @@ class NetworkPosterior:
     statistics: FitStatistics
     networks: Networks
 
+    @classmethod
+    def known(cls, model: NetworkModel, recording: Recording, parameters: Mapping[str, np.ndarray]) -> NetworkPosterior:
+        """A network that is known, for instance a simulated truth, as an ensemble of one.
+
+        Args:
+            model: its model.
+            recording: where the bins, the inputs and the number of neurons are taken from.
+            parameters: by name, as one draw of `sample_parameters`.
+        """
+        nothing = FitStatistics(0.0, 0.0, 0.0, 0, 0.0, None, "a known network has none")
+        ensemble = NetworkEnsemble({name: np.asarray(value)[None] for name, value in parameters.items()})
+        return cls(model, recording, "ensemble", 0, "converged", nothing, ensemble)
+
     def sample_parameters(self, num_draws: int, *, seed: int) -> dict[str, np.ndarray]:
         """Draws by name, with a leading draw axis.
 

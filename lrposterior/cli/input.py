@@ -49,7 +49,8 @@ def prepare_jax() -> None:
     except OSError:  # a home that cannot be written to: everything works, a little slower
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def _cache_folder() -> Path:

@@ -43,17 +43,20 @@ from lrposterior.fit_error import FitError
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import AnyProblem, supported_gauge
-from lrposterior.orbit import gauge_exponent, move, prior_moments, settle_trades, stretch_basis
+from lrposterior.orbit import gauge_exponent, move, oriented, prior_moments, settle_trades, stretch_basis
 from lrposterior.parameters import name_and_type
 
 MAX_STEPS = 100
 # In units of log A and log scale; a log scale may also miss this part of its posterior standard deviation.
 BALANCE_TOLERANCE, SCALE_TOLERANCE = 4e-4, 0.02
-# Nats that may still be expected after MAX_STEPS: all coordinates together have 0.14 posterior standard deviations to
-# go. A log scale may have a third of its own. Moves of the scales keep the mode moving: where gauge and scales have
-# been at rest for some steps, this much may be expected as well.
+# After MAX_STEPS the scales and the gauge stay for a few steps, in which the mode comes to rest where they are.
+RESTING_STEPS = 3
+# Then what is still expected may be this much: a way of 0.04 posterior standard deviations to go.
+# A log scale may have a fifth of its posterior standard deviation to go.
+ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-3, 0.04, 0.2
+# Moves of the scales keep the mode moving: where gauge and scales have been at rest for so many steps, as much may be
+# expected as in the end.
 SETTLED_STEPS = 5
-ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-2, 0.05, 1.0 / 3.0
 LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
 # The change of the curvature with the scales is measured again after moves of this size.
@@ -90,8 +93,9 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
         FitError: if the balance is not reached.
     """
     reached = _balance(problem, mode)
-    information = reached.problem.refined(reached.mode.z, reached.mode.information)
-    return dataclasses.replace(reached, mode=dataclasses.replace(reached.mode, information=information))
+    z = oriented(reached.problem.space, reached.mode.z)
+    information = reached.problem.refined(z, reached.mode.information)
+    return dataclasses.replace(reached, mode=dataclasses.replace(reached.mode, z=z, information=information))
 
 
 def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
@@ -99,7 +103,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
     length, before, followed, change, since = 0.5, None, np.zeros(0), np.zeros(0), np.inf
     moves, decrement, gained, is_fresh, at_rest = np.full(1, np.inf), np.inf, 0.0, False, 0
     reached = Balanced(problem, mode, np.zeros((0, 0)))
-    for _ in range(MAX_STEPS):
+    for step in range(MAX_STEPS + RESTING_STEPS):
         num_dynamics = problem.space.num_dynamics
         follows = bool(problem.scale_priors) and since > FOLLOWED_AGAIN
         if information is None or gained > problem.refresh or (follows and not is_fresh):
@@ -130,6 +134,9 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
         moves = np.concatenate([scales.change, log_A.ravel()])
         following, gain = problem.descend(z, covariance, slope)
+        if step >= MAX_STEPS:
+            z, information = following, None
+            continue
         settled = _are_small(moves, scales.precision, BALANCE_TOLERANCE, SCALE_TOLERANCE)
         at_rest = at_rest + 1 if settled else 0
         waited = at_rest > SETTLED_STEPS and decrement < ACCEPTED_DECREMENT

@@ -6,6 +6,7 @@ reach. It is here to be compared with one.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, require_integer, require_number
-from lrposterior.circuits.models import FullRankNetwork, NetworkModel
+from lrposterior.circuits.models import FullRankNetwork, LatentCircuit, NetworkModel
 from lrposterior.circuits.posterior import NetworkEnsemble, NetworkPosterior, simulate_networks
 from lrposterior.distribution import SampleDistribution
 from lrposterior.inference.approximation import CONVERGED
@@ -58,15 +59,13 @@ class Ensemble:
                 raise argument_error(name, f"a number in [0, {upper:g})", f"{value:g}", "choose one in this range")
 
 
-def split_trials(recording: Recording, fraction: float, seed: int) -> tuple[Recording, Recording | None]:
+def split_trials(recording: Recording, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The trials to fit and those held out, at least one of each; nothing is held out where the fraction is 0.
 
     Raises:
         ValueError: if no trial would be left.
     """
     num_held = int(np.ceil(fraction * recording.num_trials))
-    if num_held == 0:
-        return recording, None
     if num_held >= recording.num_trials:
         raise argument_error(
             "validation_fraction",
@@ -75,8 +74,7 @@ def split_trials(recording: Recording, fraction: float, seed: int) -> tuple[Reco
             "lower it, or set it to 0",
         )
     order = np.random.default_rng([seed, 11]).permutation(recording.num_trials)
-    held, fitted = np.sort(order[:num_held]), np.sort(order[num_held:])
-    return recording.select(trials=fitted), recording.select(trials=held)
+    return np.sort(order[num_held:]), np.sort(order[:num_held])
 
 
 @double_precision
@@ -89,7 +87,10 @@ def fit_ensemble(
         ValueError: if the recording does not suit the model, or no trial would be left for the fit.
     """
     started = time.perf_counter()
-    fitted, held = split_trials(recording, method.validation_fraction, seed)
+    chosen, others = split_trials(recording, method.validation_fraction, seed)
+    fitted, held = recording.select(trials=chosen), recording.select(trials=others) if others.size else None
+    if isinstance(model, LatentCircuit) and model.outputs is not None:
+        model = dataclasses.replace(model, outputs=model.outputs_for(recording)[chosen])
     problem = _problem(model, fitted)
     members: list[Member] = []
     with tqdm(total=method.num_networks, desc="ensemble", unit="network", disable=not progress) as bar:
@@ -100,10 +101,9 @@ def fit_ensemble(
     stacked = {name: np.stack([member.parameters[name] for member in members]) for name in members[0].parameters}
     coordinates = stacked.pop("z", np.empty((len(members), 0)))
 
-    def statistics(rates: Callable[[Recording], np.ndarray]) -> FitStatistics:
-        return _statistics(
-            members, _losses(rates, fitted), _losses(rates, held) if held else np.full(len(members), np.nan), started
-        )
+    def statistics(predict: Callable[[Recording], np.ndarray]) -> FitStatistics:
+        validation_loss = _losses(predict, held) if held else np.full(len(members), np.nan)
+        return _statistics(members, _losses(predict, fitted), validation_loss, started)
 
     status = _status(members, method)
     if isinstance(problem, LowRankProblem):
@@ -116,7 +116,7 @@ def fit_ensemble(
             "ensemble",
             seed,
             status,
-            statistics(lambda trials: simulate_draws(settled, named, trials, quantity="rate")),
+            statistics(lambda trials: simulate_draws(settled, named, trials, quantity=settled.observation.of)),
             best,
             SampleDistribution(coordinates[None]),
         )
@@ -158,9 +158,9 @@ def _problem(
     return FullRankProblem(model, recording) if isinstance(model, FullRankNetwork) else CircuitProblem(model, recording)
 
 
-def _losses(rates: Callable[[Recording], np.ndarray], trials: Recording) -> np.ndarray:
+def _losses(predict: Callable[[Recording], np.ndarray], trials: Recording) -> np.ndarray:
     """(network,) mean squared error over the observed entries of some trials."""
-    squares = np.where(trials.mask, (rates(trials) - trials.activity) ** 2, 0.0)
+    squares = np.where(trials.mask, (predict(trials) - trials.activity) ** 2, 0.0)
     return squares.sum(axis=(1, 2, 3)) / trials.mask.sum()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import threadpoolctl
 from tqdm.auto import tqdm
 
-from lrposterior.checks import argument_error, require_choice, require_instance, require_integer
+from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.circuits.models import FullRankNetwork, LatentCircuit, require_recording
 from lrposterior.circuits.posterior import NetworkPosterior
 from lrposterior.fit_error import FitError
@@ -158,7 +158,10 @@ def fit(
     chosen = _method(method)
     if not isinstance(model, (LowRankModel, FullRankNetwork, LatentCircuit)):
         raise argument_error("model", "a LowRankModel", type(model).__name__, "make one with lrposterior.LowRankModel")
-    require_instance(recording, "recording", Recording, "make one with lrposterior.Recording")
+    if not isinstance(recording, Recording):
+        raise argument_error(
+            "recording", "a Recording", type(recording).__name__, "make one with lrposterior.Recording"
+        )
     require_integer(seed, "seed")
     require_integer(num_restarts, "num_restarts")
     require_integer(max_iterations, "max_iterations", minimum=1)
@@ -184,7 +187,7 @@ def _fit(
     progress: bool,
 ) -> Posterior:
     started = time.perf_counter()
-    problem = _problem(model, recording, method)
+    problem = make_problem(model, recording, method)
     with tqdm(desc="mode", unit="step", disable=not progress) as bar:
 
         def report(iteration: int, objective: float, decrement: float) -> None:
@@ -236,7 +239,7 @@ def _fit(
         num_failed_starts=1 + num_restarts - len(modes),
         elbo=approximation.elbo,
         diagnostics=approximation.diagnostics,
-        scales=_scales(balanced),
+        scales=inferred_scales(balanced),
     )
     name = next(name for name, options in METHODS.items() if isinstance(method, options))
     return Posterior(
@@ -248,10 +251,11 @@ def _fit(
         statistics,
         mode.z,
         approximation.distribution,
+        problem.scale_priors,
     )
 
 
-def _scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
+def inferred_scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
     """Value of every inferred prior scale, and the marginal standard deviation of its logarithm.
 
     Where they could not be inferred, they stand where their priors put them.
@@ -265,7 +269,7 @@ def _scales(balanced: Balanced) -> dict[str, tuple[float, float]]:
     }
 
 
-def _problem(model: LowRankModel, recording: Recording, method: Method) -> Problem | StructuredProblem:
+def make_problem(model: LowRankModel, recording: Recording, method: Method) -> Problem | StructuredProblem:
     """The dense form for few coordinates and for all that only it knows, else the structured one."""
     settled = model.for_recording(recording)
     size = settled.space_for(recording).size

@@ -209,8 +209,8 @@ class Problem(ScaledProblem):
         return np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
 
     def refined(self, z: np.ndarray, information: np.ndarray) -> np.ndarray:
-        """The information at z, which is exact as it is."""
-        return information
+        """The information at z, which costs no more than to know whether it is another one."""
+        return self.information(z)
 
     def information_near(self, z: np.ndarray, information: np.ndarray) -> np.ndarray:
         """The information at z, which costs no more than to carry it over from nearby."""

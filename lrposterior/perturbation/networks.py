@@ -10,7 +10,7 @@ import numpy as np
 from lrposterior.checks import argument_error
 from lrposterior.circuits.models import FullRankNetwork, LatentCircuit
 from lrposterior.circuits.posterior import NetworkPosterior, simulate_currents, simulate_nodes
-from lrposterior.network import NONLINEARITIES
+from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.perturbation.experiment import Experiment
 from lrposterior.perturbation.responses import Quantity
 from lrposterior.precision import double_precision
@@ -38,16 +38,16 @@ def _full_rank_responses(
     phi = NONLINEARITIES[model.nonlinearity].rate
     inputs, window = experiment.inputs[:, : experiment.stop], slice(experiment.start, experiment.stop)
     unperturbed = simulate_currents(model, draws, inputs, None, experiment.dt)[:, :, window]
-    direct = _filtered(experiment, model.time_constant)[window]
+    course = jnp.asarray(experiment.time_course[: experiment.stop])
+    direct = np.asarray(low_pass(course, experiment.dt / model.time_constant, jnp.zeros(())))[window]
     responses = np.empty((len(unperturbed), *experiment.shape))
     for candidate, pattern in enumerate(experiment.patterns):
         stimulated = _stimulation(experiment, pattern)
         perturbed = simulate_currents(model, draws, inputs, stimulated, experiment.dt)[:, :, window]
         fed_through = unperturbed + direct[:, None] * pattern
-        kept = (
-            (perturbed, fed_through) if quantity == "current" else map(phi, map(jnp.asarray, (perturbed, fed_through)))
-        )
-        after, before = map(np.asarray, kept)
+        after, before = perturbed, fed_through
+        if quantity == "rate":
+            after, before = (np.asarray(phi(jnp.asarray(currents))) for currents in (after, before))
         responses[:, candidate] = after - before
     return responses
 
@@ -65,10 +65,9 @@ def _circuit_responses(model: LatentCircuit, draws: Mapping[str, np.ndarray], ex
         stimulated = _stimulation(experiment, pattern)
         perturbed = simulate_nodes(model, draws, inputs, stimulated, experiment.dt)
         of_nodes = np.einsum("ti,din->dtn", stimulated[0], draws["Q"])[:, None]
-        moved = np.asarray(phi(jnp.asarray(drive + of_nodes)))
-        direct = np.zeros_like(unperturbed)
-        for time in range(direct.shape[2] - 1):
-            direct[:, :, time + 1] = (1.0 - a) * direct[:, :, time] + a * moved[:, :, time]
+        moved = phi(jnp.asarray(drive + of_nodes))
+        filtered = low_pass(jnp.moveaxis(moved, 2, 0), a, jnp.zeros_like(moved[:, :, 0]))
+        direct = np.moveaxis(np.asarray(filtered), 0, 2)
         change = (perturbed - direct)[:, :, window]
         responses[:, candidate] = np.einsum("dbtn,din->dbti", change, draws["Q"])
     return responses
@@ -78,11 +77,3 @@ def _stimulation(experiment: Experiment, pattern: np.ndarray) -> np.ndarray:
     """(condition, time, neuron) in every condition."""
     stimulated = experiment.time_course[: experiment.stop, None] * pattern
     return np.broadcast_to(stimulated, (experiment.num_conditions, *stimulated.shape))
-
-
-def _filtered(experiment: Experiment, time_constant: float) -> np.ndarray:
-    """(time,) the time course filtered with a time constant."""
-    a, filtered = experiment.dt / time_constant, np.zeros(experiment.stop)
-    for time in range(experiment.stop - 1):
-        filtered[time + 1] = (1.0 - a) * filtered[time] + a * experiment.time_course[time]
-    return filtered

@@ -84,8 +84,11 @@ def predict_responses(
     )
     draws = posterior.sample_parameters(num_draws, seed=seed)
     if isinstance(posterior, NetworkPosterior):
-        return network_responses(posterior, draws, experiment, quantity)
-    responses = response_draws(posterior.model, draws, experiment, quantity, progress=progress)
+        # Networks that diverge are found afterwards, by what is not finite.
+        with np.errstate(over="ignore", invalid="ignore"):
+            responses = network_responses(posterior, draws, experiment, quantity)
+    else:
+        responses = response_draws(posterior.model, draws, experiment, quantity, progress=progress)
     _require_finite_responses(responses, candidates)
     return responses
 

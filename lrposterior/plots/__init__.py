@@ -4,6 +4,7 @@
 """
 
 from lrposterior.plots.calibration import plot_calibration
+from lrposterior.plots.comparison import plot_comparison
 from lrposterior.plots.connectivity import plot_connectivity
 from lrposterior.plots.degeneracy import plot_contraction, plot_spectrum, plot_subspaces
 from lrposterior.plots.design import plot_design
@@ -27,6 +28,7 @@ __all__ = [
     "plot_calibration",
     "plot_certainty_information",
     "plot_class_r2",
+    "plot_comparison",
     "plot_connectivity",
     "plot_contraction",
     "plot_coverage",
