@@ -141,7 +141,7 @@ def _square(W0: Any) -> Any:
 
 
 # More directions of the activity than this are left to the unseen part of the bulk.
-LARGEST_DIMENSION = 10
+LARGEST_DIMENSION = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ class RandomBulk:
 
     Args:
         gain: g, a number, or the prior from which it is inferred.
-        dimension: number of visited directions; None takes those that stand out of the noise, 10 at most.
+        dimension: number of visited directions; None takes those that stand out of the noise, 20 at most.
         subspace: Q. Left out, it is found in the recording when a model is fitted.
         learned: whether the low-rank part was learned amid the activity that the recording visits. Gradients of what a
             network does with its rates, and Hebbian plasticity, change W by sums of (something of the postsynaptic
