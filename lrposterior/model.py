@@ -59,6 +59,21 @@ class Data:
     subspace: Array | None
     population: Array
 
+    def of_trials(self, chosen: np.ndarray) -> Data:
+        """Some of the trials, by their numbers from 0."""
+        stimulation = None if self.stimulation is None else self.stimulation[chosen]
+        return dataclasses.replace(
+            self,
+            activity=self.activity[chosen],
+            mask=self.mask[chosen],
+            inputs=self.inputs[chosen],
+            stimulation=stimulation,
+        )
+
+
+# Trials are simulated together up to so many entries, 256 MB an array.
+SIMULATED_AT_ONCE = 2**25
+
 
 @dataclass(frozen=True)
 class LowRankModel:
@@ -320,17 +335,28 @@ class LowRankModel:
             require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
         coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(parameters, like.dt).items()}
-        currents = settled.currents(coordinates, settled.data(like))
-        mean = np.asarray(settled.observation.mean(currents, settled.nonlinearity))
-        if not np.all(np.isfinite(mean)):
-            raise argument_error(
-                "parameters",
-                "a network whose activity stays finite",
-                f"one that diverges with nonlinearity {self.nonlinearity!r}",
-                "use a weaker K, or fewer bins",
-            )
-        noise = np.asarray(parameters["noise_scale"]) * np.random.default_rng(seed).standard_normal(mean.shape)
-        return dataclasses.replace(like, activity=mean + noise)
+        noise_scale = np.asarray(parameters["noise_scale"])
+        return dataclasses.replace(like, activity=settled._simulated(coordinates, noise_scale, like, seed))
+
+    def _simulated(self, coordinates: Parameters, noise_scale: np.ndarray, like: Recording, seed: int) -> np.ndarray:
+        """(trial, time, neuron) activity with noise, a few trials at once."""
+        random, activity, data = np.random.default_rng(seed), np.empty(like.activity.shape), self.data(like)
+        at_once = max(1, SIMULATED_AT_ONCE // activity[0].size)
+        for start in range(0, like.num_trials, at_once):
+            chosen, some = np.arange(start, min(start + at_once, like.num_trials)), dict(coordinates)
+            if "initial_kappa" in some:
+                some["initial_kappa"] = some["initial_kappa"][chosen]
+            currents = self.currents(some, data.of_trials(chosen))
+            mean = np.asarray(self.observation.mean(currents, self.nonlinearity))
+            if not np.all(np.isfinite(mean)):
+                raise argument_error(
+                    "parameters",
+                    "a network whose activity stays finite",
+                    f"one that diverges with nonlinearity {self.nonlinearity!r}",
+                    "use a weaker K, or fewer bins",
+                )
+            activity[chosen] = mean + noise_scale * random.standard_normal(mean.shape)
+        return activity
 
     def initial_current(self, parameters: Parameters, num_trials: int) -> Array:
         """(trial, neuron) currents in the first bin."""

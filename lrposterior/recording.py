@@ -94,8 +94,11 @@ class Recording:
         def labels(value: Sequence[str] | None, name: str, axis: str, size: int) -> tuple[str, ...] | None:
             return None if value is None else as_labels(value, name, axis, size, unique=name == "neuron_labels")
 
+        kept = np.array(values, dtype=np.float64, order="C", copy=True)
+        np.copyto(kept, 0.0, where=~np.isfinite(kept))
+        kept.flags.writeable = False
         stored = {
-            "activity": read_only(np.where(observed | np.isfinite(values), values, 0.0)),
+            "activity": kept,
             "dt": require_positive(dt, "dt", "s"),
             "inputs": read_only(drive),
             "stimulation": stimulation,
@@ -355,7 +358,8 @@ def _as_mask(mask: Any, shape: tuple[int, ...], one_trial: bool) -> np.ndarray:
 
 def _require_observed(values: np.ndarray, observed: np.ndarray, has_mask: bool) -> None:
     mend = "set the mask to False there" if has_mask else "pass mask=np.isfinite(activity) if these are missing"
-    require_finite(np.where(observed, values, 0), "activity", mend)
+    if np.any(observed & ~np.isfinite(values)):
+        require_finite(np.where(observed, values, 0), "activity", mend)
     negative = values[observed & (values < 0)] if values.dtype.kind == "i" else values[:0]
     if negative.size:
         mend = "mask what is missing, or convert to float if these are not counts"

@@ -174,6 +174,16 @@ def test_simulated_noise_has_the_scale_asked_for_and_the_mean_is_the_network():
     assert np.any(simulated.activity != model.simulate(named, recording, seed=5).activity)
 
 
+def test_large_recordings_are_simulated_a_few_trials_at_once(monkeypatch):
+    recording = recording_with_stimulation()
+    model = plain_model(2, initial_state="free")
+    named = draw_parameters(model, recording)[3]
+    at_once = model.simulate(named, recording, seed=3)
+    monkeypatch.setattr("lrposterior.model.SIMULATED_AT_ONCE", 2 * 12 * 5)
+    in_parts = model.simulate(named, recording, seed=3)
+    np.testing.assert_allclose(in_parts.activity, at_once.activity, rtol=1e-12, atol=1e-14)
+
+
 def test_simulate_recording_returns_the_truth_that_it_ran():
     model = plain_model(2)
     random = np.random.default_rng(0)
