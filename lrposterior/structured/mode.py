@@ -23,7 +23,7 @@ STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 # expects no more than this part of P / 2, the nats by which draws of P coordinates lie above their mode.
 STANDSTILL_GAIN, STANDSTILL_PART = 1e-5, 0.02
 # Steps with one curvature, and how many of them are remembered.
-MAX_QUASI_NEWTON, MEMORY = 12, 8
+MAX_QUASI_NEWTON, MEMORY = 40, 30
 # Conjugate gradients of one step: iterations at most, and the part of the residual that may be left.
 MAX_CONJUGATE, CONJUGATE_TOLERANCE = 60, 0.03
 SMALLEST_CURVATURE = 1e-2
