@@ -12,6 +12,8 @@ Together their tangents are the kernel of the derivative of (W, B, b), the verti
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.linalg
 
@@ -140,6 +142,40 @@ def stretch_basis(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | N
     stretches = stretches_and_rotations(space, z)[0][: space.num_dynamics]
     trades = trade_basis(space, z, subspace)
     return scipy.linalg.orth(stretches - trades @ (trades.T @ stretches))
+
+
+def tilt_across(
+    space: ParameterSpace, z: np.ndarray, slope: np.ndarray, subspace: np.ndarray | None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A symmetric map T such that the slope less T z has no part along the vertical space.
+
+    T z is the slope of z . T z / 2. With the gauge direction T_Y z, linear in z, of a symmetric Y and the projection P
+    off the trades, T = P T_Y P. A density that is tilted by it has the prior precision 1 - Y for left factors and 1 + Y
+    for right ones, and the curvature that the untilted one has from orbit to orbit, which bend.
+
+    Args:
+        space: the parameters.
+        z: (coordinate,) whitened, without a part along the trades.
+        slope: (dynamics coordinate,) of -log density at z, without a part along the trades.
+        subspace: (neuron, dimension) Q of the bulk, or None.
+    """
+    rank = space["M"].shape[1]
+    row, column = np.tril_indices(rank)
+    trades = trade_basis(space, z, subspace)
+    stretches = stretches_and_rotations(space, z)[0][: space.num_dynamics]
+    stretches = stretches - trades @ (trades.T @ stretches)
+    amounts = np.linalg.lstsq(stretches, slope, rcond=None)[0]
+    generator = np.zeros((rank, rank))
+    generator[row, column] += amounts
+    generator[column, row] += amounts
+
+    def tilt(vector: np.ndarray) -> np.ndarray:
+        padded = np.zeros(space.size)
+        padded[: space.num_dynamics] = vector - trades @ (trades.T @ vector)
+        moved = gauge_direction(space, padded, generator)[: space.num_dynamics]
+        return moved - trades @ (trades.T @ moved)
+
+    return tilt
 
 
 def settle_trades(space: ParameterSpace, z: np.ndarray, subspace: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import ScaledProblem, singular_curvature
 from lrposterior.model import LowRankModel
-from lrposterior.orbit import gauge_basis, vertical_basis
+from lrposterior.orbit import gauge_basis, tilt_across, vertical_basis
 from lrposterior.parameters import ParameterSpace
 from lrposterior.recording import Recording
 from lrposterior.structured.coarse import find_refined_start
@@ -167,14 +167,24 @@ class StructuredProblem(ScaledProblem):
         return trade_information(regauge_information(information, A), -Z, np.concatenate(parts, axis=1))
 
     def descend(self, z: np.ndarray, covariance: Covariance, slope: np.ndarray) -> tuple[np.ndarray, float]:
-        """A point further down across the gauge, and the nats gained."""
-        point = self.point(z)
+        """A point further down across the gauge, and the nats gained, both for the tilted objective.
+
+        The slope along the gauge is not zero in the balance, and the gauge turns with the point: across the gauge of
+        the next point some of it remains. The objective is tilted by a quadratic function that takes the slope along
+        the gauge away (`lrposterior.orbit.tilt_across`), so that next to nothing does.
+        """
+        across = tilt_across(self.space, z, self.gradient(z), self.subspace)
+
+        def tilt(vector: np.ndarray) -> np.ndarray:
+            return self.coordinates.covector(across(self.coordinates.whitened(vector)))
 
         def solve(raw_slope: np.ndarray) -> np.ndarray:
             return self.coordinates.unscaled(covariance.times(self.coordinates.pulled(raw_slope)))
 
+        deviations = self.coordinates.deviations
+        point = Point.at(self.system, self.coordinates.vector(z), deviations, tilt)
         reached, _ = quasi_newton(
-            self.system, self.coordinates.deviations, point, solve, tolerance=0.1 * self.decrement_tolerance
+            self.system, deviations, point, solve, tolerance=0.1 * self.decrement_tolerance, tilt=tilt
         )
         return self.whitened(reached), point.objective - reached.objective
 

@@ -50,6 +50,10 @@ class Accuracy:
     step_residual: float = 0.1
 
 
+# A symmetric map of vectors (coordinate,) onto slopes.
+Tilt = Callable[[np.ndarray], np.ndarray]
+
+
 class ConvergenceError(RuntimeError):
     """No mode was found; the text holds cause and remedy."""
 
@@ -63,10 +67,11 @@ class Point:
     slope: np.ndarray
 
     @classmethod
-    def at(cls, system: System, vector: np.ndarray, deviations: np.ndarray) -> Point:
+    def at(cls, system: System, vector: np.ndarray, deviations: np.ndarray, tilt: Tilt | None = None) -> Point:
+        """The point at a vector (coordinate,), with a tilt T less half of vector . T vector."""
         trajectory = run(system, vector)
-        slope = gradient(system, trajectory) + vector / deviations**2
-        return cls(trajectory, objective(system, trajectory, deviations), slope)
+        reached = _tilted_objective(system, trajectory, deviations, tilt)
+        return cls(trajectory, reached, _tilted_slope(system, trajectory, deviations, tilt))
 
     def linearise(self, system: System, tolerance: float) -> Linearisation:
         courses = network_courses(system, self.trajectory, tolerance=tolerance)
@@ -143,6 +148,7 @@ def quasi_newton(
     solve: Callable[[np.ndarray], np.ndarray],
     *,
     tolerance: float,
+    tilt: Tilt | None = None,
 ) -> tuple[Point, int]:
     """Descend by limited-memory BFGS that starts from a fixed Gauss-Newton curvature; gives the point and its steps.
 
@@ -154,6 +160,7 @@ def quasi_newton(
         point: where to start.
         solve: the inverse Gauss-Newton curvature times a slope. It may project on a subspace, which is then kept to.
         tolerance: ends where the decrement is below.
+        tilt: a symmetric map; the objective is less by half of vector . tilt(vector), also at the point to start from.
     """
     steps: list[np.ndarray] = []
     changes: list[np.ndarray] = []
@@ -161,7 +168,7 @@ def quasi_newton(
         direction = quasi_newton_step(solve, point.slope, steps, changes)
         if 0.5 * float(point.slope @ direction) < tolerance:
             return point, count
-        following = _shortened_step(system, deviations, point, direction)
+        following = _shortened_step(system, deviations, point, direction, tilt)
         if following is None:
             return point, count
         step, change = following.trajectory.vector - point.trajectory.vector, following.slope - point.slope
@@ -249,11 +256,23 @@ def posterior_information(
             tolerance = 0.0 if tolerance < 1e-7 else 0.03 * tolerance
 
 
-def _shortened_step(system: System, deviations: np.ndarray, point: Point, step: np.ndarray) -> Point | None:
+def _shortened_step(
+    system: System, deviations: np.ndarray, point: Point, step: np.ndarray, tilt: Tilt | None
+) -> Point | None:
     for length in STEP_LENGTHS:
-        candidate = point.trajectory.vector - length * step
-        trajectory = run(system, candidate)
-        reached = objective(system, trajectory, deviations)
+        trajectory = run(system, point.trajectory.vector - length * step)
+        reached = _tilted_objective(system, trajectory, deviations, tilt)
         if reached < point.objective:
-            return Point(trajectory, reached, gradient(system, trajectory) + candidate / deviations**2)
+            return Point(trajectory, reached, _tilted_slope(system, trajectory, deviations, tilt))
     return None
+
+
+def _tilted_objective(system: System, trajectory: Trajectory, deviations: np.ndarray, tilt: Tilt | None) -> float:
+    vector = trajectory.vector
+    taken = 0.0 if tilt is None else 0.5 * float(vector @ tilt(vector))
+    return objective(system, trajectory, deviations) - taken
+
+
+def _tilted_slope(system: System, trajectory: Trajectory, deviations: np.ndarray, tilt: Tilt | None) -> np.ndarray:
+    slope = gradient(system, trajectory) + trajectory.vector / deviations**2
+    return slope if tilt is None else slope - tilt(trajectory.vector)
