@@ -11,7 +11,7 @@ from plain import plain_model
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution, SampleDistribution
 from lrposterior.gauge import canonical, log_gauge_volume, product_svd
-from lrposterior.orbit import stretches_and_rotations
+from lrposterior.orbit import gauge_basis, settle_trades, stretches_and_rotations, tilt_across, trade_basis
 from lrposterior.spectrum import connectivity_spectrum, horizontal_spectrum
 
 SIZES = [(1, 4, 4), (2, 5, 5), (3, 6, 9)]
@@ -314,3 +314,49 @@ def test_gauge_volume_counts_the_part_of_the_rotation_that_no_stretch_makes():
     rest = moved[3] - design @ np.linalg.lstsq(design, moved[3], rcond=None)[0]
     gauge = gauge_directions_of(left, right)
     assert log_gauge_volume(*gauge) == pytest.approx(np.log(4.0 * np.pi * np.linalg.norm(rest)), abs=1e-10)
+
+
+def coordinates(rank, priors, background, seed=0):
+    """The space of a small network, whitened coordinates, and the patterns through which a bulk is seen."""
+    random = np.random.default_rng(seed)
+    recording = lrp.Recording(random.standard_normal((3, 20, 7)), 0.02, inputs=random.standard_normal((3, 20, 2)))
+    model = lrp.LowRankModel(rank, background=background, priors=priors).for_recording(recording)
+    model = model.with_scales({name: prior.median for name, prior in model.scale_priors.items()})
+    space = model.space_for(recording)
+    subspace = None if background is None else model.background.visited
+    return space, random.standard_normal(space.size), subspace
+
+
+def test_tilt_is_what_the_turning_of_the_gauge_adds_to_the_curvature():
+    """With a step p across the gauge the slope of |z|² / 2 there changes by P (1 - T) p; P projects on that space."""
+    space, z, _ = coordinates(1, lrp.Priors(), None)
+    size = space.num_dynamics
+
+    def across(point):
+        gauge = gauge_basis(space, point)
+        return point[:size] - gauge @ (gauge.T @ point[:size])
+
+    tilt, gauge = tilt_across(space, z, z[:size], None), gauge_basis(space, z)
+    step = np.random.default_rng(1).standard_normal(size)
+    step -= gauge @ (gauge.T @ step)
+    moved = 1e-5 * np.concatenate([step, np.zeros(space.size - size)])
+    change = (across(z + moved) - across(z - moved)) / 2e-5
+    change -= gauge @ (gauge.T @ change)
+    expected = step - tilt(step)
+    np.testing.assert_allclose(change, expected - gauge @ (gauge.T @ expected), atol=1e-8)
+
+
+@pytest.mark.parametrize("background", [None, lrp.RandomBulk(gain=0.5, dimension=3)], ids=["no bulk", "bulk"])
+def test_tilted_slope_has_no_part_along_stretches_and_trades(background):
+    space, z, subspace = coordinates(2, lrp.CorrelatedLoadings(), background)
+    z, _ = settle_trades(space, z, subspace)
+    size = space.num_dynamics
+    tilt = tilt_across(space, z, z[:size], subspace)
+    tilted = z[:size] - tilt(z[:size])
+    trades = trade_basis(space, z, subspace)
+    stretches = stretches_and_rotations(space, z)[0][:size]
+    stretches -= trades @ (trades.T @ stretches)
+    np.testing.assert_allclose(trades.T @ tilted, 0.0, atol=1e-9)
+    np.testing.assert_allclose(stretches.T @ tilted, 0.0, atol=1e-8)
+    first, second = np.random.default_rng(2).standard_normal((2, size))
+    np.testing.assert_allclose(first @ tilt(second), second @ tilt(first), rtol=1e-10)
