@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from lrposterior.structured.entries import ENTRIES_AT_ONCE
 from lrposterior.structured.information import StructuredPosterior
@@ -114,20 +113,15 @@ class FactorChanges:
 
     def pencil(self) -> tuple[Pencil, np.ndarray]:
         """Prior against posterior, and the (neuron, factor, row) of its coordinates: factors = matrix @ coordinates."""
-        roots = np.linalg.cholesky(self.prior_blocks)
-        inverses = np.linalg.inv(roots)
-        local, rotations = np.linalg.eigh(inverses @ self.posterior_blocks @ np.swapaxes(inverses, 1, 2))
-        to_rows = np.swapaxes(rotations, 1, 2) @ inverses
-
-        def rows(factors: np.ndarray) -> np.ndarray:
-            return (to_rows @ factors).reshape(local.size, -1)
-
-        null = rows(self.null)
-        null = scipy.linalg.orth(null / np.maximum(np.linalg.norm(null, axis=0), 1e-300))
-        pencil = Pencil(
-            local.ravel(), rows(self.parts), -self.removed, rows(self.shared), null, np.ones(self.shared.shape[2])
+        return Pencil.of_blocks(
+            self.prior_blocks,
+            self.posterior_blocks,
+            parts=self.parts,
+            weights=-self.removed,
+            shared=self.shared,
+            signs=np.ones(self.shared.shape[2]),
+            null=self.null,
         )
-        return pencil, roots @ rotations
 
     def moments(self, *, read: bool) -> tuple[SecondMoment, SecondMoment]:
         """N² E dW^T dW where read, else N² E dW dW^T: the removed part, and the prior's of what is seen.

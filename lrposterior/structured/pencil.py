@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 
 ROWS_AT_ONCE = 8192
 # A threshold that meets an entry of `local` more closely than this is taken to lie beside it.
@@ -57,6 +58,42 @@ class Pencil:
     shared: np.ndarray
     null: np.ndarray
     signs: np.ndarray
+
+    @classmethod
+    def of_blocks(
+        cls,
+        prior_blocks: np.ndarray,
+        posterior_blocks: np.ndarray,
+        *,
+        parts: np.ndarray,
+        weights: np.ndarray,
+        shared: np.ndarray,
+        signs: np.ndarray,
+        null: np.ndarray | None = None,
+    ) -> tuple[Pencil, np.ndarray]:
+        """Of changes in other coordinates, and the matrices that lead to these: changes = matrix @ coordinates.
+
+        Args:
+            prior_blocks, posterior_blocks: (neuron, change, change).
+            parts: (neuron, change, part).
+            weights: (part,).
+            shared: (neuron, change, shared).
+            signs: (shared,).
+            null: (neuron, change, direction), not orthonormal, or None where all directions mean something.
+        """
+        roots = np.linalg.cholesky(prior_blocks)
+        inverses = np.linalg.inv(roots)
+        local, rotations = np.linalg.eigh(inverses @ posterior_blocks @ np.swapaxes(inverses, 1, 2))
+        to_rows = np.swapaxes(rotations, 1, 2) @ inverses
+
+        def rows(changes: np.ndarray) -> np.ndarray:
+            return (to_rows @ changes).reshape(local.size, -1)
+
+        meaningless = np.zeros((local.size, 0))
+        if null is not None:
+            columns = rows(null)
+            meaningless = scipy.linalg.orth(columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300))
+        return cls(local.ravel(), rows(parts), weights, rows(shared), meaningless, signs), roots @ rotations
 
     @property
     def num_directions(self) -> int:

@@ -96,17 +96,14 @@ class VisitedChanges:
 
     def pencil(self) -> tuple[Pencil, np.ndarray]:
         """Prior against posterior, and the (neuron, row, row) of its coordinates: rows = matrix @ coordinates."""
-        roots = np.linalg.cholesky(self.prior_blocks)
-        inverses = np.linalg.inv(roots)
-        local, rotations = np.linalg.eigh(inverses @ self.posterior_blocks @ np.swapaxes(inverses, 1, 2))
-        to_rows = np.swapaxes(rotations, 1, 2) @ inverses
-
-        def rows(changes: np.ndarray) -> np.ndarray:
-            return (to_rows @ changes).reshape(local.size, -1)
-
-        nothing = np.zeros((local.size, 0))
-        pencil = Pencil(local.ravel(), rows(self.parts), self.weights, rows(self.shared), nothing, self.signs)
-        return pencil, roots @ rotations
+        return Pencil.of_blocks(
+            self.prior_blocks,
+            self.posterior_blocks,
+            parts=self.parts,
+            weights=self.weights,
+            shared=self.shared,
+            signs=self.signs,
+        )
 
     def row_covariances(self) -> tuple[np.ndarray, np.ndarray]:
         """(neuron, row, row) prior and posterior covariance of the rows of every neuron."""
