@@ -173,7 +173,8 @@ class StructuredProblem(ScaledProblem):
         the next point some of it remains. The objective is tilted by a quadratic function that takes the slope along
         the gauge away (`lrposterior.orbit.tilt_across`), so that next to nothing does.
         """
-        across = tilt_across(self.space, z, self.gradient(z), self.subspace)
+        point = self.point(z)
+        across = tilt_across(self.space, z, self.coordinates.pulled(point.slope), self.subspace)
 
         def tilt(vector: np.ndarray) -> np.ndarray:
             return self.coordinates.covector(across(self.coordinates.whitened(vector)))
@@ -181,12 +182,16 @@ class StructuredProblem(ScaledProblem):
         def solve(raw_slope: np.ndarray) -> np.ndarray:
             return self.coordinates.unscaled(covariance.times(self.coordinates.pulled(raw_slope)))
 
-        deviations = self.coordinates.deviations
-        point = Point.at(self.system, self.coordinates.vector(z), deviations, tilt)
+        tilted = point.tilted(tilt)
         reached, _ = quasi_newton(
-            self.system, deviations, point, solve, tolerance=0.1 * self.decrement_tolerance, tilt=tilt
+            self.system,
+            self.coordinates.deviations,
+            tilted,
+            solve,
+            tolerance=0.1 * self.decrement_tolerance,
+            tilt=tilt,
         )
-        return self.whitened(reached), point.objective - reached.objective
+        return self.whitened(reached), tilted.objective - reached.objective
 
     def distribution(
         self,

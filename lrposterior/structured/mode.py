@@ -50,7 +50,7 @@ class Accuracy:
     step_residual: float = 0.1
 
 
-# A symmetric map of vectors (coordinate,) onto slopes.
+# A symmetric map T of vectors v (coordinate,): a tilted objective is less by v . T v / 2, and its slope by T v.
 Tilt = Callable[[np.ndarray], np.ndarray]
 
 
@@ -67,11 +67,16 @@ class Point:
     slope: np.ndarray
 
     @classmethod
-    def at(cls, system: System, vector: np.ndarray, deviations: np.ndarray, tilt: Tilt | None = None) -> Point:
-        """The point at a vector (coordinate,), with a tilt T less half of vector . T vector."""
+    def at(cls, system: System, vector: np.ndarray, deviations: np.ndarray) -> Point:
         trajectory = run(system, vector)
-        reached = _tilted_objective(system, trajectory, deviations, tilt)
-        return cls(trajectory, reached, _tilted_slope(system, trajectory, deviations, tilt))
+        slope = gradient(system, trajectory) + vector / deviations**2
+        return cls(trajectory, objective(system, trajectory, deviations), slope)
+
+    def tilted(self, tilt: Tilt) -> Point:
+        """The same point of the objective less half of vector . tilt(vector)."""
+        vector = self.trajectory.vector
+        taken = tilt(vector)
+        return Point(self.trajectory, self.objective - 0.5 * float(vector @ taken), self.slope - taken)
 
     def linearise(self, system: System, tolerance: float) -> Linearisation:
         courses = network_courses(system, self.trajectory, tolerance=tolerance)
@@ -148,7 +153,7 @@ def quasi_newton(
     solve: Callable[[np.ndarray], np.ndarray],
     *,
     tolerance: float,
-    tilt: Tilt | None = None,
+    tilt: Tilt = np.zeros_like,
 ) -> tuple[Point, int]:
     """Descend by limited-memory BFGS that starts from a fixed Gauss-Newton curvature; gives the point and its steps.
 
@@ -160,7 +165,7 @@ def quasi_newton(
         point: where to start.
         solve: the inverse Gauss-Newton curvature times a slope. It may project on a subspace, which is then kept to.
         tolerance: ends where the decrement is below.
-        tilt: a symmetric map; the objective is less by half of vector . tilt(vector), also at the point to start from.
+        tilt: of the objective, also at the point to start from.
     """
     steps: list[np.ndarray] = []
     changes: list[np.ndarray] = []
@@ -256,23 +261,11 @@ def posterior_information(
             tolerance = 0.0 if tolerance < 1e-7 else 0.03 * tolerance
 
 
-def _shortened_step(
-    system: System, deviations: np.ndarray, point: Point, step: np.ndarray, tilt: Tilt | None
-) -> Point | None:
+def _shortened_step(system: System, deviations: np.ndarray, point: Point, step: np.ndarray, tilt: Tilt) -> Point | None:
     for length in STEP_LENGTHS:
-        trajectory = run(system, point.trajectory.vector - length * step)
-        reached = _tilted_objective(system, trajectory, deviations, tilt)
+        candidate = point.trajectory.vector - length * step
+        trajectory, taken = run(system, candidate), tilt(candidate)
+        reached = objective(system, trajectory, deviations) - 0.5 * float(candidate @ taken)
         if reached < point.objective:
-            return Point(trajectory, reached, _tilted_slope(system, trajectory, deviations, tilt))
+            return Point(trajectory, reached, gradient(system, trajectory) + candidate / deviations**2 - taken)
     return None
-
-
-def _tilted_objective(system: System, trajectory: Trajectory, deviations: np.ndarray, tilt: Tilt | None) -> float:
-    vector = trajectory.vector
-    taken = 0.0 if tilt is None else 0.5 * float(vector @ tilt(vector))
-    return objective(system, trajectory, deviations) - taken
-
-
-def _tilted_slope(system: System, trajectory: Trajectory, deviations: np.ndarray, tilt: Tilt | None) -> np.ndarray:
-    slope = gradient(system, trajectory) + trajectory.vector / deviations**2
-    return slope if tilt is None else slope - tilt(trajectory.vector)
