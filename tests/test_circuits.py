@@ -66,6 +66,14 @@ def test_nodes_follow_their_equation():
         rates = (1 - a) * rates + a * np.maximum(drive + stimulation[:, time] @ truth["Q"], 0.0)
 
 
+def test_silent_nodes_have_no_posterior():
+    """Without input, bias or recurrence all nodes of a rectified circuit are silent."""
+    _, recording = record_circuit(0)
+    problem = CircuitProblem(lrp.LatentCircuit(NUM_NODES, nonlinearity="relu"), recording)
+    with pytest.raises(lrp.FitError, match=r"num_nodes: .* 3 whose rates have rank 0.* lower num_nodes"):
+        problem.laplace(np.zeros(problem.size))
+
+
 def test_full_rank_network_is_the_low_rank_one_where_its_weights_are():
     truth = lrp.simulate_recording(plain_model(2), num_neurons=12, num_trials=4, num_bins=40, dt=DT, seed=0)
     M, K, B, b = (truth.parameters[name] for name in ("M", "K", "B", "b"))

@@ -73,19 +73,30 @@ def families(experiment: Experiment, size: Size) -> dict[str, Callable[[], Any]]
 def run(seed: int, size: Size, folder: Path | None = None) -> dict[str, Any]:
     """Train a network, record it, fit every family and score all of them.
 
-    Results are stored in a folder after every fit, and a second call goes on where the first one ended.
+    Results are stored in a folder after every fit, and a second call goes on where the first one ended. Of a fit that
+    failed the reason is kept.
     """
     stored = None if folder is None else folder / f"network_{seed}.json"
     network, error = train(size.num_units, seed, size.num_steps)
     experiment = make_experiment(network, size, seed)
-    results: dict[str, Any] = {"seed": seed, "task error": error, "families": {}}
+    results: dict[str, Any] = {"seed": seed, "task error": error, "families": {}, "failed": {}}
     if stored is not None and stored.exists():
-        results = json.loads(stored.read_text(encoding="utf-8"))
+        results |= json.loads(stored.read_text(encoding="utf-8"))
+
+    def store() -> None:
+        if stored is not None:
+            stored.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
     for name, fit in families(experiment, size).items():
-        if name in results["families"]:
+        if name in results["families"] or name in results["failed"]:
             continue
         started = time.perf_counter()
-        posterior = fit()
+        try:
+            posterior = fit()
+        except lrp.FitError as failure:
+            results["failed"][name] = str(failure)
+            store()
+            continue
         fitted = time.perf_counter() - started
         found = {"seconds": fitted, "status": posterior.status, **score(posterior, experiment, size)}
         if "circuit" in name:
@@ -93,8 +104,7 @@ def run(seed: int, size: Size, folder: Path | None = None) -> dict[str, Any]:
         found["seconds in all"] = time.perf_counter() - started
         results["families"][name] = found
         print(f"network {seed}, {name}: {fitted:.0f} s", flush=True)
-        if stored is not None:
-            stored.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        store()
     return results
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from delayed_response_parts.experiment import CLASSES
-from delayed_response_parts.tables import families
+from delayed_response_parts.tables import families, fitted
 from lrposterior.plots import save_figure
 from lrposterior.plots.style import GREY, PALETTE, styled
 
@@ -32,7 +32,7 @@ def draw_promises(results: list[dict]) -> Figure:
         axes.axhline(0.0, color=GREY, linewidth=0.5, linestyle=":")
         for index, name in enumerate(CLASSES):
             promised, achieved = (
-                np.concatenate([np.split(np.array(one["families"][family][kind]), 3)[index] for one in results])
+                np.concatenate([np.split(np.array(found[kind]), 3)[index] for found in fitted(results, family)])
                 for kind in ("expected R²", "achieved R²")
             )
             axes.scatter(promised, np.maximum(achieved, LOWEST), s=9, color=COLORS[name], alpha=0.7, label=name)

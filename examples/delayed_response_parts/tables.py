@@ -18,11 +18,17 @@ def make_tables(results: list[dict]) -> str:
 
 
 def families(results: list[dict]) -> list[str]:
-    return list(results[0]["families"])
+    """Those that were fitted to any of the networks, in their order."""
+    return list(dict.fromkeys(name for one in results for name in one["families"]))
+
+
+def fitted(results: list[dict], family: str) -> list[dict]:
+    """What was found of a family, for every network that it could be fitted to."""
+    return [one["families"][family] for one in results if family in one["families"]]
 
 
 def over_seeds(results: list[dict], family: str, value: Callable[[dict], float]) -> np.ndarray:
-    return np.array([value(one["families"][family]) for one in results])
+    return np.array([value(found) for found in fitted(results, family)])
 
 
 def scores(results: list[dict]) -> str:
@@ -32,7 +38,8 @@ def scores(results: list[dict]) -> str:
     rows = []
     for family in families(results):
         activity = over_seeds(results, family, lambda one: float(np.median(one["activity R²"])))
-        row = [family, f"{np.median(activity):.3f}"]
+        shown = family if len(activity) == len(results) else f"{family} ({len(activity)} of {len(results)} fits)"
+        row = [shown, f"{np.median(activity):.3f}"]
         for name in CLASSES:
             cells = [
                 np.median(over_seeds(results, family, lambda one, s=score, n=name: one["scores"][n][s]))
@@ -70,9 +77,9 @@ def circuits(results: list[dict]) -> str:
     for family in families(results):
         if "circuit" not in family:
             continue
-        together = np.concatenate([one["families"][family]["agreement"] for one in results])
-        activity = np.concatenate([one["families"][family]["activity R²"] for one in results])
-        cover = results[0]["families"][family]["cover of Q^T W Q"]
+        together = np.concatenate([found["agreement"] for found in fitted(results, family)])
+        activity = np.concatenate([found["activity R²"] for found in fitted(results, family)])
+        cover = fitted(results, family)[0]["cover of Q^T W Q"]
         if cover is not None:
             cover = float(np.median(over_seeds(results, family, lambda one: one["cover of Q^T W Q"])))
         lower, upper = np.quantile(together, [0.05, 0.95])
@@ -92,10 +99,13 @@ def run(results: list[dict]) -> str:
     errors = ", ".join(f"{one['task error']:.1e}" for one in results)
     minutes = sum(found["seconds in all"] for one in results for found in one["families"].values()) / 120
     rank = np.mean([correlation for one in results for correlation in loss_correlations(one).values()])
+    failed = [f"{name} of network {one['seed']}: {why}" for one in results for name, why in one["failed"].items()]
+    failures = " Fits that failed: " + "; ".join(failed) + "." if failed else ""
     return (
         f"Squared error of the trained networks on new trials of the task: {errors}. The rank correlation between "
         f"validation loss and R² on random ensembles, over the networks of an ensemble, is {rank:.2f} on average over "
         f"ensembles of twins. Fits and predictions took {minutes:.0f} minutes of two processes."
+        f"{failures}"
     )
 
 

@@ -27,6 +27,7 @@ from jax import Array
 from lrposterior.checks import read_only, require_integer
 from lrposterior.circuits.dynamics import node_rates
 from lrposterior.circuits.models import LatentCircuit
+from lrposterior.fit_error import FitError
 from lrposterior.inference.descent import Member
 from lrposterior.recording import Recording
 
@@ -201,11 +202,22 @@ class CircuitProblem:
         return gram + np.diag(prior + 1e-12 * np.diag(gram).max()), slope
 
     def laplace(self, z: np.ndarray) -> CircuitNormal:
-        """The Normal approximation at a mode under the prior."""
+        """The Normal approximation at a mode under the prior.
+
+        Raises:
+            FitError: if the rates of the nodes are not independent of each other: what embeds them is then unknown.
+        """
         precision, _ = self.precision(z, 1.0)
         rates = self.rates(z)
         inverse_root = scipy.linalg.solve_triangular(np.linalg.cholesky(precision), np.eye(len(precision)), lower=True)
-        of_rates = np.linalg.cholesky(rates.T @ rates / self._noise_variance(rates))
+        try:
+            of_rates = np.linalg.cholesky(rates.T @ rates / self._noise_variance(rates))
+        except np.linalg.LinAlgError as failure:
+            raise FitError(
+                f"num_nodes: expected nodes with rates of their own, got {rates.shape[1]} whose rates have rank "
+                f"{np.linalg.matrix_rank(rates)}: some are silent, or the same, and their embedding is unknown; "
+                "lower num_nodes"
+            ) from failure
         outside = scipy.linalg.solve_triangular(of_rates, np.eye(len(of_rates)), lower=True)
         return CircuitNormal(self, z, self.embedding(z), inverse_root.T, outside.T)
 
