@@ -37,8 +37,9 @@ def draw_promises(results: list[dict]) -> Figure:
             )
             axes.scatter(promised, np.maximum(achieved, LOWEST), s=9, color=COLORS[name], alpha=0.7, label=name)
         axes.set(title=family, xlim=(-0.03, 1.03), ylim=(LOWEST - 0.06, 1.03))
-    for axes in panels[-1]:
+    for axes in panels.flat[max(0, len(shown) - 3) : len(shown)]:
         axes.set_xlabel("promised R²")
+        axes.tick_params(labelbottom=True)
     for axes in panels[:, 0]:
         axes.set_ylabel("achieved R² (below −1 at −1)")
     for axes in panels.flat[len(shown) :]:
@@ -60,7 +61,8 @@ def draw_validation(results: list[dict]) -> Figure:
                 loss = np.array(found["validation loss"])
                 axes.scatter(loss, found["R² of each"][name], s=14, color=color, marker=marker, alpha=0.7, label=label)
         axes.set(title=name, xlabel="mean squared error, held-out trials", ylabel="R² of each twin")
-    panels[1].legend(loc="lower right", title="dots: free\ntriangles: regularised")
+        axes.locator_params(axis="x", nbins=4)
+    panels[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="dots: free\ntriangles: regularised")
     return figure
 
 
@@ -71,7 +73,7 @@ def draw_circuits(results: list[dict]) -> Figure:
     numbers = [int(name.split()[1]) for name in sizes]
     figure = Figure(figsize=(8.0, 2.8))
     panels = figure.subplots(1, 3)
-    labels = ("correlation of w with QᵀWQ", "dispersion of w over replicates", "R² on random ensembles")
+    labels = ("correlation of w with QᵀWQ", "dispersion of w over replicates", "R², ensembles (below −1 at −1)")
     for one, color in zip(results, PALETTE, strict=False):
         found = [one["families"][name] for name in sizes]
         for axes, values in (
