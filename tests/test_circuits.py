@@ -197,8 +197,7 @@ def test_matched_nodes_undo_a_permutation():
 def test_twins_fit_the_recording_and_keep_what_it_does_not_determine():
     """Unregularised networks differ where the recording is silent; regularised ones are small there.
 
-    What is left of the fitted trials is the variance of the noise, and of held-out ones less than a twentieth of
-    theirs.
+    Losses are the variance of the noise, held-out ones with what W takes from the noise of eight trials on top.
     """
     truth = lrp.simulate_recording(
         plain_model(2), num_neurons=20, num_trials=10, num_bins=50, dt=DT, noise_scale=0.1, seed=0
@@ -208,7 +207,7 @@ def test_twins_fit_the_recording_and_keep_what_it_does_not_determine():
     tied = lrp.fit(model, truth.recording, lrp.Ensemble(3, regularisation=1.0), seed=0, progress=False)
     for ensemble in (free, tied):
         np.testing.assert_allclose(ensemble.statistics.training_loss, 0.01, rtol=0.1)
-        assert (ensemble.statistics.validation_loss < 0.05 * truth.recording.activity.var()).all()
+        np.testing.assert_allclose(ensemble.statistics.validation_loss, 0.01, rtol=0.4)
     scatter = [ensemble.sample_connectivity(3, seed=0).std(axis=0).mean() for ensemble in (free, tied)]
     assert scatter[0] > 3 * scatter[1]
 
