@@ -35,6 +35,7 @@ out too small by a fifth and more.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -101,12 +102,15 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
 def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
     z, information = mode.z, None
     length, before, followed, change, since = 0.5, None, np.zeros(0), np.zeros(0), np.inf
-    moves, decrement, gained, is_fresh, at_rest = np.full(1, np.inf), np.inf, 0.0, False, 0
-    reached = Balanced(problem, mode, np.zeros((0, 0)))
-    for step in range(MAX_STEPS + RESTING_STEPS):
+    gained, is_fresh, at_rest, step = 0.0, False, 0, -1
+    while True:
+        step += 1
+        # The last covariance goes before the next is found: of a large population there is no memory for both.
+        covariance = None
         num_dynamics = problem.space.num_dynamics
         follows = bool(problem.scale_priors) and since > FOLLOWED_AGAIN
         if information is None or gained > problem.refresh or (follows and not is_fresh):
+            information = None
             information, gained, is_fresh = problem.information(z), 0.0, True
         covariance = problem.covariance(z, information)
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
@@ -117,22 +121,18 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
             # Half way: it changes with the scales that it moves.
             followed = 0.5 * (found + followed) if followed.size else found
         scales = _scale_step(problem, z, covariance, followed)
-        reached = Balanced(
-            problem,
-            dataclasses.replace(
-                mode,
-                z=z,
-                objective=problem.negative_log_density(z),
-                gradient_norm=float(np.linalg.norm(slope)),
-                decrement=decrement,
-                information=information,
-            ),
-            scales.precision,
-        )
         # Scales and gauge one after the other: both would else take off the same excess of K.
         rescaled, moved_z = _rescale(problem, z, scales.change)
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
         moves = np.concatenate([scales.change, log_A.ravel()])
+        if step == MAX_STEPS + RESTING_STEPS - 1:
+            acceptable = _are_small(moves, scales.precision, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE)
+            if decrement < ACCEPTED_DECREMENT and acceptable:
+                return _reached(problem, mode, z, information, slope, decrement, scales.precision)
+            raise FitError(
+                f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps, and {decrement:.2g} "
+                "nats are still to be gained; lower the rank, or use method='nuts'"
+            )
         following, gain = problem.descend(z, covariance, slope)
         if step >= MAX_STEPS:
             z, information = following, None
@@ -142,7 +142,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         waited = at_rest > SETTLED_STEPS and decrement < ACCEPTED_DECREMENT
         if settled and (decrement < problem.decrement_tolerance or gain == 0.0 or waited):
             if is_fresh and np.all(np.abs(change) < FOLLOWED_LAST * np.diag(scales.precision)):
-                return reached
+                return _reached(problem, mode, z, information, slope, decrement, scales.precision)
             information, since = None, np.inf
             continue
         if gain == 0.0 and not is_fresh:
@@ -155,13 +155,26 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
         information, is_fresh = problem.carried(information, A, trades), False
         gained += gain
-    acceptable = _are_small(moves, reached.scale_precision, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE)
-    if decrement < ACCEPTED_DECREMENT and acceptable:
-        return reached
-    raise FitError(
-        f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps, and {decrement:.2g} nats are "
-        "still to be gained; lower the rank, or use method='nuts'"
+
+
+def _reached(
+    problem: AnyProblem,
+    mode: Mode,
+    z: np.ndarray,
+    information: Any,
+    slope: np.ndarray,
+    decrement: float,
+    scale_precision: np.ndarray,
+) -> Balanced:
+    mode = dataclasses.replace(
+        mode,
+        z=z,
+        objective=problem.negative_log_density(z),
+        gradient_norm=float(np.linalg.norm(slope)),
+        decrement=decrement,
+        information=information,
     )
+    return Balanced(problem, mode, scale_precision)
 
 
 def _are_small(moves: np.ndarray, scale_precision: np.ndarray, tolerance: float, share: float) -> bool:

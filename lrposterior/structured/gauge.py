@@ -67,6 +67,8 @@ def trade_information(information: StructuredInformation, Z: np.ndarray, Y: np.n
         Y: (rank, regressor); (rank, 0) without a G.
     """
     layout, columns = information.layout, information.layout.columns
+    if not (layout.correlated or layout.num_seen):
+        return information
     factor, blocks = information.factor.copy(), information.blocks.copy()
     rows = layout.rows(factor)
     if layout.correlated:

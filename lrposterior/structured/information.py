@@ -10,6 +10,8 @@ import scipy.linalg
 from lrposterior.structured.blocks import WhitenedBlocks
 from lrposterior.structured.layout import Layout
 
+ROWS_AT_ONCE = 8192
+
 
 @dataclass(frozen=True, eq=False)
 class StructuredInformation:
@@ -43,7 +45,7 @@ class StructuredInformation:
             np.linalg.LinAlgError: if the precision is not positive definite.
         """
         local = WhitenedBlocks.of(self.layout, self.blocks, deviations)
-        # R^-1 (F + prior precision) R^-T = I + U tau U^T with U = R^-1 Y, and U = Q triangle.
+        # R^-1 (F + prior precision) R^-T = I + U tau U^T with U = R^-1 Y, and U = O rotation^T triangle.
         factor = local.solve(self.factor)
         triangle = np.linalg.cholesky(factor.T @ factor).T
         values, rotation = np.linalg.eigh(triangle * self.weights @ triangle.T)
@@ -52,13 +54,17 @@ class StructuredInformation:
                 f"posterior: the precision has a negative eigenvalue, {1.0 + values[0]:.2g} times the local one; find "
                 "the information with a smaller tolerance, or at prior scales nearer to these"
             )
-        basis = factor @ scipy.linalg.solve_triangular(triangle, rotation)
-        del factor
+        multiply_rows(factor, scipy.linalg.solve_triangular(triangle, rotation))
+        factor = local.solve_transposed(factor)
         scaled, _ = np.linalg.qr(self.vertical / deviations[:, None])
-        extended = np.empty((len(basis), basis.shape[1] + scaled.shape[1]))
-        extended[:, : basis.shape[1]] = local.solve_transposed(basis)
-        extended[:, basis.shape[1] :] = scaled * deviations[:, None]
-        return StructuredPosterior(local=local, basis=basis, values=values, factor=extended)
+        return StructuredPosterior(local, values, np.concatenate([factor, scaled * deviations[:, None]], axis=1))
+
+
+def multiply_rows(rows: np.ndarray, matrix: np.ndarray) -> None:
+    """Overwrite rows (row, column) with rows @ matrix, a few at a time: there is no memory for both."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = slice(start, start + ROWS_AT_ONCE)
+        rows[some] = rows[some] @ matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +75,12 @@ class StructuredPosterior:
 
     Attributes:
         local: R, the precision within neurons.
-        basis: (coordinate, component) orthonormal O with R^-1 (F + prior precision) R^-T = I + O diag(values) O^T.
         values: (component,).
-        factor: (coordinate, component and vertical direction).
+        factor: (coordinate, component and vertical direction). The first are R^-T O, with an orthonormal O and R^-1 (F
+            + prior precision) R^-T = I + O diag(values) O^T.
     """
 
     local: WhitenedBlocks
-    basis: np.ndarray
     values: np.ndarray
     factor: np.ndarray
 
@@ -91,34 +96,44 @@ class StructuredPosterior:
     @property
     def removed(self) -> np.ndarray:
         """(component and vertical direction,) weights of what the covariance lacks of the local one."""
-        num_vertical = self.factor.shape[1] - self.values.size
-        return np.concatenate([self.values / (1.0 + self.values), np.ones(num_vertical)])
+        return np.concatenate([self.values / (1.0 + self.values), np.ones(self.vertical.shape[1])])
 
     @property
     def log_determinant(self) -> float:
         """log det of the precision over that of the prior precision, on the horizontal space."""
         return self.local.log_determinant + float(np.sum(np.log1p(self.values)))
 
+    @property
+    def components(self) -> np.ndarray:
+        """(coordinate, component) R^-T O, a view."""
+        return self.factor[:, : self.values.size]
+
+    @property
+    def vertical(self) -> np.ndarray:
+        """(coordinate, direction) orthonormal in whitened coordinates, a view."""
+        return self.factor[:, self.values.size :]
+
     def times(self, columns: np.ndarray) -> np.ndarray:
         """Sigma times columns (coordinate, column)."""
-        vertical, precision = self.factor[:, self.values.size :], self.deviations[:, None] ** -2.0
+        vertical, precision = self.vertical, self.deviations[:, None] ** -2.0
         # The part along the vertical directions is taken off before and after: what is left of large numbers would else
         # be felt.
-        whitened = self.local.solve(columns - precision * (vertical @ (vertical.T @ columns)))
-        whitened -= self.basis @ ((self.values / (1.0 + self.values))[:, None] * (self.basis.T @ whitened))
-        product = self.local.solve_transposed(whitened)
+        columns = columns - precision * (vertical @ (vertical.T @ columns))
+        product = self.local.solve_transposed(self.local.solve(columns))
+        gains = self.values / (1.0 + self.values)
+        product -= self.components @ (gains[:, None] * (self.components.T @ columns))
         return product - vertical @ (vertical.T @ (precision * product))
 
     def sample(self, num_draws: int, *, seed: int) -> np.ndarray:
         """(coordinate, draw) deviations from the mode."""
-        return self.color(np.random.default_rng(seed).standard_normal((len(self.basis), num_draws)))
+        return self.color(np.random.default_rng(seed).standard_normal((len(self.factor), num_draws)))
 
     def color(self, noise: np.ndarray) -> np.ndarray:
         """A square root of Sigma times white noise (coordinate, column)."""
         gains = 1.0 / np.sqrt(1.0 + self.values) - 1.0
-        draws = self.local.solve_transposed(noise + self.basis @ (gains[:, None] * (self.basis.T @ noise)))
-        vertical = self.factor[:, self.values.size :]
-        return draws - vertical @ (vertical.T @ (draws / self.deviations[:, None] ** 2))
+        read = self.components.T @ self.local.times(noise)
+        draws = self.local.solve_transposed(noise) + self.components @ (gains[:, None] * read)
+        return draws - self.vertical @ (self.vertical.T @ (draws / self.deviations[:, None] ** 2))
 
     def covariance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Covariance (function, function) of linear functions with gradients (coordinate, function)."""

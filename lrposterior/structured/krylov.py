@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrposterior.structured.blocks import WhitenedBlocks
-from lrposterior.structured.information import StructuredInformation
+from lrposterior.structured.information import StructuredInformation, multiply_rows
 from lrposterior.structured.products import Linearisation
 
 BLOCK_SIZE = 48
@@ -110,7 +110,8 @@ def reduce_precision(
             f"the smallest eigenvalue of the precision is {1.0 + values[0]:.2g} times the local one; "
             "keep the time courses to a smaller tolerance"
         )
-    return ReducedPrecision(linearisation, local, chain.basis @ rotation, values, chain.residual)
+    multiply_rows(chain.basis, rotation)
+    return ReducedPrecision(linearisation, local, chain.basis, values, chain.residual)
 
 
 def _products(linearisation: Linearisation, local: WhitenedBlocks, columns: np.ndarray) -> np.ndarray:
