@@ -60,10 +60,10 @@ ACCEPTED_DECREMENT, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE = 1e-3, 0.04, 0.2
 SETTLED_STEPS = 5
 LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
-# The change of the curvature with the scales is measured again after moves of this size.
-FOLLOWED_AGAIN = 0.1
-# In the end it must not have changed by more than moves the scales by this.
-FOLLOWED_LAST = 0.05
+# The change of the curvature with the scales costs as much as all else. It is measured where the moves have become
+# smaller than the first and the scales have gone further than that since it was measured last, and in the end where
+# they have gone further than the second.
+FOLLOWED_AGAIN, FOLLOWED_LAST = 0.1, 0.02
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
 
@@ -101,14 +101,16 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
 
 def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
     z, information = mode.z, None
-    length, before, followed, change, since = 0.5, None, np.zeros(0), np.zeros(0), np.inf
+    followed, turned = np.zeros(len(problem.scale_priors)), np.zeros(len(problem.scale_priors))
+    length, before, since = 0.5, None, (np.inf if problem.scale_priors else 0.0)
     gained, is_fresh, at_rest, step = 0.0, False, 0, -1
     while True:
         step += 1
         # The last covariance goes before the next is found: of a large population there is no memory for both.
         covariance = None
         num_dynamics = problem.space.num_dynamics
-        follows = bool(problem.scale_priors) and since > FOLLOWED_AGAIN
+        calm = before is not None and bool(np.all(np.abs(before) < FOLLOWED_AGAIN))
+        follows = since > (FOLLOWED_LAST if at_rest else FOLLOWED_AGAIN) and calm
         if information is None or gained > problem.refresh or (follows and not is_fresh):
             information = None
             information, gained, is_fresh = problem.information(z), 0.0, True
@@ -116,10 +118,9 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
         decrement = 0.5 * float(slope @ covariance.times(slope))
         if follows:
-            found, since = _followed_log_determinants(problem, z, covariance), 0.0
-            change = found - followed if followed.size else np.full(found.shape, np.inf)
-            # Half way: it changes with the scales that it moves.
-            followed = 0.5 * (found + followed) if followed.size else found
+            change, since = _followed_log_determinants(problem, z, covariance) - followed, 0.0
+            # It changes with the scales that it moves: half way where it goes back and forth.
+            followed, turned = followed + np.where(change * turned < 0.0, 0.5, 1.0) * change, change
         scales = _scale_step(problem, z, covariance, followed)
         # Scales and gauge one after the other: both would else take off the same excess of K.
         rescaled, moved_z = _rescale(problem, z, scales.change)
@@ -141,15 +142,15 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         at_rest = at_rest + 1 if settled else 0
         waited = at_rest > SETTLED_STEPS and decrement < ACCEPTED_DECREMENT
         if settled and (decrement < problem.decrement_tolerance or gain == 0.0 or waited):
-            if is_fresh and np.all(np.abs(change) < FOLLOWED_LAST * np.diag(scales.precision)):
+            if is_fresh and since <= FOLLOWED_LAST:
                 return _reached(problem, mode, z, information, slope, decrement, scales.precision)
-            information, since = None, np.inf
+            before, information = moves, information if is_fresh else None
             continue
         if gain == 0.0 and not is_fresh:
             information = None
             continue
         length = _relaxation(length, before, moves)
-        before, since = moves, since + length * float(np.max(np.abs(moves)))
+        before, since = moves, since + length * float(np.max(np.abs(scales.change), initial=0.0))
         problem, z = follow_scales(problem, z, following, covariance, length * scales.change)
         A = scipy.linalg.expm(length * log_A)
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)

@@ -61,11 +61,12 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
     Raises:
         FitError: if the data do not support the rank.
     """
-    require_support(problem, mode)
+    covariance = problem.covariance(mode.z, mode.information)
+    require_support(problem, mode, covariance)
     nodes = [(problem, mode)]
     if scale_precision is not None and scale_precision.size:
-        covariance = problem.covariance(mode.z, mode.information)
-        nodes = [_at_scales(problem, mode, covariance, change) for change in scale_nodes(scale_precision)]
+        rough = dataclasses.replace(mode, information=problem.roughened(mode.information))
+        nodes = [_at_scales(problem, rough, covariance, change) for change in scale_nodes(scale_precision)]
     if isinstance(problem, StructuredProblem):
         return _structured(problem, mode, nodes)
     components = []
@@ -83,8 +84,11 @@ def _at_scales(problem: AnyProblem, mode: Mode, covariance: Covariance, change: 
     The mode is not linear in the scales: with a regression, K is a product of coefficients and loadings.
     """
     scaled, z = follow_scales(problem, mode.z, mode.z, covariance, change)
+    information = at_z = None
     for _ in range(MAX_NODE_DESCENTS):
-        at_z = scaled.covariance(z, scaled.information_near(z, mode.information))
+        near = scaled.information_near(z, mode.information)
+        if at_z is None or near is not information:
+            information, at_z = near, scaled.covariance(z, near)
         slope = at_z.across_gauge(scaled.gradient(z)[: problem.space.num_dynamics])
         z, gained = scaled.descend(z, at_z, slope)
         if gained < NODE_TOLERANCE:
@@ -129,14 +133,20 @@ def scale_nodes(precision: np.ndarray) -> np.ndarray:
     return scipy.linalg.solve_triangular(np.linalg.cholesky(precision), standard, lower=True, trans=1).T
 
 
-def require_support(problem: AnyProblem, mode: Mode) -> None:
+def require_support(problem: AnyProblem, mode: Mode, covariance: Covariance | None = None) -> None:
     """Refuse a rank of which the data do not determine enough.
+
+    Args:
+        problem: what is fitted.
+        mode: its mode of W.
+        covariance: the posterior's at the mode, where it is known already.
 
     Raises:
         FitError: where neither the left nor the right factor of a part of W is known, it is a product of two unknowns,
             which no Normal distribution resembles.
     """
-    share, rank = product_share(problem, mode), problem.model.rank
+    covariance = covariance or problem.covariance(mode.z, mode.information)
+    share, rank = product_share(problem, mode.z, covariance), problem.model.rank
     if share >= LARGEST_PRODUCT_SHARE:
         raise FitError(
             f"rank: expected data that determine a factor of each of the {rank} parts of W, got one of which neither "
@@ -171,14 +181,15 @@ def log_evidence(
     """
     space = problem.space
     rank = problem.model.rank
-    ratio = smallest_singular_ratio(problem, mode)
+    covariance = problem.covariance(mode.z, mode.information)
+    ratio = smallest_singular_ratio(problem, mode.z, covariance)
     if ratio < EVIDENCE_RATIO:
         return None, (
             f"no evidence: singular value {rank} of W is only {ratio:.1f} posterior standard deviations above zero, "
             f"where "
             "Laplace's method does not hold; compare held-out predictive densities instead, or lower the rank"
         )
-    log_determinant = problem.covariance(mode.z, mode.information).log_determinant
+    log_determinant = covariance.log_determinant
     log_determinant += 0.5 * rank * (rank + 1) * np.log(2.0)
     log_determinant += np.sum(np.log(noise_information(problem) + 1.0))
     num_flat = rank * (rank - 1) // 2
@@ -197,29 +208,28 @@ def log_evidence(
     ), "Laplace's method with the Gauss-Newton curvature"
 
 
-def product_share(problem: AnyProblem, mode: Mode) -> float:
+def product_share(problem: AnyProblem, z: np.ndarray, covariance: Covariance) -> float:
     """Variance of the product of the unknown parts of the factors over the linear variance, the largest over W's parts.
 
     For one part of W, with G the squared norms of its whitened factors at the mode and U the summed variances of their
     entries, it is U_L U_Q / (U_L G_Q + U_Q G_L).
     """
-    left, right = problem.space.factors(mode.z)
-    covariance = problem.covariance(mode.z, mode.information)
+    left, right = problem.space.factors(z)
     moments = [left.T @ left, right.T @ right, *unknown_moments(problem, covariance)]
     axes = np.linalg.eigh(moments[0] + moments[1])[1]
     G_L, G_Q, U_L, U_Q = (np.einsum("ri,rs,si->i", axes, moment, axes) for moment in moments)
     return float(np.max(U_L * U_Q / (U_L * G_Q + U_Q * G_L)))
 
 
-def smallest_singular_ratio(problem: AnyProblem, mode: Mode) -> float:
+def smallest_singular_ratio(problem: AnyProblem, z: np.ndarray, covariance: Covariance) -> float:
     """Smallest singular value of the factors' product over its linearised posterior standard deviation."""
     space = problem.space
-    U, values, V = product_svd(*space.factors(mode.z))
+    U, values, V = product_svd(*space.factors(z))
 
     def singular_value(z: Array) -> Array:
         left, right = space.factors(z)
         return (left.T @ U[:, -1]) @ (right.T @ V[:, -1])
 
-    slope = np.asarray(jax.grad(singular_value)(jnp.asarray(mode.z)))[: space.num_dynamics]
-    variance = float(slope @ problem.covariance(mode.z, mode.information).times(slope))
+    slope = np.asarray(jax.grad(singular_value)(jnp.asarray(z)))[: space.num_dynamics]
+    variance = float(slope @ covariance.times(slope))
     return float(values[-1] / np.sqrt(variance)) if values[-1] > 0.0 else 0.0

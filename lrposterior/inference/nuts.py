@@ -92,7 +92,8 @@ class NUTS:
         problem, mode = dense(balanced.problem), balanced.mode
         model, space = problem.model.structure, problem.space
         # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is simpler.
-        is_fixed = product_share(problem, mode) < LARGEST_PRODUCT_SHARE
+        covariance = problem.covariance(mode.z, mode.information)
+        is_fixed = product_share(problem, mode.z, covariance) < LARGEST_PRODUCT_SHARE
         frame = make_frame(problem, mode, "full") if is_fixed else make_joint_frame(problem, mode)
         log_density = gauge_fixed_log_density if is_fixed else joint_log_density
         key, start_key = jax.random.split(jax.random.key(seed))

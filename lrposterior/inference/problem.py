@@ -96,6 +96,10 @@ class AnyProblem(Protocol):
         """The information at z, where it is roughly this, to the accuracy of the posterior."""
         ...
 
+    def roughened(self, information: Any) -> Any:
+        """The information, as far as it takes to find modes nearby."""
+        ...
+
     def information_near(self, z: np.ndarray, information: Any) -> Any:
         """The information at z, where nearby, and perhaps at other prior scales, it is this."""
         ...
@@ -211,6 +215,10 @@ class Problem(ScaledProblem):
     def refined(self, z: np.ndarray, information: np.ndarray) -> np.ndarray:
         """The information at z, which costs no more than to know whether it is another one."""
         return self.information(z)
+
+    def roughened(self, information: np.ndarray) -> np.ndarray:
+        """The information: less of it would not be cheaper."""
+        return information
 
     def information_near(self, z: np.ndarray, information: np.ndarray) -> np.ndarray:
         """The information at z, which costs no more than to carry it over from nearby."""

@@ -134,6 +134,10 @@ class StructuredProblem(ScaledProblem):
         """The information at z, where it is roughly this, to the accuracy of the posterior."""
         return self._information(z, Accuracy())
 
+    def roughened(self, information: StructuredInformation) -> StructuredInformation:
+        """The information without the components that the balance does not have either."""
+        return information.without_components_below(BALANCE_RESIDUAL)
+
     def information_near(self, z: np.ndarray, information: StructuredInformation) -> StructuredInformation:
         """The information nearby, where it is taken to be the same; of the prior scales it knows nothing."""
         return information

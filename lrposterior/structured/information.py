@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,11 @@ class StructuredInformation:
         C = self.layout.num_loadings
         self.layout.rows(product)[:, :C] += self.blocks @ self.layout.rows(columns)[:, :C]
         return product
+
+    def without_components_below(self, weight: float) -> StructuredInformation:
+        """Without the components of a smaller weight, in units of the prior precision at which they were found."""
+        kept = np.abs(self.weights) >= weight
+        return dataclasses.replace(self, factor=self.factor[:, kept], weights=self.weights[kept])
 
     def posterior(self, deviations: np.ndarray) -> StructuredPosterior:
         """Covariance of the posterior under independent Normal priors with these (coordinate,) deviations.

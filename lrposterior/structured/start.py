@@ -132,9 +132,9 @@ def _principal_start(system: System, scale: np.ndarray) -> tuple[np.ndarray, np.
 
 def _observed(system: System, chunk: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Activity, mask and known currents (neuron, sample) of a chunk, and the typical size of the activity."""
-    activity = np.asarray(system.activity[chunk], dtype=np.float64)
+    activity = system.activity[chunk]
     mask = np.ones(activity.shape, bool) if system.mask is None else system.mask[chunk]
-    known = np.zeros(activity.shape) if system.known is None else np.asarray(system.known[chunk], dtype=np.float64)
+    known = np.zeros(activity.shape) if system.known is None else system.known[chunk]
     return activity, mask, known, float(np.sqrt(np.mean(activity[mask] ** 2))) if mask.any() else 1.0
 
 
@@ -190,7 +190,7 @@ def _latents_step(
 
 
 def _noise_floor(system: System) -> float:
-    some = np.asarray(system.activity[: max(1, 1_000_000 // system.num_samples)], dtype=np.float64)
+    some = system.activity[: max(1, 1_000_000 // system.num_samples)]
     return max(SMALLEST_NOISE_PART * float(np.mean(some**2)), 1e-300)
 
 
