@@ -1,7 +1,7 @@
 """Time and memory of a fit, and of what is asked of its posterior, against the number of neurons.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/scaling.py --sizes 1000 3000 10000 --figure scaling.png
-    OPENBLAS_NUM_THREADS=1 python benchmarks/scaling.py --sizes 1000 10000 --priors correlated
+    OPENBLAS_NUM_THREADS=1 python benchmarks/scaling.py --sizes 1000 3000 10000 --model defaults
     python benchmarks/scaling.py --tiny
 
 Every size runs in a process of its own, through the functions that a user calls: `fit` (rank 2, 24 trials of 70 bins,
@@ -28,7 +28,11 @@ import lrposterior as lrp
 
 DT, TIME_CONSTANT, NOISE = 0.02, 0.1, 0.1
 STEPS = ("fit", "fit cpu", "draw", "entry", "candidate", "save")
-PRIORS = {"independent": lrp.Priors, "correlated": lrp.CorrelatedLoadings}
+MODELS = {
+    "independent": {"priors": lrp.Priors(), "background": None},
+    "correlated": {"priors": lrp.CorrelatedLoadings(), "background": None},
+    "defaults": {},
+}
 
 
 def make_recording(num_neurons: int, num_trials: int, num_bins: int) -> lrp.Recording:
@@ -48,11 +52,11 @@ def make_recording(num_neurons: int, num_trials: int, num_bins: int) -> lrp.Reco
     return model.simulate(truth, trials, seed=num_neurons)
 
 
-def measure(num_neurons: int, priors: str, num_trials: int, num_bins: int, num_candidates: int) -> dict[str, float]:
+def measure(num_neurons: int, fitted: str, num_trials: int, num_bins: int, num_candidates: int) -> dict[str, float]:
     """Seconds of every step, peak memory in GB, and what was reached."""
     recording = make_recording(num_neurons, num_trials, num_bins)
     row: dict[str, float] = {"neurons": num_neurons, "input GB": peak_memory()}
-    model = lrp.LowRankModel(rank=2, time_constant=TIME_CONSTANT, background=None, priors=PRIORS[priors]())
+    model = lrp.LowRankModel(rank=2, time_constant=TIME_CONSTANT, **MODELS[fitted])
     clock, cpu = time.perf_counter(), time.process_time()
     posterior = lrp.fit(model, recording, seed=0, progress=False)
     row["fit"], row["fit cpu"] = time.perf_counter() - clock, time.process_time() - cpu
@@ -110,7 +114,7 @@ def draw_figure(rows: list[dict[str, float]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 3000, 10_000])
-    parser.add_argument("--priors", choices=tuple(PRIORS), default="independent")
+    parser.add_argument("--model", choices=tuple(MODELS), default="independent")
     parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes, for a test")
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--figure", type=Path)
@@ -118,11 +122,11 @@ def main() -> None:
     options = parser.parse_args()
     num_trials, num_bins = (6, 30) if options.tiny else (24, 70)
     if options.one:
-        print(json.dumps(measure(options.one, options.priors, num_trials, num_bins, options.candidates)))
+        print(json.dumps(measure(options.one, options.model, num_trials, num_bins, options.candidates)))
         return
     rows = []
     for size in [120, 200] if options.tiny else options.sizes:
-        command = [sys.executable, __file__, "--one", str(size), "--priors", options.priors]
+        command = [sys.executable, __file__, "--one", str(size), "--model", options.model]
         command += ["--candidates", str(options.candidates)] + ["--tiny"] * options.tiny
         environment = {"OPENBLAS_NUM_THREADS": "1"} | os.environ
         finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)

@@ -140,8 +140,9 @@ def _square(W0: Any) -> Any:
     return matrix
 
 
-# More directions of the activity than this are left to the unseen part of the bulk.
-LARGEST_DIMENSION = 20
+# More directions of the activity than this are left to the unseen part of the bulk, and in large populations fewer: a
+# fit takes as long as neurons times the square of the directions.
+LARGEST_DIMENSION, NEURONS_AT_LARGEST = 20, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +158,8 @@ class RandomBulk:
 
     Args:
         gain: g, a number, or the prior from which it is inferred.
-        dimension: number of visited directions; None takes those that stand out of the noise, 20 at most.
+        dimension: number of visited directions; None takes those that stand out of the noise, 20 at most. Of N > 1,000
+            neurons it is 20 sqrt(1,000 / N), so that a fit takes no longer than with 1,000.
         subspace: Q. Left out, it is found in the recording when a model is fitted.
         learned: whether the low-rank part was learned amid the activity that the recording visits. Gradients of what a
             network does with its rates, and Hebbian plasticity, change W by sums of (something of the postsynaptic
@@ -233,7 +235,7 @@ def visited_subspace(rates: np.ndarray, dimension: int | None) -> np.ndarray:
 
     Without a dimension, those whose singular value exceeds the largest that independent noise alone would have. The
     noise is measured by the median singular value, which is one of noise as long as the visited directions are few
-    (Gavish and Donoho 2014, doi:10.1109/TIT.2014.2323359). At least one, and at most `LARGEST_DIMENSION`.
+    (Gavish and Donoho 2014, doi:10.1109/TIT.2014.2323359). At least one, and no more than `RandomBulk` says.
 
     Raises:
         ValueError: if there are not as many directions.
@@ -248,7 +250,8 @@ def visited_subspace(rates: np.ndarray, dimension: int | None) -> np.ndarray:
         )
     _, values, rows = np.linalg.svd(rates, full_matrices=False)
     if dimension is None:
-        dimension = int(np.clip(_number_above_noise(values, rates.shape), 1, LARGEST_DIMENSION))
+        most = int(LARGEST_DIMENSION * min(1.0, np.sqrt(NEURONS_AT_LARGEST / num_neurons)))
+        dimension = int(np.clip(_number_above_noise(values, rates.shape), 1, max(1, most)))
     return rows[:dimension].T
 
 

@@ -563,3 +563,14 @@ def test_a_dimension_beyond_what_the_recording_spans_is_refused():
     recording = lrp.Recording(np.random.default_rng(0).standard_normal((2, 10, 6)), 0.02)
     with pytest.raises(ValueError, match=r"^dimension: expected at most 6, what 6 neurons .*, got 7; lower it"):
         lrp.fit(model, recording, seed=0, progress=False)
+
+
+@pytest.mark.parametrize(("num_neurons", "dimension"), [(200, 20), (1000, 20), (4000, 10)])
+def test_a_large_population_has_fewer_visited_directions(num_neurons, dimension):
+    """Neurons times squared directions is what a fit costs; thirty directions stand out of the noise here."""
+    random = np.random.default_rng(0)
+    signal = random.standard_normal((120, 30)) @ random.standard_normal((30, num_neurons))
+    activity = signal + 0.1 * random.standard_normal(signal.shape)
+    recording = lrp.Recording(activity.reshape(4, 30, num_neurons), 0.02)
+    settled = lrp.LowRankModel(rank=1).for_recording(recording)
+    assert settled.background.dimension == dimension
