@@ -13,8 +13,9 @@ trials of 70 bins with noise of standard deviation 0.1 and two inputs:
 - rank 1, rank 4: rank 2 with a bulk of 0.25, fitted with one less and two more;
 - half the noise: the same, fitted with a known noise of half the size.
 
-Methods: posterior; low rank (without a bulk); mode (the mode of the posterior alone: it promises nothing); twins (20
-full-rank networks from random starts); mean field (mean-field SVI of the same model).
+Methods: posterior; learned (the same fit read with `RandomBulk(learned=True)`); mode (the mode of the posterior alone:
+it promises nothing); low rank (without a bulk); twins (20 full-rank networks from random starts); mean field
+(mean-field SVI of the same model).
 
 For each class of patterns (as in `bulk.py`) the expected and the achieved R², pooled, and the share of responses within
 their 90% interval; the Spearman correlation of certainty and R² over all of them, and its ceiling.
@@ -23,6 +24,9 @@ their 90% interval; the Spearman correlation of certainty and R² over all of th
     python benchmarks/truths.py --truths modular --modular-neurons 1000 --methods posterior
     python benchmarks/truths.py --summary
     python benchmarks/truths.py --tiny
+
+Last, whether `check_fit` warns: of the recording that was fitted, and of eight trials with stimulation (two patterns of
+each class, not those of the table).
 
 Results are stored after every fit in benchmarks/results, and a second call goes on where the first one ended.
 """
@@ -49,7 +53,7 @@ from delayed_response_parts.task import make_trials, train
 
 NAME = "truths"
 NOISE, NUM_CONDITIONS, NUM_DRAWS, NUM_TWINS = 0.1, 4, 299, 20
-METHODS = ("posterior", "mode", "low rank", "twins", "mean field")
+METHODS = ("posterior", "learned", "mode", "low rank", "twins", "mean field")
 SCORES = ("expected R², pooled", "achieved R², pooled", "90% coverage", "Spearman")
 Network = dict[str, np.ndarray]
 
@@ -144,9 +148,13 @@ def record(name: str, seed: int, size: Size) -> tuple[lrp.NetworkPosterior, lrp.
     return true, lrp.Recording(rates + NOISE * random.standard_normal(rates.shape), DT, inputs=inputs)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def fit(method: str, name: str, seed: int, size: Size) -> lrp.Posterior | lrp.NetworkPosterior:
     truth, recording = TRUTHS[name], record(name, seed, size)[1]
+    if method == "learned":
+        posterior = fit("posterior", name, seed, size)
+        background = dataclasses.replace(posterior.model.background, learned=True)
+        return dataclasses.replace(posterior, model=dataclasses.replace(posterior.model, background=background))
     nonlinearity = truth.fitted or truth.nonlinearity
     quiet = {"seed": 0, "progress": False}
     if method == "twins":
@@ -188,7 +196,29 @@ def run(name: str, method: str, seed: int, size: Size) -> dict[str, Any]:
     found = lrp.score_predictions(draws, truth, classes=classes, seed=0)
     scores = {one: {score: round(found[one][score].value, 4) for score in SCORES} for one in found.class_names}
     ceiling = round(found["all"]["Spearman"].ceiling, 4)
-    return key | {"seconds": seconds, "status": posterior.status, "scores": scores, "ceiling": ceiling}
+    result = key | {"seconds": seconds, "status": posterior.status, "scores": scores, "ceiling": ceiling}
+    if isinstance(posterior, lrp.Posterior):
+        trials = stimulate(true, recording, seed)
+        checks = [lrp.check_fit(posterior), lrp.check_fit(posterior, trials)]
+        result |= {"warns": [bool(check.warnings) for check in checks], "checks": [str(check) for check in checks]}
+    return result
+
+
+def stimulate(true: lrp.NetworkPosterior, recording: lrp.Recording, seed: int) -> lrp.Recording:
+    """Eight trials with stimulation, two patterns of each class."""
+    patterns = POWER_NORM * make_patterns(recording, seed + 1000, 2)
+    stimulation = np.zeros((len(patterns), recording.num_bins, recording.num_neurons))
+    stimulation[:, ONSET : ONSET + NUM_STIMULATED] = patterns[:, None]
+    trials = lrp.Recording(
+        np.zeros(stimulation.shape),
+        DT,
+        inputs=np.resize(recording.inputs, (len(patterns), *recording.inputs.shape[1:])),
+        stimulation=stimulation,
+    )
+    network = {name: value[0] for name, value in true.sample_parameters(1, seed=0).items()}
+    rates = lrp.NetworkPosterior.known(true.model, trials, network).predict_rates(num_draws=1, seed=0)[0]
+    noise = np.random.default_rng([seed, 6]).standard_normal(rates.shape)
+    return dataclasses.replace(trials, activity=rates + NOISE * noise)
 
 
 def predict_at_mode(posterior: lrp.Posterior, candidates: lrp.Candidates, **asked: Any) -> np.ndarray:
@@ -204,7 +234,11 @@ def pooled_r2(predicted: np.ndarray, truth: np.ndarray, classes: list[str], name
 
 def summarise(results: list[dict[str, Any]]) -> None:
     print("expected R², achieved R² (pooled), 90% cover; medians over networks\n")
-    print(f"{'truth':18s} {'method':11s} n  " + "  ".join(f"{name:16s}" for name in CLASSES) + "  Spearman (ceiling)")
+    print(
+        f"{'truth':18s} {'method':11s} n  "
+        + "  ".join(f"{name:16s}" for name in CLASSES)
+        + "  Spearman (ceiling)  warned: fit, trials"
+    )
     for name in TRUTHS:
         for method in METHODS:
             chosen = [one for one in results if one["truth"] == name and one["method"] == method]
@@ -222,7 +256,9 @@ def summarise(results: list[dict[str, Any]]) -> None:
             ]
             ceiling = np.median([one.get("ceiling", np.nan) for one in fitted])
             line = f"{name:18s} {method:11s} {len(fitted)}  " + "  ".join(f"{cell:16s}" for cell in cells)
-            print(line + (f"  {median('all', 'Spearman'):.2f} ({ceiling:.2f})" if method != "mode" else ""))
+            line += f"  {median('all', 'Spearman'):.2f} ({ceiling:.2f})" if method != "mode" else ""
+            warned = [one["warns"] for one in fitted if "warns" in one]
+            print(line + "".join(f"  {sum(each)} of {len(each)}" for each in zip(*warned, strict=True)))
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def require_structured_memory(model: LowRankModel, recording: Recording) -> None
     num_latents = model.rank + (space["A"].shape[1] if "A" in space else 0)
     components = min(Accuracy().max_rank * num_latents, space.num_dynamics)
     # The chain, what becomes of it, and the vectors in between, beside the recording.
-    needed = 8.0 * (4 * space.num_dynamics * components + 2 * recording.activity.size) / 1e9
+    needed = 8.0 * (4 * space.num_dynamics * components + recording.activity.size) / 1e9
     available = psutil.virtual_memory().available / 1e9
     if needed > available:
         raise argument_error(
