@@ -420,7 +420,7 @@ def _background(configuration: dict[str, Any], dataset: xr.Dataset, num_neurons:
         return RandomBulk(
             gain=_decode(configuration["gain"]),
             subspace=values["subspace"],
-            learned=configuration.get("learned", False),
+            learned=configuration["learned"],
         )
     W0 = values.get("W0")
     if configuration["storage"] == "sparse":

@@ -91,12 +91,12 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "rank_selection": lambda: plots.plot_rank_selection(make_rank_selection()),
     "accuracy": lambda: plots.plot_accuracy(small_fit().ranking, np.linspace(-3.0, 1.0, 18)),
     "prediction_scores": lambda: plots.plot_prediction_scores(_scores()),
-    "pit": lambda: plots.plot_pit(_scores(), "latent"),
-    "coverage": lambda: plots.plot_coverage(_scores()),
-    "reliability": lambda: plots.plot_reliability(_scores()),
-    "class_r2": lambda: plots.plot_class_r2(_scores()),
-    "sparsification": lambda: plots.plot_sparsification(_scores()),
-    "risk": lambda: plots.plot_risk(_scores()),
+    "pit": lambda: plots.plot_prediction_scores(_scores(), "latent", panel="ranks"),
+    "coverage": lambda: plots.plot_prediction_scores(_scores(), panel="coverage"),
+    "reliability": lambda: plots.plot_prediction_scores(_scores(), panel="reliability"),
+    "class_r2": lambda: plots.plot_prediction_scores(_scores(), panel="class R²"),
+    "sparsification": lambda: plots.plot_prediction_scores(_scores(), panel="sparsification"),
+    "risk": lambda: plots.plot_prediction_scores(_scores(), panel="risk"),
     "calibration": lambda: plots.plot_calibration(_calibration()),
     "calibration_familywise": lambda: plots.plot_calibration(_calibration(), familywise=True),
 }
@@ -506,18 +506,18 @@ def _invented_ranking(labels: list[str]) -> PerturbationRanking:
 
 def test_coverage_and_ranks_show_what_was_scored():
     scores = _scores()
-    coverage = plots.plot_coverage(scores).axes[0]
+    coverage = plots.plot_prediction_scores(scores, panel="coverage").axes[0]
     marks = coverage.lines[2]
     np.testing.assert_allclose(marks.get_xdata(), [0.5, 0.8, 0.9, 0.95])
     np.testing.assert_allclose(marks.get_ydata(), scores.coverage.mean(axis=0))
-    ranks = plots.plot_pit(scores, "latent").axes[0]
+    ranks = plots.plot_prediction_scores(scores, "latent", panel="ranks").axes[0]
     np.testing.assert_allclose(ranks.lines[1].get_ydata(), scores.pits[2] - scores.levels)
     assert "out of the band" in ranks.get_title(loc="left")
 
 
 def test_reliability_shows_every_candidate_and_marks_what_it_cuts_off():
     scores = _scores()
-    axes = plots.plot_reliability(scores).axes[0]
+    axes = plots.plot_prediction_scores(scores, panel="reliability").axes[0]
     shown = np.concatenate([np.asarray(points.get_offsets()) for points in axes.collections[1:]])
     assert len(shown) == 30
     order, drawn = np.argsort(scores.expected_r2), np.argsort(shown[:, 0])
@@ -527,7 +527,7 @@ def test_reliability_shows_every_candidate_and_marks_what_it_cuts_off():
 
 def test_sparsification_ends_at_the_mean_error_of_all():
     scores = _scores()
-    axes = plots.plot_sparsification(scores, "random").axes[0]
+    axes = plots.plot_prediction_scores(scores, "random", panel="sparsification").axes[0]
     random, oracle, ours = (line.get_ydata() for line in axes.lines)
     error = np.minimum(1.0 - scores.achieved_r2[scores.members("random")], 2.0)
     np.testing.assert_allclose([random[0], oracle[-1], ours[-1]], error.mean())

@@ -9,7 +9,7 @@ import scoringrules
 from small_fit import small_fit
 
 import lrposterior as lrp
-from lrposterior.calibration.comparison import COVERAGE_LEVELS, Cases, compare
+from lrposterior.calibration.cases import COVERAGE_LEVELS, Cases, compare
 from lrposterior.calibration.envelope import global_envelope
 from lrposterior.calibration.rank_band import RankBand
 from lrposterior.calibration.ranks import LEVELS

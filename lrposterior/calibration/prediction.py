@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lrposterior.calibration.comparison import Cases, Comparison, compare
+from lrposterior.calibration.cases import Cases, Comparison, compare
 from lrposterior.calibration.prediction_scores import ALL, PredictionScores
 from lrposterior.calibration.ranks import LEVELS
 from lrposterior.calibration.summary import summarise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrposterior.calibration.comparison import COVERAGE_LEVELS, Cases
+from lrposterior.calibration.cases import COVERAGE_LEVELS, Cases
 from lrposterior.calibration.envelope import Envelope, global_envelope
 from lrposterior.calibration.ranks import LEVELS
 from lrposterior.calibration.statistics import PREDICTED

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from lrposterior.calibration.comparison import COVERAGE_LEVELS, Cases
+from lrposterior.calibration.cases import COVERAGE_LEVELS, Cases
 
 # Scores of the order alone take 1 - R² up to this: one hopeless candidate is not worth all others.
 WORST_ERROR = 2.0

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrposterior.calibration.comparison import Cases
+from lrposterior.calibration.cases import Cases
 from lrposterior.calibration.statistics import OF_THE_ORDER, STATISTICS
 
 NUM_RESAMPLES, NUM_SHUFFLES = 400, 1000

@@ -10,15 +10,7 @@ from lrposterior.plots.degeneracy import plot_contraction, plot_spectrum, plot_s
 from lrposterior.plots.design import plot_design
 from lrposterior.plots.fit import plot_explained_variance, plot_rates, plot_residuals
 from lrposterior.plots.perturbation import plot_accuracy, plot_certainty_information, plot_ranking, plot_responses
-from lrposterior.plots.prediction_scores import (
-    plot_class_r2,
-    plot_coverage,
-    plot_pit,
-    plot_prediction_scores,
-    plot_reliability,
-    plot_risk,
-    plot_sparsification,
-)
+from lrposterior.plots.prediction_scores import plot_prediction_scores
 from lrposterior.plots.rank import plot_rank_selection
 from lrposterior.plots.recording import plot_recording
 from lrposterior.plots.style import save_figure, to_png
@@ -27,24 +19,18 @@ __all__ = [
     "plot_accuracy",
     "plot_calibration",
     "plot_certainty_information",
-    "plot_class_r2",
     "plot_comparison",
     "plot_connectivity",
     "plot_contraction",
-    "plot_coverage",
     "plot_design",
     "plot_explained_variance",
-    "plot_pit",
     "plot_prediction_scores",
     "plot_rank_selection",
     "plot_ranking",
     "plot_rates",
     "plot_recording",
-    "plot_reliability",
     "plot_residuals",
     "plot_responses",
-    "plot_risk",
-    "plot_sparsification",
     "plot_spectrum",
     "plot_subspaces",
     "save_figure",

@@ -8,14 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lrposterior.calibration.comparison import COVERAGE_LEVELS
+from lrposterior.calibration.cases import COVERAGE_LEVELS
 from lrposterior.calibration.prediction_scores import ALL, BAND, PredictionScores
 from lrposterior.calibration.ranks import central_coverage
 from lrposterior.calibration.statistics import promised_risk, reliability, risk, sparsification
 from lrposterior.checks import require_choice, require_instance
 from lrposterior.plots.style import BLUE, GREY, MARKERS, ORANGE, PALE, PALETTE, legend_below, plain, styled
 
-Drawing = Callable[[Axes, PredictionScores, str], None]
 LOWEST_R2 = -0.5
 CENTRAL = (0.025, 0.975)
 RIGHT = "right posterior (95%)"
@@ -24,8 +23,17 @@ PROBABILITIES = np.linspace(0.0, 1.0, 101)
 
 
 @styled
-def plot_prediction_scores(scores: PredictionScores, name: str = ALL) -> Figure:
-    """Draw ranks, coverage, reliability, R² by class, sparsification and risk side by side.
+def plot_prediction_scores(scores: PredictionScores, name: str = ALL, *, panel: str | None = None) -> Figure:
+    """Draw how right predicted responses were.
+
+    - "ranks": the distribution function of the ranks of true entries minus that of the uniform distribution, with its
+      simultaneous band. Above 0 on the left and below on the right: intervals too narrow; the other way round: too
+      wide.
+    - "coverage": the share of true entries in their central intervals against the probability of the interval.
+    - "reliability": the R² that predictions were expected to have against the one that they had.
+    - "class R²": both R², pooled over the candidates of every class.
+    - "sparsification": the mean error that is left when the least certain candidates are removed.
+    - "risk": the error of the most certain candidates, and what their certainty promised.
 
     Grey is where the curve of 95% of the draws lies with a draw in the place of the truth: what to expect if the
     posterior is right.
@@ -33,108 +41,28 @@ def plot_prediction_scores(scores: PredictionScores, name: str = ALL) -> Figure:
     Args:
         scores: From :func:`lrposterior.score_predictions`.
         name: One of the classes, or "all".
+        panel: One of the above; None draws them all side by side.
 
     Raises:
-        ValueError: No such class.
+        ValueError: No such class or panel.
     """
-    _require(scores, name)
-    figure = Figure(figsize=(10.4, 7.6))
-    panels = (draw_pit, draw_coverage, draw_reliability, draw_class_r2, draw_sparsification, draw_risk)
-    for axes, draw in zip(figure.subplots(2, 3).ravel(), panels, strict=True):
-        draw(axes, scores, name)
+    require_instance(scores, "scores", PredictionScores, "make them with score_predictions(draws, truth, seed=0)")
+    require_choice(name, "name", scores.class_names)
     which = "all candidates" if name == ALL else plain(name)
+    if panel is not None:
+        figure = Figure(figsize=(4.6, 4.3))
+        PANELS[require_choice(panel, "panel", tuple(PANELS))](figure.subplots(), scores, name)
+        figure.suptitle(which, x=0.01, ha="left", fontsize=10)
+        return figure
+    figure = Figure(figsize=(10.4, 7.6))
+    for axes, draw in zip(figure.subplots(2, 3).ravel(), PANELS.values(), strict=True):
+        draw(axes, scores, name)
     title = f"{which}: {len(scores.members(name))}, predicted by {scores.num_draws} draws"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
 
-@styled
-def plot_pit(scores: PredictionScores, name: str = ALL) -> Figure:
-    """Draw the distribution function of the ranks minus that of the uniform distribution, with its simultaneous band.
-
-    Above 0 on the left and below on the right: intervals too narrow. The other way round: too wide.
-
-    Args:
-        scores: From :func:`lrposterior.score_predictions`.
-        name: One of the classes, or "all".
-
-    Raises:
-        ValueError: No such class.
-    """
-    return _alone(draw_pit, scores, name)
-
-
-@styled
-def plot_coverage(scores: PredictionScores, name: str = ALL) -> Figure:
-    """Draw the share of true entries in their central intervals against the probability of the interval.
-
-    Args:
-        scores: From :func:`lrposterior.score_predictions`.
-        name: One of the classes, or "all".
-
-    Raises:
-        ValueError: No such class.
-    """
-    return _alone(draw_coverage, scores, name)
-
-
-@styled
-def plot_reliability(scores: PredictionScores, name: str = ALL) -> Figure:
-    """Draw the R² that predictions were expected to have against the one that they had, candidates and bins of them.
-
-    Args:
-        scores: From :func:`lrposterior.score_predictions`.
-        name: One of the classes, or "all".
-
-    Raises:
-        ValueError: No such class.
-    """
-    return _alone(draw_reliability, scores, name)
-
-
-@styled
-def plot_class_r2(scores: PredictionScores, name: str = ALL) -> Figure:
-    """Draw expected and achieved R² class by class, pooled over the candidates of each.
-
-    Args:
-        scores: From :func:`lrposterior.score_predictions`.
-        name: One of the classes, or "all" for each of them.
-
-    Raises:
-        ValueError: No such class.
-    """
-    return _alone(draw_class_r2, scores, name)
-
-
-@styled
-def plot_sparsification(scores: PredictionScores, name: str = ALL) -> Figure:
-    """Draw the mean error that is left when the least certain candidates are removed, between oracle and random order.
-
-    Args:
-        scores: From :func:`lrposterior.score_predictions`.
-        name: One of the classes, or "all".
-
-    Raises:
-        ValueError: No such class.
-    """
-    return _alone(draw_sparsification, scores, name)
-
-
-@styled
-def plot_risk(scores: PredictionScores, name: str = ALL) -> Figure:
-    """Draw the error of the most certain candidates against their share, and what their certainty promised.
-
-    Args:
-        scores: From :func:`lrposterior.score_predictions`.
-        name: One of the classes, or "all".
-
-    Raises:
-        ValueError: No such class.
-    """
-    return _alone(draw_risk, scores, name)
-
-
-def draw_pit(axes: Axes, scores: PredictionScores, name: str) -> None:
+def draw_ranks(axes: Axes, scores: PredictionScores, name: str) -> None:
     """The ranks of the true entries."""
     band, levels = scores.pit_band(name), scores.levels
     axes.fill_between(levels, band.lower - levels, band.upper - levels, color=PALE, linewidth=0, label=RIGHT)
@@ -246,20 +174,6 @@ def draw_risk(axes: Axes, scores: PredictionScores, name: str) -> None:
     legend_below(axes, 2, fontsize=7)
 
 
-def _alone(draw: Drawing, scores: PredictionScores, name: str) -> Figure:
-    _require(scores, name)
-    figure = Figure(figsize=(4.6, 4.3))
-    draw(figure.subplots(), scores, name)
-    if name != ALL:
-        figure.suptitle(plain(name), x=0.01, ha="left", fontsize=10)
-    return figure
-
-
-def _require(scores: PredictionScores, name: str) -> None:
-    require_instance(scores, "scores", PredictionScores, "make them with score_predictions(draws, truth, seed=0)")
-    require_choice(name, "name", scores.class_names)
-
-
 def _coverages(ecdf: np.ndarray) -> np.ndarray:
     return np.stack([central_coverage(ecdf, probability) for probability in PROBABILITIES], axis=-1)
 
@@ -281,3 +195,13 @@ def _classes(scores: PredictionScores, rows: np.ndarray) -> list[tuple[str, str,
         if chosen.size:
             found.append((kind, MARKERS[index % len(MARKERS)], PALETTE[index % len(PALETTE)], chosen))
     return found
+
+
+PANELS: dict[str, Callable[[Axes, PredictionScores, str], None]] = {
+    "ranks": draw_ranks,
+    "coverage": draw_coverage,
+    "reliability": draw_reliability,
+    "class R²": draw_class_r2,
+    "sparsification": draw_sparsification,
+    "risk": draw_risk,
+}
