@@ -233,32 +233,37 @@ def pooled_r2(predicted: np.ndarray, truth: np.ndarray, classes: list[str], name
 
 
 def summarise(results: list[dict[str, Any]]) -> None:
+    """A table in Markdown."""
     print("expected R², achieved R² (pooled), 90% cover; medians over networks\n")
-    print(
-        f"{'truth':18s} {'method':11s} n  "
-        + "  ".join(f"{name:16s}" for name in CLASSES)
-        + "  Spearman (ceiling)  warned: fit, trials"
-    )
+    header = ["truth", "method", "networks", *CLASSES, "Spearman (ceiling)", "warned: fit, trials"]
+    print(" | ".join(["", *header, ""]).strip())
+    print("|---" * len(header) + "|")
     for name in TRUTHS:
         for method in METHODS:
             chosen = [one for one in results if one["truth"] == name and one["method"] == method]
-            fitted = [one for one in chosen if "scores" in one]
-            if not fitted:
-                print(f"{name:18s} {method:11s} {len(chosen)}  refused") if chosen else None
-                continue
+            if chosen:
+                print(" | ".join(["", name, method, *cells(chosen), ""]).strip())
 
-            def median(one_class: str, score: str, fitted: list = fitted) -> float:
-                return float(np.median([one["scores"].get(one_class, {}).get(score, np.nan) for one in fitted]))
 
-            cells = [
-                ", ".join(f"{median(each, score):4.2f}" for score in SCORES[:3]).replace(" nan", "  – ")
-                for each in CLASSES
-            ]
-            ceiling = np.median([one.get("ceiling", np.nan) for one in fitted])
-            line = f"{name:18s} {method:11s} {len(fitted)}  " + "  ".join(f"{cell:16s}" for cell in cells)
-            line += f"  {median('all', 'Spearman'):.2f} ({ceiling:.2f})" if method != "mode" else ""
-            warned = [one["warns"] for one in fitted if "warns" in one]
-            print(line + "".join(f"  {sum(each)} of {len(each)}" for each in zip(*warned, strict=True)))
+def cells(chosen: list[dict[str, Any]]) -> list[str]:
+    """A row: number of networks, the three scores of every class, Spearman and its ceiling, warnings."""
+    fitted = [one for one in chosen if "scores" in one]
+    number = str(len(chosen)) if len(fitted) == len(chosen) else f"{len(chosen)}, {len(chosen) - len(fitted)} refused"
+
+    def median(one_class: str, score: str) -> float:
+        return float(np.median([one["scores"].get(one_class, {}).get(score, np.nan) for one in fitted]))
+
+    if not fitted:
+        return [number] + ["–"] * (len(CLASSES) + 2)
+    row = [", ".join(shown(median(each, score)) for score in SCORES[:3]) for each in CLASSES]
+    ceiling = float(np.median([one.get("ceiling", np.nan) for one in fitted]))
+    warned = [one["warns"] for one in fitted if "warns" in one]
+    counts = ", ".join(str(sum(each)) for each in zip(*warned, strict=True)) if warned else "–"
+    return [number, *row, f"{shown(median('all', 'Spearman'))} ({shown(ceiling)})", counts]
+
+
+def shown(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
 def main() -> None:
