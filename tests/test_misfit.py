@@ -1,5 +1,7 @@
 """Checks of a fit on data: silent where the model is right, loud where it is not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from plain import plain_model
@@ -54,7 +56,7 @@ def test_a_bulk_that_the_model_lacks_is_seen_in_fitted_and_in_stimulated_trials(
     posterior = fit_rank_one(recording)
     on_fitted, on_new = lrp.check_fit(posterior), lrp.check_fit(posterior, stimulate(truth, recording, 0))
     assert len(on_fitted.warnings) == 2
-    assert "posterior is too sure" in on_new.warnings[0]
+    assert "posterior: it is too sure" in on_new.warnings[0]
     assert "beware: residuals are shared" in str(on_fitted)
     candidates = lrp.single_neuron_candidates(recording, power=1.0, onset=0.2, duration=0.1)
     ranking = lrp.rank_perturbations(posterior, candidates, inputs=recording.inputs[:1], num_draws=20, progress=False)
@@ -63,18 +65,72 @@ def test_a_bulk_that_the_model_lacks_is_seen_in_fitted_and_in_stimulated_trials(
 
 
 def test_statistics_are_those_of_the_residuals():
-    truth, recording = record(1)
+    _, recording = record(1)
     posterior = fit_rank_one(recording)
     residuals = (recording.activity - posterior.mode_rates()) / posterior.mode["noise_scale"]
     check = lrp.check_fit(posterior)
     assert check.autocorrelation == pytest.approx(np.mean(residuals[:, 1:] * residuals[:, :-1]))
     rows = residuals.reshape(-1, recording.num_neurons)
     assert check.shared == pytest.approx(np.linalg.norm(rows, 2) / sum(np.sqrt(rows.shape)))
-    new = stimulate(truth, recording, 1)
-    draws = posterior.predict_rates(new.inputs, stimulation=new.stimulation, num_draws=100, seed=0)
-    variance = draws.var(axis=0, ddof=1) * 1.01
-    without_noise = (new.activity - draws.mean(axis=0)) ** 2 - posterior.mode["noise_scale"] ** 2
-    assert lrp.check_fit(posterior, new, seed=0).excess == pytest.approx(without_noise.sum() / variance.sum())
+
+
+def predict(posterior: lrp.Posterior, trials: lrp.Recording, num_draws: int, seed: int) -> np.ndarray:
+    return posterior.predict_rates(trials.inputs, stimulation=trials.stimulation, num_draws=num_draws, seed=seed)
+
+
+def test_distances_from_the_prediction_are_squared():
+    """At c times the distance of a draw the excess is f(0) + c² (f(1) - f(0)), whatever the weights."""
+    truth, recording = record(1)
+    posterior, trials = fit_rank_one(recording), stimulate(truth, recording, 1)
+    center, other = predict(posterior, trials, 200, 0)[:100].mean(axis=0), predict(posterior, trials, 1, 5)[0]
+    values = [
+        lrp.check_fit(posterior, dataclasses.replace(trials, activity=center + c * (other - center)), seed=0).excess
+        for c in (0.0, 1.0, 3.0)
+    ]
+    assert values[2] - values[0] == pytest.approx(9.0 * (values[1] - values[0]), rel=1e-9)
+    assert values[0] < values[1]
+
+
+def test_draws_of_the_posterior_raise_no_alarm():
+    """Truths that are draws of the posterior: the mean excess is 1 to within four standard errors (false alarm below
+    1e-4), and at most two of fifty are warned of (a rate of 1% gives more with probability 0.014)."""
+    truth, recording = record(2, gain=0.3)
+    posterior, trials = fit_rank_one(recording), stimulate(truth, recording, 2)
+    rates, random = predict(posterior, trials, 50, 7), np.random.default_rng(3)
+    found = [
+        lrp.check_fit(posterior, dataclasses.replace(trials, activity=each), seed=0)
+        for each in rates + posterior.mode["noise_scale"] * random.standard_normal(rates.shape)
+    ]
+    excess = np.array([each.excess for each in found])
+    assert abs(excess.mean() - 1.0) < 4.0 * excess.std(ddof=1) / np.sqrt(len(excess))
+    assert sum(bool(each.warnings) for each in found) <= 2
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_few_stimulation_trials_tell_what_no_recording_can(seed):
+    """K of the truth reads what was never visited. Both fits explain the recording; that with a learned part is too
+    sure of stimulations by far, and eight trials show it."""
+    truth, recording = record(seed, gain=0.2, num_neurons=40)
+    stimulation = np.zeros((8, *recording.activity.shape[1:]))
+    stimulation[:, 20:25] = np.random.default_rng(seed).standard_normal((8, 1, 40))
+    trials = with_noise(truth, recording.inputs[:8], stimulation, seed + 100)
+    found = {}
+    for learned in (False, True):
+        model = lrp.LowRankModel(1, time_constant=TAU, background=lrp.RandomBulk(learned=learned))
+        posterior = lrp.fit(model, recording, seed=0, progress=False)
+        assert lrp.check_fit(posterior).warnings == ()
+        found[learned] = lrp.check_fit(posterior, trials)
+    assert found[True].warnings
+    assert found[True].excess > 1.5 * found[False].excess
+
+
+def test_the_cover_is_that_of_the_intervals():
+    truth, recording = record(1)
+    posterior, trials = fit_rank_one(recording), stimulate(truth, recording, 1)
+    draws, noise = predict(posterior, trials, 100, 0), posterior.mode["noise_scale"]
+    spread = np.sqrt(draws.var(axis=0, ddof=1) * 1.01 + noise**2)
+    inside = np.abs(trials.activity - draws.mean(axis=0)) < 1.6448536 * spread
+    assert lrp.check_fit(posterior, trials, num_draws=100, seed=0).cover == pytest.approx(inside.mean(), abs=1e-12)
 
 
 def test_errors_name_what_does_not_fit():
