@@ -141,7 +141,7 @@ def _check_new(posterior: Posterior, trials: Recording, num_draws: int, seed: in
     noise, random = posterior.mode["noise_scale"], np.random.default_rng([seed, 1])
     distance, of_draws, inside = 0.0, 0.0, []
     for index in observed:
-        trial = trials.select(trials=[index])
+        trial = trials.select(trials=np.array([index]))
         predicted = simulate_draws(posterior.model, draws, trial, quantity=posterior.model.observation.of)[:, 0] / noise
         mask = trial.mask[0]
         activity, predicted = (trial.activity[0] / noise)[mask], predicted[:, mask]

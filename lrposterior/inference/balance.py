@@ -61,9 +61,9 @@ SETTLED_STEPS = 5
 LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
 # The change of the curvature with the scales costs as much as all else. It is measured where the moves have become
-# smaller than the first and the scales have gone further than that since it was measured last, and in the end where
-# they have gone further than the second.
-FOLLOWED_AGAIN, FOLLOWED_LAST = 0.1, 0.02
+# smaller than the first and a log scale has gone further than that since it was measured last, and in the end where one
+# has gone further than the second or, if that is more, a tenth of its posterior standard deviation.
+FOLLOWED_AGAIN, FOLLOWED_LAST, FOLLOWED_SHARE = 0.1, 0.02, 0.1
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
 
@@ -101,8 +101,9 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
 
 def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
     z, information = mode.z, None
-    followed, turned = np.zeros(len(problem.scale_priors)), np.zeros(len(problem.scale_priors))
-    length, before, since = 0.5, None, (np.inf if problem.scale_priors else 0.0)
+    num_scales = len(problem.scale_priors)
+    followed, turned, since = np.zeros(num_scales), np.zeros(num_scales), np.full(num_scales, np.inf)
+    length, before, still_right = 0.5, None, np.full(num_scales, FOLLOWED_LAST)
     gained, is_fresh, at_rest, step = 0.0, False, 0, -1
     while True:
         step += 1
@@ -110,7 +111,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         covariance = None
         num_dynamics = problem.space.num_dynamics
         calm = before is not None and bool(np.all(np.abs(before) < FOLLOWED_AGAIN))
-        follows = since > (FOLLOWED_LAST if at_rest else FOLLOWED_AGAIN) and calm
+        follows = calm and bool(np.any(since > (still_right if at_rest else FOLLOWED_AGAIN)))
         if information is None or gained > problem.refresh or (follows and not is_fresh):
             information = None
             information, gained, is_fresh = problem.information(z), 0.0, True
@@ -118,12 +119,14 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
         decrement = 0.5 * float(slope @ covariance.times(slope))
         if follows:
-            change, since = _followed_log_determinants(problem, z, covariance) - followed, 0.0
+            change, since = _followed_log_determinants(problem, z, covariance) - followed, np.zeros(num_scales)
             # It changes with the scales that it moves: half way where it goes back and forth.
             followed, turned = followed + np.where(change * turned < 0.0, 0.5, 1.0) * change, change
-        scales = _scale_step(problem, z, covariance, followed)
+        following, gain = problem.descend(z, covariance, slope)
+        scales = _scale_step(problem, following, covariance, followed)
+        still_right = np.maximum(FOLLOWED_LAST, FOLLOWED_SHARE / np.sqrt(np.diag(scales.precision)))
         # Scales and gauge one after the other: both would else take off the same excess of K.
-        rescaled, moved_z = _rescale(problem, z, scales.change)
+        rescaled, moved_z = _rescale(problem, following, scales.change)
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
         moves = np.concatenate([scales.change, log_A.ravel()])
         if step == MAX_STEPS + RESTING_STEPS - 1:
@@ -134,7 +137,6 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
                 f"no convergence: the gauge of the mode is not balanced after {MAX_STEPS} steps, and {decrement:.2g} "
                 "nats are still to be gained; lower the rank, or use method='nuts'"
             )
-        following, gain = problem.descend(z, covariance, slope)
         if step >= MAX_STEPS:
             z, information = following, None
             continue
@@ -142,7 +144,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         at_rest = at_rest + 1 if settled else 0
         waited = at_rest > SETTLED_STEPS and decrement < ACCEPTED_DECREMENT
         if settled and (decrement < problem.decrement_tolerance or gain == 0.0 or waited):
-            if is_fresh and since <= FOLLOWED_LAST:
+            if is_fresh and np.all(since <= still_right):
                 return _reached(problem, mode, z, information, slope, decrement, scales.precision)
             before, information = moves, information if is_fresh else None
             continue
@@ -150,7 +152,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
             information = None
             continue
         length = _relaxation(length, before, moves)
-        before, since = moves, since + length * float(np.max(np.abs(scales.change), initial=0.0))
+        before, since = moves, since + length * np.abs(scales.change)
         problem, z = follow_scales(problem, z, following, covariance, length * scales.change)
         A = scipy.linalg.expm(length * log_A)
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
