@@ -7,6 +7,7 @@ import pytest
 from plain import plain_model
 
 import lrposterior as lrp
+from lrposterior.misfit import _visible_distances
 
 DT, TAU, NOISE = 0.02, 0.1, 0.1
 
@@ -106,6 +107,29 @@ def test_draws_of_the_posterior_raise_no_alarm():
     assert sum(bool(each.warnings) for each in found) <= 2
 
 
+def test_new_trials_start_where_the_prior_has_them():
+    """With a free initial state a new trial does not start where the fitted ones did on average."""
+    model = plain_model(1, time_constant=TAU, initial_state="free")
+    simulation = lrp.simulate_recording(
+        model, num_neurons=20, num_trials=24, num_bins=40, dt=DT, noise_scale=NOISE, seed=3
+    )
+    old, new = (simulation.recording.select(trials=some) for some in (slice(0, 16), slice(16, 24)))
+    check = lrp.check_fit(lrp.fit(model, old, seed=0, progress=False), new)
+    assert check.warnings == ()
+    assert check.cover == pytest.approx(0.9, abs=0.04)
+
+
+def test_a_posterior_that_is_far_too_sure_is_seen_where_its_draws_hardly_differ():
+    """Draws with a tenth of the noise in five directions, and a truth thirty times as far: whatever the noise of the
+    draws is, the excess is that of squared distances."""
+    random = np.random.default_rng(0)
+    draws = 0.05 * random.standard_normal((200, 5)) @ np.linalg.qr(random.standard_normal((300, 5)))[0].T
+    far = 30.0 * draws[150] + random.standard_normal(300)
+    found = [_visible_distances(far, draws, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(each.expected == found[0].expected > 0.0 for each in found)
+    assert all(each.trial > 4.0 * each.draws.std() for each in found)
+
+
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_few_stimulation_trials_tell_what_no_recording_can(seed):
     """K of the truth reads what was never visited. Both fits explain the recording; that with a learned part is too
@@ -138,8 +162,12 @@ def test_errors_name_what_does_not_fit():
     posterior = fit_rank_one(recording)
     with pytest.raises(ValueError, match="trials: expected num_neurons = 20, as in the recording, got 19"):
         lrp.check_fit(posterior, recording.select(neurons=range(19)))
-    with pytest.raises(ValueError, match="num_draws: expected an integer >= 20"):
+    with pytest.raises(ValueError, match="num_draws: expected an integer >= 100"):
         lrp.check_fit(posterior, recording, num_draws=5)
+    first = np.zeros(recording.mask.shape, dtype=bool)
+    first[:, 0] = True
+    with pytest.raises(ValueError, match="trials: expected observations that depend on the network"):
+        lrp.check_fit(posterior, dataclasses.replace(recording, mask=first))
 
 
 def test_one_neuron_and_bins_without_neighbours_can_be_checked():

@@ -104,14 +104,14 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
     num_scales = len(problem.scale_priors)
     followed, turned, since = np.zeros(num_scales), np.zeros(num_scales), np.full(num_scales, np.inf)
     length, before, still_right = 0.5, None, np.full(num_scales, FOLLOWED_LAST)
-    gained, is_fresh, at_rest, step = 0.0, False, 0, -1
+    gained, is_fresh, is_calm, at_rest, step = 0.0, False, False, 0, -1
     while True:
         step += 1
-        # The last covariance goes before the next is found: of a large population there is no memory for both.
+        is_last = step == MAX_STEPS + RESTING_STEPS - 1
+        # The last covariance goes before the next is found: a large population needs the memory.
         covariance = None
         num_dynamics = problem.space.num_dynamics
-        calm = before is not None and bool(np.all(np.abs(before) < FOLLOWED_AGAIN))
-        follows = calm and bool(np.any(since > (still_right if at_rest else FOLLOWED_AGAIN)))
+        follows = (is_calm or is_last) and bool(np.any(since > (still_right if at_rest or is_last else FOLLOWED_AGAIN)))
         if information is None or gained > problem.refresh or (follows and not is_fresh):
             information = None
             information, gained, is_fresh = problem.information(z), 0.0, True
@@ -129,7 +129,8 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         rescaled, moved_z = _rescale(problem, following, scales.change)
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
         moves = np.concatenate([scales.change, log_A.ravel()])
-        if step == MAX_STEPS + RESTING_STEPS - 1:
+        is_calm = bool(np.all(np.abs(moves) < FOLLOWED_AGAIN))
+        if is_last:
             acceptable = _are_small(moves, scales.precision, ACCEPTED_MOVE, ACCEPTED_SCALE_MOVE)
             if decrement < ACCEPTED_DECREMENT and acceptable:
                 return _reached(problem, mode, z, information, slope, decrement, scales.precision)
@@ -146,12 +147,13 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         if settled and (decrement < problem.decrement_tolerance or gain == 0.0 or waited):
             if is_fresh and np.all(since <= still_right):
                 return _reached(problem, mode, z, information, slope, decrement, scales.precision)
-            before, information = moves, information if is_fresh else None
+            information = information if is_fresh else None
             continue
         if gain == 0.0 and not is_fresh:
             information = None
             continue
-        length = _relaxation(length, before, moves)
+        # What a measurement changes is no effect of the last move.
+        length = _relaxation(length, None if follows else before, moves)
         before, since = moves, since + length * np.abs(scales.change)
         problem, z = follow_scales(problem, z, following, covariance, length * scales.change)
         A = scipy.linalg.expm(length * log_A)

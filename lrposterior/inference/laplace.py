@@ -84,13 +84,13 @@ def _at_scales(problem: AnyProblem, mode: Mode, covariance: Covariance, change: 
     The mode is not linear in the scales: with a regression, K is a product of coefficients and loadings.
     """
     scaled, z = follow_scales(problem, mode.z, mode.z, covariance, change)
-    information = at_z = None
+    information = nearby = None
     for _ in range(MAX_NODE_DESCENTS):
         near = scaled.information_near(z, mode.information)
-        if at_z is None or near is not information:
-            information, at_z = near, scaled.covariance(z, near)
-        slope = at_z.across_gauge(scaled.gradient(z)[: problem.space.num_dynamics])
-        z, gained = scaled.descend(z, at_z, slope)
+        if nearby is None or near is not information:  # The structured form has one information for all of them.
+            information, nearby = near, scaled.covariance(z, near)
+        slope = nearby.across_gauge(scaled.gradient(z)[: problem.space.num_dynamics])
+        z, gained = scaled.descend(z, nearby, slope)
         if gained < NODE_TOLERANCE:
             break
     return scaled, dataclasses.replace(mode, z=z, information=scaled.information_near(z, mode.information))

@@ -60,8 +60,9 @@ def require_structured_memory(model: LowRankModel, recording: Recording) -> None
     space = model.space_for(recording)
     num_latents = model.rank + (space["A"].shape[1] if "A" in space else 0)
     components = min(Accuracy().max_rank * num_latents, space.num_dynamics)
-    # The chain, what becomes of it, and the vectors in between, beside the recording.
-    needed = 8.0 * (4 * space.num_dynamics * components + recording.activity.size) / 1e9
+    # The chain and what becomes of it, twice where scales are inferred, and the vectors in between.
+    copies = 6 if model.scale_priors else 4
+    needed = 8.0 * (copies * space.num_dynamics * components + recording.activity.size) / 1e9
     available = psutil.virtual_memory().available / 1e9
     if needed > available:
         raise argument_error(

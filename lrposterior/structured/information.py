@@ -40,7 +40,7 @@ class StructuredInformation:
         return product
 
     def without_components_below(self, weight: float) -> StructuredInformation:
-        """Without the components of a smaller weight, in units of the prior precision at which they were found."""
+        """Without the components of a smaller weight, in units of the precision within neurons."""
         kept = np.abs(self.weights) >= weight
         return dataclasses.replace(self, factor=self.factor[:, kept], weights=self.weights[kept])
 

@@ -48,7 +48,7 @@ class ReducedPrecision:
         local: R.
         basis: (coordinate, component) orthonormal O.
         values: (component,).
-        residual: how well the chain is closed, in units of the prior precision.
+        residual: how well the chain is closed, in units of the precision within neurons.
     """
 
     linearisation: Linearisation

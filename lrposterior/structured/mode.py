@@ -39,7 +39,8 @@ class Accuracy:
         course_tolerance: of the time courses in the posterior; in a step of the mode, where the gradient is exact and
             only the curvature is not, `step_course_tolerance`.
         max_rank: columns of the low-rank part per latent in the posterior, `step_rank` in a step of the mode.
-        residual: where the chain of the posterior ends, in units of the prior precision; `step_residual` in a step.
+        residual: where the chain of the posterior ends, in units of the precision within neurons; in a step of the mode
+            `step_residual`.
     """
 
     course_tolerance: float = 1e-4
