@@ -98,7 +98,8 @@ def check_fit(
         seed: of the draws; None takes that of the fit.
 
     Raises:
-        ValueError: if the trials are of other neurons, inputs or bins, or what was observed does not depend on the network.
+        ValueError: if the trials are of other neurons, inputs or bins, or if what was observed does not depend on the
+            network.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) of a LowRankModel returned")
     num_draws = require_integer(num_draws, "num_draws", minimum=100)
