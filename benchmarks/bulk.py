@@ -125,31 +125,32 @@ def load() -> list[dict]:
 
 
 def summarise(results: list[dict]) -> None:
-    keys = sorted({(one["neurons"], one["model"], one["gain"], one["asked dimension"] or 0) for one in results})
-    print(
-        "neurons  model          g     dim  networks  class          90% cover  certainty     R²  of draws   gain found"
-    )
-    for num_neurons, kind, gain, dimension in keys:
-        chosen = [
-            one
-            for one in results
-            if (one["neurons"], one["model"], one["gain"], one["asked dimension"] or 0)
-            == (num_neurons, kind, gain, dimension)
-        ]
-        found = [one["scales"]["gain"][0] for one in chosen if "gain" in one["scales"]]
-        for index, label in enumerate(CLASSES):
-            values = {
-                name: np.concatenate([np.array_split(one[name], len(CLASSES))[index] for one in chosen])
-                for name in ("cover", "certainty", "R2")
-            }
-            of_draws = [np.array_split(one.get("R2 of draws", [np.nan] * 4), len(CLASSES))[index] for one in chosen]
-            of_draws = np.median(np.concatenate([np.ravel(each) for each in of_draws]))
-            dimensions = ",".join(sorted({str(one["dimension"]) for one in chosen}))
-            print(
-                f"{num_neurons:7d}  {kind:13s} {gain:4.2f} {dimensions:>7s} {len(chosen):9d}  {label:13s} "
-                f"{values['cover'].mean():10.2f} {np.median(values['certainty']):10.2f} {np.median(values['R2']):6.2f} "
-                f"{of_draws:9.2f}   {np.round(found, 2) if index == 0 else ''}"
-            )
+    """A table in Markdown."""
+    print("90% cover, median certainty, median R² (that with draws as truths)\n")
+    header = ["neurons", "g", "networks", "model", "directions", "gain found", *CLASSES]
+    print("| " + " | ".join(header) + " |")
+    print("|---" * len(header) + "|")
+    groups: dict[tuple, list[dict]] = {}
+    for one in results:
+        key = (one["neurons"], one["model"], one["dimension"] or 0, one["gain"])
+        groups.setdefault(key, []).append(one)
+    for (num_neurons, kind, dimension, gain), chosen in sorted(groups.items()):
+        found = ", ".join(f"{one['scales']['gain'][0]:.2f}" for one in chosen if "gain" in one["scales"])
+        row = [str(num_neurons), f"{gain:g}", str(len(chosen)), kind, str(dimension or "–"), found or "–"]
+        print("| " + " | ".join([*row, *(cell(chosen, index) for index in range(len(CLASSES)))]) + " |")
+
+
+def cell(chosen: list[dict], index: int) -> str:
+    """Of one class of candidates of some networks."""
+
+    def values(name: str) -> np.ndarray:
+        return np.concatenate([np.ravel(np.array_split(one[name], len(CLASSES))[index]) for one in chosen])
+
+    shown = [values("cover").mean(), np.median(values("certainty")), np.median(values("R2"))]
+    text = ", ".join(f"{value:.2f}" for value in shown)
+    if all("R2 of draws" in one for one in chosen):
+        text += f" ({np.median(values('R2 of draws')):.2f})"
+    return text.replace("-", "−")
 
 
 def main() -> None:

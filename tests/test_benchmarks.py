@@ -9,7 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 HEADERS = {
-    "bulk.py": "90% cover  certainty     R²  of draws   gain found",
+    "bulk.py": "90% cover, median certainty, median R²",
     "calibration.py": "quantity        | in band | leaves by | error / sd: mean, sd | 50%, 90% cover",
     "closed_loop.py": "error after trials",
     "comparison.py": "anything  direction  entries  neurons",
