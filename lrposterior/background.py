@@ -159,7 +159,7 @@ class RandomBulk:
     Args:
         gain: g, a number, or the prior from which it is inferred.
         dimension: number of visited directions; None takes those that stand out of the noise, 20 at most, and
-            20 sqrt(1,000 / N) at most of N > 1,000 neurons, so that a fit takes hardly longer than with 1,000.
+            20 sqrt(1,000 / N) at most of N > 1,000 neurons: a fit takes as long as neurons times squared directions.
         subspace: Q. Left out, it is found in the recording when a model is fitted.
         learned: whether the low-rank part was learned amid the activity that the recording visits. Gradients of what a
             network does with its rates, and Hebbian plasticity, change W by sums of (something of the postsynaptic
