@@ -42,7 +42,7 @@ def fit_rank_one(recording: lrp.Recording) -> lrp.Posterior:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_right_models_pass(seed):
-    """With thresholds of four standard errors a false alarm is less likely than one in a thousand."""
+    """A false alarm is less likely than one in a thousand on the fitted trials, and one in a hundred on new ones."""
     truth, recording = record(seed)
     posterior = fit_rank_one(recording)
     on_fitted, on_new = lrp.check_fit(posterior), lrp.check_fit(posterior, stimulate(truth, recording, seed))
@@ -120,8 +120,8 @@ def test_new_trials_start_where_the_prior_has_them():
 
 
 def test_a_posterior_that_is_far_too_sure_is_seen_where_its_draws_hardly_differ():
-    """Draws with a tenth of the noise in five directions, and a truth thirty times as far: whatever the noise of the
-    draws is, the excess is that of squared distances."""
+    """Draws with a twentieth of the noise in five directions, and a truth thirty times as far: what is expected does
+    not hang on the noise that is drawn, and the truth is four standard deviations beyond draws whatever it is."""
     random = np.random.default_rng(0)
     draws = 0.05 * random.standard_normal((200, 5)) @ np.linalg.qr(random.standard_normal((300, 5)))[0].T
     far = 30.0 * draws[150] + random.standard_normal(300)

@@ -102,16 +102,17 @@ def balance(problem: AnyProblem, mode: Mode) -> Balanced:
 def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
     z, information = mode.z, None
     num_scales = len(problem.scale_priors)
-    followed, turned, since = np.zeros(num_scales), np.zeros(num_scales), np.full(num_scales, np.inf)
-    length, before, still_right = 0.5, None, np.full(num_scales, FOLLOWED_LAST)
+    followed, last_change, travelled = np.zeros(num_scales), np.zeros(num_scales), np.full(num_scales, np.inf)
+    length, before, allowed = 0.5, None, np.full(num_scales, FOLLOWED_LAST)
     gained, is_fresh, is_calm, at_rest, step = 0.0, False, False, 0, -1
+    # `travelled`: of every log scale since the change of the curvature, `followed`, was measured.
     while True:
         step += 1
         is_last = step == MAX_STEPS + RESTING_STEPS - 1
         # The last covariance goes before the next is found: a large population needs the memory.
         covariance = None
         num_dynamics = problem.space.num_dynamics
-        follows = (is_calm or is_last) and bool(np.any(since > (still_right if at_rest or is_last else FOLLOWED_AGAIN)))
+        follows = (is_calm or is_last) and bool(np.any(travelled > (allowed if at_rest or is_last else FOLLOWED_AGAIN)))
         if information is None or gained > problem.refresh or (follows and not is_fresh):
             information = None
             information, gained, is_fresh = problem.information(z), 0.0, True
@@ -119,12 +120,12 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         slope = covariance.across_gauge(problem.gradient(z)[:num_dynamics])
         decrement = 0.5 * float(slope @ covariance.times(slope))
         if follows:
-            change, since = _followed_log_determinants(problem, z, covariance) - followed, np.zeros(num_scales)
+            change, travelled = _followed_log_determinants(problem, z, covariance) - followed, np.zeros(num_scales)
             # It changes with the scales that it moves: half way where it goes back and forth.
-            followed, turned = followed + np.where(change * turned < 0.0, 0.5, 1.0) * change, change
+            followed, last_change = followed + np.where(change * last_change < 0.0, 0.5, 1.0) * change, change
         following, gain = problem.descend(z, covariance, slope)
         scales = _scale_step(problem, following, covariance, followed)
-        still_right = np.maximum(FOLLOWED_LAST, FOLLOWED_SHARE / np.sqrt(np.diag(scales.precision)))
+        allowed = np.maximum(FOLLOWED_LAST, FOLLOWED_SHARE / np.sqrt(np.diag(scales.precision)))
         # Scales and gauge one after the other: both would else take off the same excess of K.
         rescaled, moved_z = _rescale(problem, following, scales.change)
         log_A = np.real(scipy.linalg.logm(_gauge_step(rescaled, moved_z, covariance)))
@@ -145,7 +146,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
         at_rest = at_rest + 1 if settled else 0
         waited = at_rest > SETTLED_STEPS and decrement < ACCEPTED_DECREMENT
         if settled and (decrement < problem.decrement_tolerance or gain == 0.0 or waited):
-            if is_fresh and np.all(since <= still_right):
+            if is_fresh and np.all(travelled <= allowed):
                 return _reached(problem, mode, z, information, slope, decrement, scales.precision)
             information = information if is_fresh else None
             continue
@@ -154,7 +155,7 @@ def _balance(problem: AnyProblem, mode: Mode) -> Balanced:
             continue
         # What a measurement changes is no effect of the last move.
         length = _relaxation(length, None if follows else before, moves)
-        before, since = moves, since + length * np.abs(scales.change)
+        before, travelled = moves, travelled + length * np.abs(scales.change)
         problem, z = follow_scales(problem, z, following, covariance, length * scales.change)
         A = scipy.linalg.expm(length * log_A)
         z, trades = settle_trades(problem.space, move(problem.space, z, A, np.linalg.inv(A)), problem.subspace)
