@@ -64,6 +64,9 @@ class FitStatistics:
         diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.
         scales: prior scales that were inferred, by name: the value, and the posterior standard deviation of its
             natural logarithm.
+        regression_ahead: where the evidence decided whether K depends on the other loadings of a neuron
+            (`CorrelatedLoadings`), log evidence with their regression less that without, in nats; -inf where the
+            regression has no mode. The posterior has the regression where this is positive.
         training_loss: (network,) of an ensemble, the mean squared error of what each network predicts, in the trials
             that were fitted.
         validation_loss: (network,) the same in the trials that were held out; NaN where none were.
@@ -83,6 +86,7 @@ class FitStatistics:
     elbo: np.ndarray = field(default_factory=lambda: np.empty(0))
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    regression_ahead: float | None = None
     training_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
     validation_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
 
@@ -462,6 +466,8 @@ class Posterior:
         lines = [repr(self)]
         if self.statistics.scales:
             lines.append("inferred prior scales: " + ", ".join(map(describe_scale, self.statistics.scales.items())))
+        if self.statistics.regression_ahead is not None:
+            lines.append(f"loadings: {describe_loadings(self.statistics.regression_ahead)}")
         if self.explained_parts is not None:
             lines.append(str(self.explained_parts))
             lines += [f"beware: {self.explained_parts.warning}"] if self.explained_parts.warning else []
@@ -473,3 +479,12 @@ def describe_scale(scale: tuple[str, tuple[float, float]]) -> str:
     name, (value, spread) = scale
     factor = np.exp(NORMAL_90 * spread)
     return f"{name} {value:.3g} ({value / factor:.3g} to {value * factor:.3g})"
+
+
+def describe_loadings(regression_ahead: float) -> str:
+    """What the evidence decided about the right factors, as text."""
+    if np.isneginf(regression_ahead):
+        return "K independent of M, B and b (their regression has no mode)"
+    if regression_ahead > 0.0:
+        return f"K depends on M, B and b ({regression_ahead:.1f} nats above independent)"
+    return f"K independent of M, B and b ({-regression_ahead:.1f} nats above their regression)"

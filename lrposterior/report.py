@@ -34,7 +34,7 @@ from lrposterior.plots import (
 )
 from lrposterior.plots.style import MOST_NEURONS, RECORDED_UNITS, neurons_shown
 from lrposterior.populations import ByCellType
-from lrposterior.posterior import Posterior, describe_scale
+from lrposterior.posterior import Posterior, describe_loadings, describe_scale
 from lrposterior.priors import Priors, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
@@ -175,6 +175,8 @@ def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple
     ]
     if statistics.scales:
         rows.append(("inferred prior scales (90% interval)", ", ".join(map(describe_scale, statistics.scales.items()))))
+    if statistics.regression_ahead is not None:
+        rows.append(("loadings", describe_loadings(statistics.regression_ahead)))
     if posterior.explained_parts is not None:
         rows.append(("parts of the connectivity at the mode", str(posterior.explained_parts)))
     if sum(statistics.mode_counts) > 1:

@@ -87,6 +87,7 @@ STATISTICS_AXES: Axes = {
     "num_iterations": (),
     "wall_time": (),
     "log_evidence": (),
+    "regression_ahead": (),
     "mode_objectives": ("mode",),
     "mode_log_evidences": ("mode",),
     "mode_counts": ("mode",),
@@ -405,7 +406,8 @@ def _statistics(dataset: xr.Dataset) -> FitStatistics:
     for name in ("mode_objectives", "mode_log_evidences", "mode_counts"):
         if name in values:
             values[name] = tuple(values[name].tolist())
-    values.setdefault("log_evidence", None)
+    for name in ("log_evidence", "regression_ahead"):
+        values.setdefault(name, None)
     return FitStatistics(
         **values,
         evidence_note=dataset.attrs["evidence_note"],

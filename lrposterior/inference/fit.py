@@ -17,6 +17,7 @@ from lrposterior.circuits.models import FullRankNetwork, LatentCircuit, require_
 from lrposterior.circuits.posterior import NetworkPosterior
 from lrposterior.fit_error import FitError
 from lrposterior.gauge import relative_distance
+from lrposterior.inference import loadings
 from lrposterior.inference.approximation import Approximation
 from lrposterior.inference.balance import Balanced, balance
 from lrposterior.inference.circuit_laplace import fit_circuit
@@ -187,7 +188,11 @@ def _fit(
     progress: bool,
 ) -> Posterior:
     started = time.perf_counter()
-    problem = make_problem(model, recording, method)
+    model = model.for_recording(recording)
+    is_open = not isinstance(method, NUTS) and loadings.is_open(model)
+    asked = make_problem(model, recording, method)
+    problem = make_problem(loadings.independent(model), recording, method) if is_open else asked
+    ahead = None
     with tqdm(desc="mode", unit="step", disable=not progress) as bar:
 
         def report(iteration: int, objective: float, decrement: float) -> None:
@@ -207,6 +212,9 @@ def _fit(
             for index, (mode, _) in enumerate(distinct[1:], 1)
             if (other := _balance_another(problem, mode))
         }
+        if is_open:
+            bar.set_description_str("loadings")
+            problem, found, ahead = loadings.choose_loadings(asked, found)
     evidence, evidence_note = _evidence(found[0])
     evidences = [evidence] + [
         _evidence(found[index])[0] if index in found else None for index in range(1, len(distinct))
@@ -240,6 +248,7 @@ def _fit(
         elbo=approximation.elbo,
         diagnostics=approximation.diagnostics,
         scales=inferred_scales(balanced),
+        regression_ahead=ahead,
     )
     name = next(name for name, options in METHODS.items() if isinstance(method, options))
     return Posterior(

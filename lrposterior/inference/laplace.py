@@ -167,6 +167,24 @@ def log_evidence(
 ) -> tuple[float | None, str]:
     """log p(activity | model) in nats by Laplace's method, and a note on it.
 
+    Returns:
+        (log evidence, note). None in place of the evidence where the rank-th singular value of W is not clearly
+        above its posterior standard deviation: there the model is singular and Laplace's method does not hold.
+    """
+    rank = problem.model.rank
+    ratio = smallest_singular_ratio(problem, mode.z, problem.covariance(mode.z, mode.information))
+    if ratio < EVIDENCE_RATIO:
+        return None, (
+            f"no evidence: singular value {rank} of W is only {ratio:.1f} posterior standard deviations above zero, "
+            f"where "
+            "Laplace's method does not hold; compare held-out predictive densities instead, or lower the rank"
+        )
+    return laplace_evidence(problem, mode, scale_precision), "Laplace's method with the Gauss-Newton curvature"
+
+
+def laplace_evidence(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None = None) -> float:
+    """log p(activity | model) in nats by Laplace's method, whether it holds or not.
+
         log Z = -V + log Vol + (d - k)/2 log 2 pi - 1/2 sum log h,      k = R (R - 1) / 2
 
     V = -log p(activity, z) at the mode of W, d the number of coordinates, Vol the volume of the orbit of the mode under
@@ -174,21 +192,9 @@ def log_evidence(
     + I across the gauge, 2 on the R (R + 1) / 2 directions that stretch M against K (there the prior alone acts, twice:
     through its own curvature and through the bending of the orbit), and those of the noise scales. Inferred prior
     scales are integrated out in the same way, over their logarithms.
-
-    Returns:
-        (log evidence, note). None in place of the evidence where the rank-th singular value of W is not clearly
-        above its posterior standard deviation: there the model is singular and Laplace's method does not hold.
     """
-    space = problem.space
-    rank = problem.model.rank
+    space, rank = problem.space, problem.model.rank
     covariance = problem.covariance(mode.z, mode.information)
-    ratio = smallest_singular_ratio(problem, mode.z, covariance)
-    if ratio < EVIDENCE_RATIO:
-        return None, (
-            f"no evidence: singular value {rank} of W is only {ratio:.1f} posterior standard deviations above zero, "
-            f"where "
-            "Laplace's method does not hold; compare held-out predictive densities instead, or lower the rank"
-        )
     log_determinant = covariance.log_determinant
     log_determinant += 0.5 * rank * (rank + 1) * np.log(2.0)
     log_determinant += np.sum(np.log(noise_information(problem) + 1.0))
@@ -205,7 +211,7 @@ def log_evidence(
         + log_gauge_volume(*stretches_and_rotations(space, mode.z))
         + 0.5 * (space.size - num_flat) * np.log(2.0 * np.pi)
         - 0.5 * log_determinant
-    ), "Laplace's method with the Gauss-Newton curvature"
+    )
 
 
 def product_share(problem: AnyProblem, z: np.ndarray, covariance: Covariance) -> float:

@@ -1,0 +1,88 @@
+"""Whether a neuron's right factors depend on its other loadings: the evidence decides.
+
+With a regression, K = K_on_M M + ... + residual, the density has maxima that promise what is not so. Where a latent is
+weak, or there is one too many, the data leave its left factor open, and this can become a copy of the right factor of
+another latent: the residuals vanish, and what no data have seen is predicted with certainty. Such a point has a high
+density and little volume around it. Its evidence is tens of nats below that of independent loadings, but a descent that
+starts with a regression ends there.
+
+So the loadings are independent first. The regression starts from that mode, without any coefficients, and stays where
+its evidence is the higher one of the two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lrposterior.fit_error import FitError
+from lrposterior.inference.balance import Balanced, balance
+from lrposterior.inference.laplace import laplace_evidence, require_support
+from lrposterior.inference.problem import AnyProblem
+from lrposterior.model import LowRankModel
+from lrposterior.orbit import settle_trades
+from lrposterior.parameters import name_and_type
+from lrposterior.priors import CorrelatedLoadings, Priors
+
+logger = logging.getLogger(__name__)
+
+
+def is_open(model: LowRankModel) -> bool:
+    """Whether the evidence is to decide: with `CorrelatedLoadings` of which a scale of K is inferred."""
+    of_right = any(name_and_type(name)[0] == "K" for name in model.scale_priors)
+    return isinstance(model.priors, CorrelatedLoadings) and of_right
+
+
+def independent(model: LowRankModel) -> LowRankModel:
+    """The same model with K independent of all other loadings."""
+    kept: dict[str, Any] = {field.name: getattr(model.priors, field.name) for field in dataclasses.fields(Priors)}
+    return dataclasses.replace(model, priors=Priors(**kept))
+
+
+def choose_loadings(
+    correlated: AnyProblem, found: Mapping[int, Balanced]
+) -> tuple[AnyProblem, dict[int, Balanced], float]:
+    """The problem with the higher evidence, its modes, and by how much the regression is ahead.
+
+    Args:
+        correlated: the problem with a regression.
+        found: modes of W of the problem without one, by their place among all modes, of which 0 is the best.
+
+    Returns:
+        The chosen problem, its modes by the same places, and the log evidence with a regression less that without, in
+        nats, of the best mode; -inf where the regression has no mode.
+    """
+    without = found[0]
+    with_regression = _regressed(correlated, without)
+    if with_regression is None:
+        return without.problem, dict(found), -np.inf
+    ahead = _evidence(with_regression) - _evidence(without)
+    if not ahead > 0.0:
+        return without.problem, dict(found), ahead
+    others = {index: _regressed(correlated, each) for index, each in found.items() if index}
+    kept = {index: each for index, each in others.items() if each is not None}
+    return correlated, {0: with_regression} | kept, ahead
+
+
+def _regressed(correlated: AnyProblem, without: Balanced) -> Balanced | None:
+    """The mode of W with a regression next to one without; None where there is none."""
+    problem = correlated.with_scales(without.problem.scales())
+    parameters = without.problem.space.unwhiten(without.mode.z)
+    coefficients = {name: np.zeros(problem.space[name].shape) for name in problem.space.regressions}
+    z = np.asarray(problem.space.whiten(parameters | coefficients))
+    z, _ = settle_trades(problem.space, z, problem.subspace)
+    try:
+        balanced = balance(problem, dataclasses.replace(without.mode, z=problem.best_noise(z)))
+        require_support(balanced.problem, balanced.mode)
+    except FitError as failure:
+        logger.info("no mode of W with a regression of K on the other loadings: %s", failure)
+        return None
+    return balanced
+
+
+def _evidence(balanced: Balanced) -> float:
+    return laplace_evidence(balanced.problem, balanced.mode, balanced.scale_precision)
