@@ -65,8 +65,8 @@ class FitStatistics:
         scales: prior scales that were inferred, by name: the value, and the posterior standard deviation of its
             natural logarithm.
         regression_ahead: where the evidence decided whether K depends on the other loadings of a neuron
-            (`CorrelatedLoadings`), log evidence with their regression less that without, in nats; -inf where the
-            regression has no mode. The posterior has the regression where this is positive.
+            (`CorrelatedLoadings`), log evidence with their regression less that without, in nats; -inf or inf where
+            only the one without or with it has a posterior. The posterior has the regression where this is positive.
         training_loss: (network,) of an ensemble, the mean squared error of what each network predicts, in the trials
             that were fitted.
         validation_loss: (network,) the same in the trials that were held out; NaN where none were.
@@ -483,8 +483,8 @@ def describe_scale(scale: tuple[str, tuple[float, float]]) -> str:
 
 def describe_loadings(regression_ahead: float) -> str:
     """What the evidence decided about the right factors, as text."""
-    if np.isneginf(regression_ahead):
-        return "K independent of M, B and b (their regression has no mode)"
-    if regression_ahead > 0.0:
-        return f"K depends on M, B and b ({regression_ahead:.1f} nats above independent)"
-    return f"K independent of M, B and b ({-regression_ahead:.1f} nats above their regression)"
+    has_regression = regression_ahead > 0.0
+    chosen, other = ("depends on", "independent") if has_regression else ("independent of", "their regression")
+    if np.isinf(regression_ahead):
+        return f"K {chosen} M, B and b ({other} has no posterior)"
+    return f"K {chosen} M, B and b ({abs(regression_ahead):.1f} nats above {other})"

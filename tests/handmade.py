@@ -33,6 +33,7 @@ STATISTICS = lrp.FitStatistics(
     validation_loss=np.array([0.04, np.nan]),
     diagnostics={"rhat of W": 1.01, "smallest ess of W": np.inf},
     scales={"K": (1.0 / 3.0, 0.25), "gain": (0.4, 1e-3)},
+    regression_ahead=-np.e,
 )
 
 

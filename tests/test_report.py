@@ -124,6 +124,24 @@ def test_without_held_out_trials_it_says_so():
     assert "has not seen" not in text
 
 
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        (12.25, "K depends on M, B and b (12.2 nats above independent)"),
+        (-3.5, "K independent of M, B and b (3.5 nats above their regression)"),
+        (-np.inf, "K independent of M, B and b (their regression has no posterior)"),
+        (np.inf, "K depends on M, B and b (independent has no posterior)"),
+    ],
+)
+def test_what_the_evidence_chose_is_said(ahead, said):
+    fit = small_fit()
+    statistics = dataclasses.replace(fit.posterior.statistics, regression_ahead=ahead)
+    posterior = dataclasses.replace(fit.posterior, statistics=statistics)
+    assert f"loadings: {said}" in str(posterior)
+    degeneracy = dataclasses.replace(fit.degeneracy, posterior=posterior)
+    assert said in _Page(render_report(posterior, degeneracy, fit.ranking, seed=0)).text
+
+
 def test_the_same_results_give_the_same_file(report, tmp_path):
     fit = small_fit()
     keywords = {"held_out": fit.held_out, "title": "A & B <i>", "activity_unit": "spikes/s", "seed": 0}

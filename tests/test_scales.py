@@ -199,23 +199,24 @@ def test_gauge_exponent_is_that_of_the_volume_of_a_move(parts):
 
 def test_residual_scales_of_cell_types_are_nearer_to_the_truth_than_any_shared_one():
     """Where two scales differ by a factor of five, a shared one misses one of them by root five at least."""
-    truth, cell_types, random = {"E": 0.4, "I": 2.0}, ["E", "I"] * 8, np.random.default_rng(0)
-    M = random.standard_normal((16, 1))
-    residual = np.array([truth[cell_type] for cell_type in cell_types])[:, None] * random.standard_normal((16, 1))
+    truth, cell_types, random = {"E": 0.4, "I": 2.0}, ["E", "I"] * 20, np.random.default_rng(1)
+    M = random.standard_normal((40, 1))
+    residual = np.array([truth[cell_type] for cell_type in cell_types])[:, None] * random.standard_normal((40, 1))
     simulation = lrp.simulate_recording(
         plain_model(1),
         M=M,
-        K=M + residual,
+        K=2.0 * M + residual,
         num_trials=12,
         num_bins=40,
         num_inputs=3,
         noise_scale=0.05,
         cell_types=cell_types,
-        seed=0,
+        seed=1,
     )
     model = plain_model(1, priors=lrp.CorrelatedLoadings(by_cell_type=True, B=1.0, b=1.0))
     posterior = lrp.fit(model, simulation.recording, seed=0, progress=False)
     assert list(posterior.statistics.scales) == ["K[E]", "K[I]"]
+    assert posterior.statistics.regression_ahead > 0.0
     for cell_type, scale in truth.items():
         found, spread = posterior.statistics.scales[f"K[{cell_type}]"]
         assert abs(np.log(found / scale)) < 0.5 * np.log(truth["I"] / truth["E"])

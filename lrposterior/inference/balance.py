@@ -62,8 +62,8 @@ LARGEST_SCALE_STEP = 1.0
 SHORTEST_MOVE = 0.3
 # The change of the curvature with the scales costs as much as all else. It is measured where the moves have become
 # smaller than the first and a log scale has gone further than that since it was measured last, and in the end where one
-# has gone further than the second or, if that is more, a tenth of its posterior standard deviation.
-FOLLOWED_AGAIN, FOLLOWED_LAST, FOLLOWED_SHARE = 0.1, 0.02, 0.1
+# has gone further than the second or, if that is more, a twentieth of its posterior standard deviation.
+FOLLOWED_AGAIN, FOLLOWED_LAST, FOLLOWED_SHARE = 0.1, 0.02, 0.05
 # Name of the block that a scale belongs to.
 BLOCK_OF_SCALE = {"gain": "A"}
 

@@ -48,19 +48,21 @@ def choose_loadings(
 ) -> tuple[AnyProblem, dict[int, Balanced], float]:
     """The problem with the higher evidence, its modes, and by how much the regression is ahead.
 
+    Where only one of the two knows a factor of every part of W, as a Normal posterior must, it is that one.
+
     Args:
         correlated: the problem with a regression.
         found: modes of W of the problem without one, by their place among all modes, of which 0 is the best.
 
     Returns:
         The chosen problem, its modes by the same places, and the log evidence with a regression less that without, in
-        nats, of the best mode; -inf where the regression has no mode.
+        nats, of the best mode; -inf or inf where only the one without or with it has a posterior.
     """
     without = found[0]
     with_regression = _regressed(correlated, without)
     if with_regression is None:
         return without.problem, dict(found), -np.inf
-    ahead = _evidence(with_regression) - _evidence(without)
+    ahead = _evidence(with_regression) - _evidence(without) if _is_supported(without) else np.inf
     if not ahead > 0.0:
         return without.problem, dict(found), ahead
     others = {index: _regressed(correlated, each) for index, each in found.items() if index}
@@ -77,11 +79,19 @@ def _regressed(correlated: AnyProblem, without: Balanced) -> Balanced | None:
     z, _ = settle_trades(problem.space, z, problem.subspace)
     try:
         balanced = balance(problem, dataclasses.replace(without.mode, z=problem.best_noise(z)))
-        require_support(balanced.problem, balanced.mode)
     except FitError as failure:
         logger.info("no mode of W with a regression of K on the other loadings: %s", failure)
         return None
-    return balanced
+    return balanced if _is_supported(balanced) else None
+
+
+def _is_supported(balanced: Balanced) -> bool:
+    try:
+        require_support(balanced.problem, balanced.mode)
+    except FitError as failure:
+        logger.info("no posterior: %s", failure)
+        return False
+    return True
 
 
 def _evidence(balanced: Balanced) -> float:
