@@ -48,7 +48,8 @@ class FitStatistics:
     """How a fit went.
 
     Attributes:
-        objective: -log p(activity, z) at the mode in whitened coordinates, in nats.
+        objective: -log p(activity, z) at the mode in whitened coordinates, in nats; at that of W where the evidence
+            chose a regression, which starts from there.
         gradient_norm: norm of its gradient there.
         decrement: nats that the quadratic model at the mode still expected to gain.
         num_iterations: Gauss-Newton steps to the mode.

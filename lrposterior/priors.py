@@ -106,6 +106,10 @@ class CorrelatedLoadings(Priors):
     inferred from what the regression leaves over (restricted maximum likelihood), and its uncertainty is part of every
     posterior draw.
 
+    Where it is inferred, `fit` compares the evidence with that of loadings that are independent, K_n ~ Normal(0, K²),
+    and returns the posterior with the higher one: it then has `Priors`, and `statistics.regression_ahead` says by how
+    much. NUTS samples the regression as it stands.
+
     With `by_cell_type` every cell type of the recording has coefficients and a residual scale of its own; the scales
     are then named "K[E]" and so on. Excitatory and inhibitory neurons, say, need not follow one law.
 

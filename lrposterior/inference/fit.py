@@ -234,7 +234,7 @@ def _fit(
         log_evidences,
     )
     statistics = FitStatistics(
-        objective=distinct[kept[0]][0].objective,
+        objective=mode.objective if ahead is not None and ahead > 0.0 else distinct[kept[0]][0].objective,
         gradient_norm=mode.gradient_norm,
         decrement=mode.decrement,
         num_iterations=mode.num_iterations,
