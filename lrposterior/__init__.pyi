@@ -27,6 +27,15 @@ from .perturbation.linearised import PredictedCertainty, predict_certainty
 from .perturbation.prediction import predict_responses, rank_perturbations
 from .perturbation.ranking import PerturbationRanking
 from .posterior import FitStatistics, Posterior
+from .preprocessing import (
+    Clipping,
+    bin_spikes,
+    clip_outliers,
+    counts_to_rates,
+    deconvolve_calcium,
+    smooth_activity,
+    stabilise_variance,
+)
 from .priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
 from .rank_selection import RankSelection, select_rank
 from .recording import Recording, load_recording
@@ -40,6 +49,7 @@ __all__ = [
     "SVI",
     "CalibrationResult",
     "Candidates",
+    "Clipping",
     "CorrelatedLoadings",
     "Degeneracy",
     "Ensemble",
@@ -68,11 +78,15 @@ __all__ = [
     "Simulation",
     "TimeConstantPrior",
     "analyze_degeneracy",
+    "bin_spikes",
     "check_fit",
+    "clip_outliers",
     "combine_candidates",
-    "design_perturbations",
     "combine_recordings",
     "compare_posteriors",
+    "counts_to_rates",
+    "deconvolve_calcium",
+    "design_perturbations",
     "ensemble_candidates",
     "fit",
     "latent_candidates",
@@ -86,11 +100,13 @@ __all__ = [
     "predict_certainty",
     "predict_responses",
     "rank_perturbations",
-    "score_predictions",
     "recalibrate",
+    "score_predictions",
     "select_rank",
     "simulate_calibration",
     "simulate_recording",
     "single_neuron_candidates",
+    "smooth_activity",
+    "stabilise_variance",
     "update_posterior",
 ]
