@@ -52,7 +52,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 from delayed_response_parts.task import make_trials, train
 
 NAME = "truths"
-NOISE, NUM_CONDITIONS, NUM_DRAWS, NUM_TWINS = 0.1, 4, 299, 20
+NOISE, NUM_CONDITIONS, NUM_DRAWS, NUM_TWINS, AT_ONCE = 0.1, 4, 299, 20, 10
 METHODS = ("posterior", "learned", "mode", "low rank", "twins", "mean field")
 SCORES = ("expected R², pooled", "achieved R², pooled", "90% coverage", "Spearman")
 Network = dict[str, np.ndarray]
@@ -192,7 +192,11 @@ def run(name: str, method: str, seed: int, size: Size) -> dict[str, Any]:
         scores = {one: {"achieved R², pooled": pooled_r2(at_mode, truth, classes, one)} for one in CLASSES}
         return key | {"seconds": seconds, "status": posterior.status, "scores": scores}
     num_draws = NUM_TWINS if method == "twins" else NUM_DRAWS
-    draws = lrp.predict_responses(posterior, candidates, num_draws=num_draws, **asked)
+    # A few at a time: the draws of all responses of a thousand neurons would take 17 GB.
+    draws = (
+        lrp.predict_responses(posterior, candidates.select(slice(start, start + AT_ONCE)), num_draws=num_draws, **asked)
+        for start in range(0, candidates.num_candidates, AT_ONCE)
+    )
     found = lrp.score_predictions(draws, truth, classes=classes, seed=0)
     scores = {one: {score: round(found[one][score].value, 4) for score in SCORES} for one in found.class_names}
     ceiling = round(found["all"]["Spearman"].ceiling, 4)
