@@ -71,7 +71,7 @@ def promise(W, posterior, seed):
 def test_a_weak_latent_does_not_become_a_copy_of_the_right_factor_of_a_strong_one():
     """Promised and achieved R² of currents that no data have seen.
 
-    On three networks they differ by .06 to .08; where left factors copied right ones, .53 was promised and -.01 achieved
+    On three networks they differ by .06 to .08; where left factors copied right ones, .53 was promised and -.01 reached
     on this one, and .4 to .6 and .1 to .2 on the others.
     """
     posterior = fitted(weak_latent, 2, CORRELATED, BULK)
