@@ -29,6 +29,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FixedLocator, NullFormatter
 from scaling import peak_memory
 from stored import exists, load, store
 
@@ -118,6 +119,10 @@ def plot(results: dict[str, list[dict]]) -> plt.Figure:
     right.loglog(neurons, 8.0 * neurons**2 / 1e9, ":", color=PALETTE[2], label="one N x N array")
     right.set(xlabel="neurons", ylabel="memory (GB)")
     right.legend(frameon=False)
+    for axis, ticks in ((left.xaxis, [0.5, 1, 2, 4, 8]), (left.yaxis, [2, 5, 10, 20, 40]), (right.xaxis, neurons)):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     return figure
 
 
