@@ -245,8 +245,10 @@ def summarise(results: list[dict[str, Any]]) -> None:
     for name in TRUTHS:
         for method in METHODS:
             chosen = [one for one in results if one["truth"] == name and one["method"] == method]
-            if chosen:
-                print(" | ".join(["", name, method, *cells(chosen), ""]).strip())
+            for neurons in sorted({one["neurons"] for one in chosen}):
+                of_size = [one for one in chosen if one["neurons"] == neurons]
+                label = name if neurons <= Size.num_neurons else f"{name}, {neurons:,} neurons"
+                print(" | ".join(["", label, method, *cells(of_size), ""]).strip())
 
 
 def cells(chosen: list[dict[str, Any]]) -> list[str]:
