@@ -95,7 +95,8 @@ def counts_to_rates(recording: Recording) -> Recording:
 def smooth_activity(recording: Recording, width: float) -> Recording:
     """The activity smoothed over time by a Gaussian kernel.
 
-    Where a trial ends or bins are masked, the kernel's weights are those of the observed bins, scaled to a sum of 1:
+    The kernel ends at four widths. Where a trial ends or bins are masked, its weights are those of the observed bins,
+    scaled to a sum of 1:
 
         smoothed[t] = sum_s k(t - s) m[s] x[s] / sum_s k(t - s) m[s],      k(t) = exp(-(t dt)² / (2 width²)).
 
@@ -142,7 +143,8 @@ class Clipping:
 
     Attributes:
         neuron_labels: (neuron,) names.
-        lower, upper: (neuron,) limits, in units of activity; NaN for a neuron that was never observed.
+        lower, upper: (neuron,) limits, in units of activity; infinite where nothing is clipped on that side, NaN for a
+            neuron that was never observed.
         num_clipped: (neuron,) entries that were beyond them.
         largest: (neuron,) the largest distance of such an entry from its limit, in units of activity.
         num_observed: (neuron,) entries that were observed.
@@ -172,7 +174,8 @@ def clip_outliers(recording: Recording, *, percentile: float = 99.9, margin: flo
 
     The limits of a neuron lie beyond its percentiles by `margin` times the distance between them and its median: with
     the defaults an entry is clipped where it is twice as far from the median as the 99.9th percentile is (or, below,
-    the 0.1th). A recording without outliers stays as it is. With margin = 0 all beyond the percentiles are clipped.
+    the 0.1th). With margin = 0 all beyond the percentiles are clipped. Where a percentile is the median itself, as in a
+    neuron that hardly ever fires, nothing tells how far is far, and nothing is clipped on that side.
 
     Args:
         recording: what to clip.
@@ -194,7 +197,8 @@ def clip_outliers(recording: Recording, *, percentile: float = 99.9, margin: flo
     seen = recording.mask.any(axis=(0, 1))
     levels = [100.0 - percentile, 50.0, percentile]
     limits[:, seen] = np.nanpercentile(activity[:, :, seen], levels, axis=(0, 1))
-    lower, upper = limits[[0, 2]] + margin * (limits[[0, 2]] - limits[1])
+    apart = limits[[0, 2]] - limits[1]
+    lower, upper = np.where(apart == 0.0, [[-np.inf], [np.inf]], limits[[0, 2]] + margin * apart)
     beyond = np.fmax(np.fmax(activity - upper, lower - activity), 0.0)
     report = Clipping(
         recording.neuron_labels or tuple(f"neuron {index}" for index in range(recording.num_neurons)),

@@ -84,7 +84,7 @@ def test_smoothing_leaves_a_constant_as_it_is():
 
 
 def test_variance_of_counts_is_near_one_whatever_their_mean():
-    """20,000 Poisson counts of each mean: their variance is known to 1%, and Anscombe's is within 2% of 1 from 4 on."""
+    """20,000 Poisson counts of each mean: their variance is known to 1%; that is within 2% of 1 from a mean of 4 on."""
     counts = np.random.default_rng(2).poisson([4.0, 10.0, 40.0], (1, 20_000, 3))
     stabilised = lrp.stabilise_variance(lrp.Recording(counts, 0.02))
     np.testing.assert_allclose(stabilised.activity.var(axis=(0, 1)), 1.0, atol=0.05)
@@ -113,6 +113,15 @@ def test_outliers_alone_are_clipped_and_reported():
     np.testing.assert_array_equal(clipped.activity[mask & (spoilt < 900.0)], spoilt[mask & (spoilt < 900.0)])
     assert "c: 2 beyond" in str(report)
     assert "2 of 5999 entries clipped, in 1 neurons" in str(report)
+
+
+def test_a_neuron_that_hardly_ever_fires_keeps_its_spikes():
+    counts = np.zeros((1, 5000, 1))
+    counts[0, [10, 2000], 0] = 1.0
+    for margin in (0.0, 1.0):
+        clipped, report = lrp.clip_outliers(lrp.Recording(counts, 0.02), margin=margin)
+        np.testing.assert_array_equal(clipped.activity, counts)
+        assert (report.num_clipped[0], report.upper[0]) == (0, np.inf)
 
 
 def test_without_a_margin_the_percentiles_are_the_limits():

@@ -198,7 +198,10 @@ def test_gauge_exponent_is_that_of_the_volume_of_a_move(parts):
 
 
 def test_residual_scales_of_cell_types_are_nearer_to_the_truth_than_any_shared_one():
-    """Where two scales differ by a factor of five, a shared one misses one of them by root five at least."""
+    """Where two scales differ by a factor of five, a shared one misses one of them by root five at least.
+
+    Forty neurons, as with fewer, and in some recordings of as many, the evidence prefers independent loadings.
+    """
     truth, cell_types, random = {"E": 0.4, "I": 2.0}, ["E", "I"] * 20, np.random.default_rng(1)
     M = random.standard_normal((40, 1))
     residual = np.array([truth[cell_type] for cell_type in cell_types])[:, None] * random.standard_normal((40, 1))

@@ -189,9 +189,9 @@ def _fit(
 ) -> Posterior:
     started = time.perf_counter()
     model = model.for_recording(recording)
-    is_open = not isinstance(method, NUTS) and loadings.is_open(model)
+    evidence_decides = not isinstance(method, NUTS) and loadings.evidence_decides(model)
     asked = make_problem(model, recording, method)
-    problem = make_problem(loadings.independent(model), recording, method) if is_open else asked
+    problem = make_problem(loadings.independent(model), recording, method) if evidence_decides else asked
     ahead = None
     with tqdm(desc="mode", unit="step", disable=not progress) as bar:
 
@@ -212,7 +212,7 @@ def _fit(
             for index, (mode, _) in enumerate(distinct[1:], 1)
             if (other := _balance_another(problem, mode))
         }
-        if is_open:
+        if evidence_decides:
             bar.set_description_str("loadings")
             problem, found, ahead = loadings.choose_loadings(asked, found)
     evidence, evidence_note = _evidence(found[0])

@@ -172,17 +172,21 @@ def log_evidence(
         above its posterior standard deviation: there the model is singular and Laplace's method does not hold.
     """
     rank = problem.model.rank
-    ratio = smallest_singular_ratio(problem, mode.z, problem.covariance(mode.z, mode.information))
+    covariance = problem.covariance(mode.z, mode.information)
+    ratio = smallest_singular_ratio(problem, mode.z, covariance)
     if ratio < EVIDENCE_RATIO:
         return None, (
             f"no evidence: singular value {rank} of W is only {ratio:.1f} posterior standard deviations above zero, "
             f"where "
             "Laplace's method does not hold; compare held-out predictive densities instead, or lower the rank"
         )
-    return laplace_evidence(problem, mode, scale_precision), "Laplace's method with the Gauss-Newton curvature"
+    evidence = laplace_evidence(problem, mode, covariance, scale_precision)
+    return evidence, "Laplace's method with the Gauss-Newton curvature"
 
 
-def laplace_evidence(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None = None) -> float:
+def laplace_evidence(
+    problem: AnyProblem, mode: Mode, covariance: Covariance, scale_precision: np.ndarray | None
+) -> float:
     """log p(activity | model) in nats by Laplace's method, whether it holds or not.
 
         log Z = -V + log Vol + (d - k)/2 log 2 pi - 1/2 sum log h,      k = R (R - 1) / 2
@@ -194,7 +198,6 @@ def laplace_evidence(problem: AnyProblem, mode: Mode, scale_precision: np.ndarra
     scales are integrated out in the same way, over their logarithms.
     """
     space, rank = problem.space, problem.model.rank
-    covariance = problem.covariance(mode.z, mode.information)
     log_determinant = covariance.log_determinant
     log_determinant += 0.5 * rank * (rank + 1) * np.log(2.0)
     log_determinant += np.sum(np.log(noise_information(problem) + 1.0))

@@ -3,8 +3,8 @@
 With a regression, K = K_on_M M + ... + residual, the density has maxima that promise what is not so. Where a latent is
 weak, or there is one too many, the data leave its left factor open, and this can become a copy of the right factor of
 another latent: the residuals vanish, and what no data have seen is predicted with certainty. Such a point has a high
-density and little volume around it. Its evidence is tens of nats below that of independent loadings, but a descent that
-starts with a regression ends there.
+density and little volume around it. Its evidence is below that of independent loadings, but a descent that starts with
+a regression may end there.
 
 So the loadings are independent first. The regression starts from that mode, without any coefficients, and stays where
 its evidence is the higher one of the two.
@@ -31,8 +31,8 @@ from lrposterior.priors import CorrelatedLoadings, Priors
 logger = logging.getLogger(__name__)
 
 
-def is_open(model: LowRankModel) -> bool:
-    """Whether the evidence is to decide: with `CorrelatedLoadings` of which a scale of K is inferred."""
+def evidence_decides(model: LowRankModel) -> bool:
+    """Whether it does: with `CorrelatedLoadings` of which a scale of K is inferred."""
     of_right = any(name_and_type(name)[0] == "K" for name in model.scale_priors)
     return isinstance(model.priors, CorrelatedLoadings) and of_right
 
@@ -60,14 +60,18 @@ def choose_loadings(
     """
     without = found[0]
     with_regression = _regressed(correlated, without)
-    if with_regression is None:
+    evidence, other = _evidence(with_regression), _evidence(without)
+    if with_regression is None or evidence is None:
         return without.problem, dict(found), -np.inf
-    ahead = _evidence(with_regression) - _evidence(without) if _is_supported(without) else np.inf
+    ahead = np.inf if other is None else evidence - other
     if not ahead > 0.0:
         return without.problem, dict(found), ahead
-    others = {index: _regressed(correlated, each) for index, each in found.items() if index}
-    kept = {index: each for index, each in others.items() if each is not None}
-    return correlated, {0: with_regression} | kept, ahead
+    chosen = {0: with_regression}
+    for index, each in found.items():
+        regressed = _regressed(correlated, each) if index else None
+        if regressed is not None and _evidence(regressed) is not None:
+            chosen[index] = regressed
+    return correlated, chosen, ahead
 
 
 def _regressed(correlated: AnyProblem, without: Balanced) -> Balanced | None:
@@ -78,21 +82,21 @@ def _regressed(correlated: AnyProblem, without: Balanced) -> Balanced | None:
     z = np.asarray(problem.space.whiten(parameters | coefficients))
     z, _ = settle_trades(problem.space, z, problem.subspace)
     try:
-        balanced = balance(problem, dataclasses.replace(without.mode, z=problem.best_noise(z)))
+        return balance(problem, dataclasses.replace(without.mode, z=problem.best_noise(z)))
     except FitError as failure:
         logger.info("no mode of W with a regression of K on the other loadings: %s", failure)
         return None
-    return balanced if _is_supported(balanced) else None
 
 
-def _is_supported(balanced: Balanced) -> bool:
+def _evidence(balanced: Balanced | None) -> float | None:
+    """In nats; None where there is no mode, or no Normal posterior around it."""
+    if balanced is None:
+        return None
+    problem, mode = balanced.problem, balanced.mode
+    covariance = problem.covariance(mode.z, mode.information)
     try:
-        require_support(balanced.problem, balanced.mode)
+        require_support(problem, mode, covariance)
     except FitError as failure:
-        logger.info("no posterior: %s", failure)
-        return False
-    return True
-
-
-def _evidence(balanced: Balanced) -> float:
-    return laplace_evidence(balanced.problem, balanced.mode, balanced.scale_precision)
+        logger.info("no posterior around a mode of W: %s", failure)
+        return None
+    return laplace_evidence(problem, mode, covariance, balanced.scale_precision)
