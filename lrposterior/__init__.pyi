@@ -10,11 +10,12 @@ from .degeneracy import Degeneracy, analyze_degeneracy
 from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
+from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
 from .model import LowRankModel
 from .numpyro_bridge import numpyro_model
-from .observations import GaussianObservation
+from .observations import GaussianObservation, PoissonObservation
 from .perturbation.candidates import (
     Candidates,
     combine_candidates,
@@ -37,6 +38,7 @@ from .preprocessing import (
     stabilise_variance,
 )
 from .priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
+from .process_noise import ProcessNoise
 from .rank_selection import RankSelection, select_rank
 from .recording import Recording, load_recording
 from .simulation import Simulation, simulate_recording
@@ -61,16 +63,19 @@ __all__ = [
     "GaussianObservation",
     "Laplace",
     "LatentCircuit",
+    "LatentPaths",
     "LowRankConnectivity",
     "LowRankModel",
     "NetworkPosterior",
     "PerturbationDesign",
     "PerturbationRanking",
+    "PoissonObservation",
     "Posterior",
     "PosteriorComparison",
     "PredictedCertainty",
     "PredictionScores",
     "Priors",
+    "ProcessNoise",
     "RandomBulk",
     "RankSelection",
     "Recording",
@@ -90,6 +95,7 @@ __all__ = [
     "ensemble_candidates",
     "fit",
     "latent_candidates",
+    "infer_latents",
     "load_posterior",
     "load_recording",
     "log_density",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_GIGABYTES = 2.0
 DEFAULT_DRAWS = 400
+# Parameters that no change of gauge touches.
+INVARIANT = ("B", "b", "noise_scale", "rate_scale", "baseline", "gain")
 
 AXES = {
     "W": ["post", "pre"],
@@ -38,7 +40,10 @@ AXES = {
     "B": ["neuron", "input"],
     "b": ["neuron"],
     "noise_scale": ["neuron"],
+    "rate_scale": ["neuron"],
+    "baseline": ["neuron"],
     "initial_current": ["trial", "neuron"],
+    "process_noise": ["post", "pre"],
     "activity": ["trial", "time", "neuron"],  # of the log likelihood: ["trial"], by leaving out what is not there
     "inputs": ["trial", "time", "input"],
     "stimulation": ["trial", "time", "neuron"],
@@ -53,9 +58,11 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
     Groups and variables:
 
     - posterior: W (post, pre), eigenvalue_real and eigenvalue_imag of W (eigenvalue), by decreasing magnitude,
-      effective_rank, B (neuron, input), b and noise_scale (neuron), time_constant in seconds where it is inferred,
-      initial_current (trial, neuron) where the initial state is free, the gain of a random bulk, whose unseen part is
-      in W. M and K are not there: they depend on the gauge.
+      effective_rank, B (neuron, input), b and noise_scale (neuron), of counts rate_scale and baseline in its place,
+      time_constant in seconds where it is inferred,
+      initial_current (trial, neuron) where the initial state is free, process_noise (post, pre), the covariance of what
+      process noise adds to the currents in every bin, where there is any and W is included, the gain of a random bulk,
+      whose unseen part is in W. M and K are not there: they depend on the gauge.
     - log_likelihood: activity (trial), in nats, so that `loo` leaves out whole trials. A random bulk counts as far as
       the recording sees it, as in the fit.
     - observed_data: activity (trial, time, neuron), NaN where masked.
@@ -151,7 +158,7 @@ def _require_room(num_draws: int, recording: Recording, model: LowRankModel, con
         num_entries += num_draws * recording.num_trials * recording.num_neurons
     mend = "ask for fewer draws by num_draws="
     if connectivity:
-        num_entries += num_draws * recording.num_neurons**2
+        num_entries += (1 if model.process_noise is None else 2) * num_draws * recording.num_neurons**2
         mend += ", or leave W out by connectivity=False"
     require_memory(num_entries, "to_arviz", MAX_GIGABYTES, mend)
 
@@ -162,6 +169,8 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
     variables = {}
     if connectivity:
         variables["W"] = W.to_dense(MAX_GIGABYTES)
+        if model.process_noise is not None:
+            variables["process_noise"] = draws["M"] @ draws["process_noise"] @ np.swapaxes(draws["M"], 1, 2)
     if connectivity or W.is_low_rank:
         eigenvalues = W.eigenvalues()
         variables |= {
@@ -169,7 +178,7 @@ def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity:
             "eigenvalue_imag": np.imag(eigenvalues),
             "effective_rank": W.effective_rank(),
         }
-    variables |= {name: draws[name] for name in ("B", "b", "noise_scale", "gain") if np.size(draws.get(name, ()))}
+    variables |= {name: draws[name] for name in INVARIANT if np.size(draws.get(name, ()))}
     if model.time_constants.inferred:
         variables["time_constant"] = draws["time_constant"]
     if model.initial_state == "free":

@@ -10,7 +10,7 @@ import numpy as np
 from lrposterior.checks import argument_error, require_instance
 from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording
-from lrposterior.rollouts import simulate_draws
+from lrposterior.rollouts import predicted_activity
 
 # Numbers of the simulated trials (draw, time, neuron) that exist at one time.
 ENTRIES_AT_ONCE = 5_000_000
@@ -23,7 +23,8 @@ class FitQuality:
     Attributes:
         recording: the trials.
         predicted: (trial, time, neuron) noise-free activity at the mode, in units of the recording.
-        noise_scale: (neuron,) inferred standard deviation of the observation noise, in the same units.
+        noise_scale: (neuron,) inferred standard deviation of the observation noise, in the same units; of counts the
+            square root of their mean.
         held_out: whether these trials were kept from the fit.
     """
 
@@ -84,7 +85,7 @@ class FitQuality:
 
 
 def assess_fit(posterior: Posterior, held_out: Recording | None = None) -> FitQuality:
-    """Compare what was recorded with what the most probable network predicts.
+    """Compare what was recorded with what the most probable network predicts; one bin ahead with process noise.
 
     Args:
         posterior: The fit.
@@ -96,7 +97,7 @@ def assess_fit(posterior: Posterior, held_out: Recording | None = None) -> FitQu
     require_instance(posterior, "posterior", Posterior, "pass what fit or load_posterior returned")
     fitted = posterior.recording
     if held_out is None:
-        return FitQuality(fitted, _predict(posterior, None), posterior.mode["noise_scale"], held_out=False)
+        return _quality(posterior, fitted, None)
     require_instance(held_out, "held_out", Recording, "pass the second recording that Recording.split returned")
     for name in ("num_neurons", "num_inputs", "dt", "neuron_labels"):
         ours, theirs = getattr(fitted, name), getattr(held_out, name)
@@ -109,13 +110,15 @@ def assess_fit(posterior: Posterior, held_out: Recording | None = None) -> FitQu
     if repeated:
         got = f"{len(repeated)} that were fitted, the first is trial {repeated[0]}"
         raise argument_error("held_out", "trials that the fit has not seen", got, "split before the fit")
-    return FitQuality(held_out, _predict(posterior, held_out), posterior.mode["noise_scale"], held_out=True)
+    return _quality(posterior, held_out, held_out)
 
 
 def predict_activity(
     posterior: Posterior, trials: Recording | None, trial: int, neurons: np.ndarray, *, num_draws: int, seed: int
 ) -> np.ndarray:
-    """Posterior draws (draw, time, neuron) of the noise-free activity, rate or current as was recorded.
+    """Posterior draws (draw, time, neuron) of the expected activity, rate or current as was recorded.
+
+    With process noise it is expected from the bins before (`lrposterior.rollouts.predicted_activity`).
 
     Args:
         posterior: The fit.
@@ -134,9 +137,17 @@ def predict_activity(
     kept = []
     for start in range(0, num_draws, size):
         some = {name: value[start : start + size] for name, value in draws.items()}
-        simulated = simulate_draws(posterior.model, some, one_trial, quantity=posterior.model.observation.of)
+        simulated = predicted_activity(posterior.model, some, one_trial)
         kept.append(simulated[:, 0][..., neurons])
     return np.concatenate(kept)
+
+
+def _quality(posterior: Posterior, recording: Recording, held_out: Recording | None) -> FitQuality:
+    predicted = _predict(posterior, held_out)
+    # The variance of a count is its mean.
+    of_counts = np.sqrt(np.maximum(predicted.mean(axis=(0, 1)), 0.0))
+    noise = posterior.mode["noise_scale"] if "noise_scale" in posterior.mode else of_counts
+    return FitQuality(recording, predicted, noise, held_out=held_out is not None)
 
 
 def _predict(posterior: Posterior, trials: Recording | None) -> np.ndarray:
@@ -144,12 +155,11 @@ def _predict(posterior: Posterior, trials: Recording | None) -> np.ndarray:
 
 
 def _simulate(posterior: Posterior, draws: dict[str, np.ndarray], trials: Recording | None) -> np.ndarray:
-    quantity = posterior.model.observation.of
     if trials is None:
-        return simulate_draws(posterior.model, draws, posterior.recording, quantity=quantity)
+        return predicted_activity(posterior.model, draws, posterior.recording)
     if "initial_kappa" in draws:  # inferred for the fitted trials alone: others start from the mean
         draws = draws | {"initial_kappa": draws["initial_kappa"].mean(axis=1, keepdims=True)}
-    return simulate_draws(posterior.model, draws, trials, quantity=quantity)
+    return predicted_activity(posterior.model, draws, trials)
 
 
 def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:

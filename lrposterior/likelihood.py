@@ -7,17 +7,18 @@ from jax import Array
 
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters, ParameterSpace
+from lrposterior.state_space import filtered_log_likelihood
 
 
 def log_likelihood_by_trial(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
-    """log p(activity of a trial | parameters), (trial,), in nats. Masked entries contribute nothing."""
-    by_observation = model.observation.log_likelihood(
-        data.activity,
-        data.mask,
-        model.currents(parameters, data),
-        parameters["log_noise_scale"][None, None, :],
-        model.nonlinearity,
-    )
+    """log p(activity of a trial | parameters), (trial,), in nats. Masked entries contribute nothing.
+
+    With process noise the path of the latents is integrated out.
+    """
+    if model.process_noise is not None:
+        return filtered_log_likelihood(model, parameters, data)
+    emission = model.emission(parameters, data.dt)
+    by_observation = emission.log_likelihood(data.activity, data.mask, model.currents(parameters, data))
     return jnp.sum(by_observation, axis=(1, 2))
 
 

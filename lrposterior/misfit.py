@@ -9,13 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
 
 from lrposterior.checks import argument_error, require_instance, require_integer
 from lrposterior.posterior import NORMAL_90, Posterior
+from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
-from lrposterior.rollouts import simulate_draws
+from lrposterior.rollouts import predicted_activity
+from lrposterior.state_space import filter_trials, known_currents
 
 # What counts as misfit: beyond chance, and large enough to matter.
 LARGEST_Z, LARGEST_AUTOCORRELATION, LARGEST_SHARED, LARGEST_EXCESS = 4.0, 0.02, 1.1, 1.5
@@ -99,7 +102,7 @@ def check_fit(
 
     Raises:
         ValueError: if the trials are of other neurons, inputs or bins, or if what was observed does not depend on the
-            network.
+            network; new trials for a fit with process noise.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) of a LowRankModel returned")
     num_draws = require_integer(num_draws, "num_draws", minimum=100)
@@ -108,11 +111,8 @@ def check_fit(
 
 
 def _check_fitted(posterior: Posterior) -> FitCheck:
-    recording, model = posterior.recording, posterior.model
-    mode = {name: value[None] for name, value in posterior.mode.items()}
-    predicted = simulate_draws(model, mode, recording, quantity=model.observation.of)[0]
-    mask = recording.mask
-    residuals = np.where(mask, recording.activity - predicted, 0.0) / posterior.mode["noise_scale"]
+    mask = posterior.recording.mask
+    residuals = _residuals(posterior)
     pairs = mask[:, 1:] & mask[:, :-1]
     products = (residuals[:, 1:] * residuals[:, :-1])[pairs]
     rows = residuals.reshape(-1, residuals.shape[2])[mask.any(axis=2).ravel()]
@@ -130,6 +130,37 @@ def _check_fitted(posterior: Posterior) -> FitCheck:
     )
 
 
+@double_precision
+def _residuals(posterior: Posterior) -> np.ndarray:
+    """(trial, time, neuron) residuals at the mode in units of their standard deviation, 0 where masked.
+
+    With process noise they are those of predictions one bin ahead, y - y_predicted ~ Normal(0, D + A A^T) with the
+    noise D, and A the uncertainty of the latents seen by the neurons, multiplied by the inverse root of this.
+    """
+    model, data = posterior.model, posterior.model.data(posterior.recording)
+    coordinates = posterior.space.unwhiten(posterior.mode_coordinates)
+    parameters = {name: jnp.asarray(value) for name, value in coordinates.items()}
+    emission = model.emission(parameters, data.dt)
+    if model.process_noise is None:
+        current, uncertain = model.currents(parameters, data), None
+    else:
+        filtered, left = filter_trials(model, parameters, data), model.factors(parameters, data)[0]
+        current = filtered.predicted_mean @ left.T + known_currents(model, parameters, data)
+        # By eigenvectors: covariances are singular where a bulk has latents without noise.
+        values, axes = jnp.linalg.eigh(filtered.predicted_covariance)
+        uncertain = left @ (axes * jnp.sqrt(jnp.maximum(values, 0.0))[..., None, :])
+    precision = jnp.where(data.mask, emission.variance(current) ** -0.5, 0.0)
+    residuals = np.array((data.activity - emission.mean(current)) * precision)
+    if uncertain is None:
+        return np.where(posterior.recording.mask, residuals, 0.0)
+    seen = np.asarray((emission.sensitivity(current) * precision)[..., None] * uncertain)
+    for residual, root in zip(residuals, seen, strict=True):
+        turns, sizes, _ = np.linalg.svd(root, full_matrices=False)
+        along = np.einsum("tnr,tn->tr", turns, residual)
+        residual -= np.einsum("tnr,tr->tn", turns, (1.0 - 1.0 / np.sqrt(1.0 + sizes**2)) * along)
+    return residuals
+
+
 def _check_new(posterior: Posterior, trials: Recording, num_draws: int, seed: int) -> FitCheck:
     require_instance(trials, "trials", Recording, "give the new trials as a Recording")
     for name in ("num_neurons", "num_inputs", "dt"):
@@ -137,6 +168,12 @@ def _check_new(posterior: Posterior, trials: Recording, num_draws: int, seed: in
         if ours != theirs:
             mend = "give trials of the session that was fitted"
             raise argument_error("trials", f"{name} = {ours}, as in the recording", f"{theirs}", mend)
+    if posterior.model.process_noise is not None:
+        mend = "compare held-out trials by their density, or check the fitted ones with check_fit(posterior)"
+        raise argument_error("trials", "a fit without process noise", "one with it", mend)
+    if posterior.model.observation.of == "count":
+        mend = "compare held-out trials by their density, or check the fitted ones with check_fit(posterior)"
+        raise argument_error("trials", "a fit of rates or currents", "one of counts", mend)
     draws = posterior.sample_parameters(num_draws, seed=seed)
     noise, random = posterior.mode["noise_scale"], np.random.default_rng([seed, 1])
     start = posterior.space["initial_kappa"] if "initial_kappa" in draws else None
@@ -146,7 +183,7 @@ def _check_new(posterior: Posterior, trials: Recording, num_draws: int, seed: in
         if start is not None:  # A new trial starts where the prior has it.
             kappa = start.mean + start.standard_deviation * random.standard_normal((num_draws, 1, start.shape[1]))
             draws = draws | {"initial_kappa": kappa}
-        predicted = simulate_draws(posterior.model, draws, trial, quantity=posterior.model.observation.of)[:, 0] / noise
+        predicted = predicted_activity(posterior.model, draws, trial)[:, 0] / noise
         mask = trial.mask[0]
         activity, predicted = (trial.activity[0] / noise)[mask], predicted[:, mask]
         # A mean of S draws is itself off by a part 1 / S of their variance.

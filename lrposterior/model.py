@@ -22,11 +22,28 @@ from lrposterior.checks import (
     require_shape,
 )
 from lrposterior.network import NONLINEARITIES, rollout
-from lrposterior.observations import GaussianObservation
+from lrposterior.observations import (
+    PUBLIC_NAMES,
+    Emission,
+    GaussianObservation,
+    Observation,
+    PoissonObservation,
+    require_settled,
+)
 from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
 from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
+from lrposterior.preprocessing import smooth_activity
 from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, Scale, ScalePrior, TimeConstantPrior, center
+from lrposterior.process_noise import (
+    MIXING,
+    SCALE,
+    ProcessNoise,
+    checked_process_noise,
+    latent_covariance,
+    pattern_coordinates,
+    recurrent_patterns,
+)
 from lrposterior.time_constants import TimeConstants, checked_time_constant
 
 if TYPE_CHECKING:
@@ -47,6 +64,7 @@ class Data:
         known_factors: left and right factors (neuron, dimension) of known connectivity, or None.
         population: (neuron,) which of the time constants every neuron has, counted from 0.
         subspace: (neuron, dimension) the patterns through which a random bulk is seen, or None.
+        noise_patterns: (neuron, rank) those through which the process noise is seen, or None.
     """
 
     activity: Array
@@ -58,6 +76,7 @@ class Data:
     known_factors: tuple[Array, Array] | None
     subspace: Array | None
     population: Array
+    noise_patterns: Array | None
 
     def of_trials(self, chosen: np.ndarray) -> Data:
         """Some of the trials, by their numbers from 0."""
@@ -87,10 +106,14 @@ class LowRankModel:
         time_constant: tau in seconds, a number or a `TimeConstantPrior`, for all neurons or, as a mapping, for those of
             every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
-        observation: what is recorded, and with what noise.
+        observation: what is recorded, and with what noise: `GaussianObservation` or `PoissonObservation`.
         background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
+        process_noise: noise that drives the latents, M eps[t] in the currents with eps[t] ~ Normal(0, Q): None, or
+            "diagonal" or "full" for its covariance along the leading patterns of the recurrent activity, or a
+            `ProcessNoise` with priors of its own. The path of the latents is integrated out
+            (`lrposterior.state_space`); all neurons then share one time constant.
         priors: `CorrelatedLoadings`, in which a neuron's K depends on its other loadings, or independent `Priors`.
 
     Raises:
@@ -100,9 +123,10 @@ class LowRankModel:
     rank: int
     time_constant: float | TimeConstantPrior | Mapping[str, float | TimeConstantPrior] = 0.1
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
-    observation: GaussianObservation = field(default_factory=GaussianObservation)
+    observation: Observation = field(default_factory=GaussianObservation)
     background: FixedBackground | RandomBulk | None = field(default_factory=RandomBulk)
     initial_state: Literal["zero", "free"] = "zero"
+    process_noise: Literal["diagonal", "full"] | ProcessNoise | None = None
     priors: Priors = field(default_factory=CorrelatedLoadings)
 
     def __post_init__(self) -> None:
@@ -110,8 +134,9 @@ class LowRankModel:
         require_choice(self.nonlinearity, "nonlinearity", tuple(NONLINEARITIES))
         require_choice(self.initial_state, "initial_state", ("zero", "free"))
         object.__setattr__(self, "time_constant", checked_time_constant(self.time_constant))
+        object.__setattr__(self, "process_noise", checked_process_noise(self.process_noise))
         for name, kind, expected, example in (
-            ("observation", GaussianObservation, "GaussianObservation", "GaussianObservation()"),
+            ("observation", Observation, "GaussianObservation or PoissonObservation", "GaussianObservation()"),
             ("priors", Priors, "Priors", "Priors()"),
             (
                 "background",
@@ -123,6 +148,9 @@ class LowRankModel:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise argument_error(name, expected, type(value).__name__, f"for example {name}={example}")
+        if self.process_noise is not None and isinstance(self.time_constant, ByCellType):
+            mend = "give time_constant=0.1"
+            raise argument_error("process_noise", "one time constant for all neurons", "one for every cell type", mend)
 
     def for_recording(self, recording: Recording) -> LowRankModel:
         """This model with everything that depends on the recording settled.
@@ -141,11 +169,14 @@ class LowRankModel:
                 f"{self.background.num_neurons}; select the same neurons in both"
             )
         settled = self
+        if isinstance(self.observation, PoissonObservation):
+            observation = self.observation.settled(recording.activity, recording.mask, recording.dt)
+            settled = dataclasses.replace(settled, observation=observation)
         if isinstance(self.time_constant, ByCellType):
             constants = self.time_constant.settled("time_constant", recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, time_constant=constants)
         if isinstance(self.background, RandomBulk) and self.background.subspace is None:
-            subspace = visited_subspace(observed_rates(self, recording), self.background.dimension)
+            subspace = visited_subspace(observed_rates(settled, recording), self.background.dimension)
             settled = dataclasses.replace(settled, background=dataclasses.replace(self.background, subspace=subspace))
         if isinstance(self.priors, CorrelatedLoadings) and self.priors.by_cell_type:
             K = self.priors.K
@@ -154,10 +185,38 @@ class LowRankModel:
                 K = ByCellType(cell_types, (K,) * len(cell_types))
             K = K.settled("priors.by_cell_type", recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, K=K))
+        noise = self.noise_of_process
+        if noise is not None and noise.patterns is None:
+            patterns = recurrent_patterns(
+                observed_currents(settled, recording), recording.inputs, self._typical_constant(recording.dt), self.rank
+            )
+            settled = dataclasses.replace(settled, process_noise=dataclasses.replace(noise, patterns=patterns))
         if self.priors.unit is None:
-            unit = 1.0 if NONLINEARITIES[self.nonlinearity].bounded else _root_mean_square(recording)
+            unit = 1.0 if self._has_own_unit else _root_mean_square(recording)
             settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, unit=unit))
         return settled
+
+    @property
+    def noise_of_process(self) -> ProcessNoise | None:
+        """What is known of the process noise, or None where there is none."""
+        return self.process_noise if isinstance(self.process_noise, ProcessNoise) else None
+
+    @property
+    def _has_own_unit(self) -> bool:
+        """Whether currents are of order one whatever the unit of the recording."""
+        return NONLINEARITIES[self.nonlinearity].bounded or isinstance(self.observation, PoissonObservation)
+
+    def with_noise_along(self, M: Any) -> LowRankModel:
+        """This model with its process noise, where it has any, seen along the left singular vectors of M."""
+        noise = self.noise_of_process
+        if noise is None or M is None:
+            return self
+        patterns = np.linalg.svd(M, full_matrices=False)[0]
+        return dataclasses.replace(self, process_noise=dataclasses.replace(noise, patterns=patterns))
+
+    def _typical_constant(self, dt: float) -> float:
+        """a = dt / tau at the prior median of tau, of all neurons on average."""
+        return float(dt / np.mean(self.time_constants.medians))
 
     @property
     def scale_priors(self) -> dict[str, ScalePrior]:
@@ -214,6 +273,13 @@ class LowRankModel:
             bulk_scale = self.scale("gain") / math.sqrt(num_neurons)
             blocks.append(Block("A", self.background.subspace.shape, 0.0, bulk_scale))
         blocks += self.time_constants.blocks(dt)
+        noise = self.noise_of_process
+        if noise is not None:
+            blocks += noise.blocks(self.rank, unit, 1.0 / self._typical_constant(dt))
+        seen, noise_blocks = self.observation.blocks(
+            num_neurons, math.log(priors.noise_scale * unit), priors.noise_spread
+        )
+        blocks += seen
         if isinstance(priors, CorrelatedLoadings):
             coefficient = priors.regression / unit
             for name, width, scale in (
@@ -223,8 +289,7 @@ class LowRankModel:
             ):
                 names = [of_type(name, each) for each in priors.K] if isinstance(priors.K, ByCellType) else [name]
                 blocks += [Block(each, (self.rank, width), 0.0, scale) for each in names]
-        noise_median = math.log(priors.noise_scale * unit)
-        blocks.append(Block("log_noise_scale", (num_neurons,), noise_median, priors.noise_spread))
+        blocks += noise_blocks
         if isinstance(priors.K, ByCellType):
             return ParameterSpace(tuple(blocks), priors.K.cell_types, np.asarray(priors.K.members))
         return ParameterSpace(tuple(blocks))
@@ -256,6 +321,9 @@ class LowRankModel:
                 if isinstance(self.time_constant, ByCellType)
                 else np.zeros(recording.num_neurons, dtype=int)
             ),
+            noise_patterns=(
+                None if self.noise_of_process is None else jnp.asarray(self.noise_of_process.settled_patterns)
+            ),
         )
 
     @property
@@ -264,7 +332,14 @@ class LowRankModel:
         time_constant = self.time_constant
         if isinstance(time_constant, ByCellType):
             time_constant = dataclasses.replace(time_constant, members=())
-        return dataclasses.replace(self, background=None, priors=Priors(), time_constant=time_constant)
+        noise = self.noise_of_process
+        return dataclasses.replace(
+            self,
+            background=None,
+            priors=Priors(),
+            time_constant=time_constant,
+            process_noise=None if noise is None else ProcessNoise(noise.shape),
+        )
 
     @property
     def time_constants(self) -> TimeConstants:
@@ -275,6 +350,10 @@ class LowRankModel:
         """(population,) tau in seconds."""
         return self.time_constants.values(parameters.get("log_time_constant_excess"), dt)
 
+    def emission(self, parameters: Parameters | Mapping[str, np.ndarray], dt: Array | float) -> Emission:
+        """What is seen of currents, at parameters in coordinates."""
+        return self.observation.emission(cast(Any, parameters), self.nonlinearity, dt)
+
     def integration_constants(self, parameters: Parameters, data: Data) -> Array:
         """(neuron,) a = dt / tau."""
         return (data.dt / self.time_constants_of(parameters, data.dt))[data.population]
@@ -282,19 +361,34 @@ class LowRankModel:
     def named(self, coordinates: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """Parameters as users see them, from those in the coordinates of `space_for`; leading axes are kept.
 
-        noise_scale takes the place of its logarithm, K stands for its regression, and time_constant (s) is always
-        there: () where it is one for all neurons, else (population,) in the order in which the cell types were given.
+        noise_scale, or rate_scale and baseline of counts, take the place of their logarithms, K stands for its
+        regression, and time_constant (s) is always there: () where it is one for all neurons, else (population,) in
+        the order in which the cell types were given. process_noise (rank, rank) is the
+        covariance Q of the noise of the latents in the gauge of M, per bin.
         """
         named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
-        named["noise_scale"] = np.exp(named.pop("log_noise_scale"))
+        noise = self.noise_of_process
+        if noise is not None:
+            named["process_noise"] = np.asarray(latent_covariance(named, noise.settled_patterns))
+            for name in (SCALE, MIXING):
+                named.pop(name, None)
+        for name, public in PUBLIC_NAMES.items():
+            if name in named:
+                named[public] = np.exp(named.pop(name))
         excess = named.pop("log_time_constant_excess", None)
-        named["time_constant"] = self.time_constants.named(excess, dt, named["noise_scale"].shape[:-1])
+        named["time_constant"] = self.time_constants.named(excess, dt, named["b"].shape[:-1])
         return named
 
     def coordinates(self, named: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """The inverse of `named`. Fixed time constants may be left out."""
         coordinates = {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
-        coordinates["log_noise_scale"] = np.log(coordinates.pop("noise_scale"))
+        for name, public in PUBLIC_NAMES.items():
+            if public in coordinates:
+                coordinates[name] = np.log(coordinates.pop(public))
+        covariance, noise = coordinates.pop("process_noise", None), self.noise_of_process
+        if covariance is not None and noise is not None:
+            found = pattern_coordinates(covariance, coordinates["M"], noise.settled_patterns)
+            coordinates |= {block.name: found[block.name] for block in noise.blocks(self.rank, 1.0, 1.0)}
         constants = coordinates.pop("time_constant", None)
         if constants is not None and self.time_constants.inferred:
             coordinates["log_time_constant_excess"] = self.time_constants.log_excess(constants, dt)
@@ -306,11 +400,13 @@ class LowRankModel:
 
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
-                (neuron,), initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, () or
-                (population,), where it has a prior. With a random bulk also its matrix W0 (post, pre), or, if the model
-                is settled, A (neuron, dimension), the part that a recording sees: the rest is then 0.
+                (neuron,), or for counts rate_scale and baseline (neuron,) in spikes/s, initial_kappa (trial, rank)
+                where the initial state is free, time_constant in seconds, () or (population,), where it has a prior,
+                process_noise (rank, rank), the covariance Q of what is added to the latents in every bin, where there
+                is any. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A (neuron,
+                dimension), the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
-            seed: seed of the observation noise.
+            seed: seed of the noise.
 
         Raises:
             ValueError: if a parameter is missing or does not fit, or the network diverges.
@@ -321,42 +417,71 @@ class LowRankModel:
             known = dataclasses.replace(self, background=FixedBackground(parameters["W0"]))
             kept = {name: value for name, value in parameters.items() if name not in ("W0", "A")}
             return known.simulate(kept, like, seed=seed)
-        settled = self.for_recording(like)
-        public = {"log_noise_scale": "noise_scale", "log_time_constant_excess": "time_constant"}
+        noise = self.noise_of_process
+        known = self if noise is None or noise.patterns is not None else self.with_noise_along(parameters.get("M"))
+        settled = known.for_recording(like)
+        public = PUBLIC_NAMES | {"log_time_constant_excess": "time_constant", SCALE: "process_noise"}
         blocks = settled.space_for(like).blocks
         for block in blocks:
-            if is_regression(block.name):
+            if is_regression(block.name) or block.name == MIXING:
                 continue
             name = public.get(block.name, block.name)
             if name not in parameters:
                 raise argument_error("parameters", f"the key {name!r}", f"{sorted(parameters)}", "add it")
             value = np.asarray(parameters[name], dtype=np.float64)
-            shape = self.time_constants.shape if name == "time_constant" else block.shape
+            shapes = {"time_constant": self.time_constants.shape, "process_noise": (self.rank, self.rank)}
+            shape = shapes.get(name, block.shape)
             require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
-        coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(parameters, like.dt).items()}
-        noise_scale = np.asarray(parameters["noise_scale"])
-        return dataclasses.replace(like, activity=settled._simulated(coordinates, noise_scale, like, seed))
+        currents = settled.simulated_currents(parameters, like, seed=seed)
+        emission = self.emission(settled.coordinates(parameters, like.dt), like.dt)
+        mean, random = np.asarray(emission.mean(jnp.asarray(currents))), np.random.default_rng(seed)
+        if isinstance(self.observation, PoissonObservation):
+            return dataclasses.replace(like, activity=random.poisson(mean).astype(np.float64))
+        noise = np.asarray(parameters["noise_scale"]) * random.standard_normal(mean.shape)
+        return dataclasses.replace(like, activity=mean + noise)
 
-    def _simulated(self, coordinates: Parameters, noise_scale: np.ndarray, like: Recording, seed: int) -> np.ndarray:
-        """(trial, time, neuron) activity with noise, a few trials at once."""
-        random, activity, data = np.random.default_rng(seed), np.empty(like.activity.shape), self.data(like)
-        at_once = max(1, SIMULATED_AT_ONCE // activity[0].size)
+    @double_precision
+    def simulated_currents(self, parameters: Mapping[str, np.ndarray], like: Recording, *, seed: int) -> np.ndarray:
+        """Currents (trial, time, neuron) of a settled model with its process noise, a few trials at once.
+
+        Args and Raises: as in `simulate`, but that the parameters are not checked.
+        """
+        known = {name: value for name, value in parameters.items() if name != "process_noise"}
+        coordinates = {name: jnp.asarray(value) for name, value in self.coordinates(known, like.dt).items()}
+        covariance, random = parameters.get("process_noise"), np.random.default_rng([seed, 1])
+        data, currents = self.data(like), np.empty(like.activity.shape)
+        at_once = max(1, SIMULATED_AT_ONCE // currents[0].size)
         for start in range(0, like.num_trials, at_once):
             chosen, some = np.arange(start, min(start + at_once, like.num_trials)), dict(coordinates)
             if "initial_kappa" in some:
                 some["initial_kappa"] = some["initial_kappa"][chosen]
-            currents = self.currents(some, data.of_trials(chosen))
-            mean = np.asarray(self.observation.mean(currents, self.nonlinearity))
-            if not np.all(np.isfinite(mean)):
-                raise argument_error(
-                    "parameters",
-                    "a network whose activity stays finite",
-                    f"one that diverges with nonlinearity {self.nonlinearity!r}",
-                    "use a weaker K, or fewer bins",
-                )
-            activity[chosen] = mean + noise_scale * random.standard_normal(mean.shape)
-        return activity
+            trials = data.of_trials(chosen)
+            if covariance is not None:
+                standard = random.standard_normal((*trials.activity.shape[:2], self.rank))
+                process = jnp.asarray(standard @ np.linalg.cholesky(covariance).T)
+                trials = self.driven_by_noise(some, trials, process)
+            currents[chosen] = self.currents(some, trials)
+        if not np.all(np.isfinite(currents)):
+            raise argument_error(
+                "parameters",
+                "a network whose activity stays finite",
+                f"one that diverges with nonlinearity {self.nonlinearity!r}",
+                "use a weaker K, or fewer bins",
+            )
+        return currents
+
+    def driven_by_noise(self, parameters: Parameters, data: Data, process: Array) -> Data:
+        """Trials in which noise drives the latents: M eps[t] reaches the currents in the next bin, as a stimulation.
+
+        Args:
+            parameters: in coordinates.
+            data: the trials.
+            process: (trial, time, rank) eps.
+        """
+        a = self.integration_constants(parameters, data)
+        driven = (process @ parameters["M"].T) / a
+        return dataclasses.replace(data, stimulation=driven if data.stimulation is None else data.stimulation + driven)
 
     def initial_current(self, parameters: Parameters, num_trials: int) -> Array:
         """(trial, neuron) currents in the first bin."""
@@ -428,12 +553,43 @@ def _right_scale(priors: Priors) -> float | np.ndarray:
 
 
 def observed_rates(model: LowRankModel, recording: Recording) -> np.ndarray:
-    """(sample, neuron) the recorded rates; what is not observed gets its neuron's mean."""
-    activity, mask = recording.activity, recording.mask
-    if model.observation.of == "current":
-        activity = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(activity)))
-    mean = np.where(mask, activity, 0.0).sum(axis=(0, 1)) / np.maximum(mask.sum(axis=(0, 1)), 1)
-    return np.where(mask, activity, mean).reshape(-1, recording.num_neurons)
+    """(sample, neuron) the recorded rates r; what is not observed gets its neuron's mean.
+
+    Those of counts are smoothed, and taken at bins whose noise is nearly independent.
+    """
+    if model.observation.of == "rate":
+        return _filled(recording.activity, recording.mask).reshape(-1, recording.num_neurons)
+    currents = observed_currents(model, recording)
+    if isinstance(model.observation, PoissonObservation):
+        currents = currents[:, :: max(1, round(2.0 * _smoothing(model, recording)))]
+    rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(currents)))
+    return rates.reshape(-1, recording.num_neurons)
+
+
+def observed_currents(model: LowRankModel, recording: Recording) -> np.ndarray:
+    """Currents (trial, time, neuron) by the inverse nonlinearity; what is not observed gets its neuron's mean.
+
+    Counts are smoothed first, by a Gaussian kernel as wide as the time constant.
+    """
+    current, mask = recording.activity, recording.mask
+    if isinstance(model.observation, PoissonObservation):
+        smoothed = smooth_activity(recording, _smoothing(model, recording) * recording.dt).activity
+        rates = smoothed / (recording.dt * require_settled(model.observation.scale))
+        return _filled(np.asarray(NONLINEARITIES["softplus"].current(jnp.asarray(rates), 1.0)), mask)
+    if model.observation.of == "rate":
+        scale = float(np.sqrt(np.mean(current[mask] ** 2)))
+        current = np.asarray(NONLINEARITIES[model.nonlinearity].current(jnp.asarray(current), scale))
+    return _filled(current, mask)
+
+
+def _smoothing(model: LowRankModel, recording: Recording) -> float:
+    """Standard deviation of the kernel that smooths counts, in bins."""
+    return max(1.0, float(np.mean(model.time_constants.medians)) / recording.dt)
+
+
+def _filled(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    mean = np.where(mask, values, 0.0).sum(axis=(0, 1)) / np.maximum(mask.sum(axis=(0, 1)), 1)
+    return np.where(mask, values, mean)
 
 
 def _root_mean_square(recording: Recording) -> float:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from lrposterior.checks import require_choice
+from lrposterior.checks import argument_error, require_choice, require_positive
 from lrposterior.network import NONLINEARITIES
+from lrposterior.parameters import Block
+
+# Names of the parameters (neuron,) in coordinates.
+NOISE, RATE_SCALE, BASELINE = "log_noise_scale", "log_rate_scale", "log_baseline"
+# What users see in their place, the exponential.
+PUBLIC_NAMES = {NOISE: "noise_scale", RATE_SCALE: "rate_scale", BASELINE: "baseline"}
 
 
 @dataclass(frozen=True)
@@ -36,18 +47,187 @@ class GaussianObservation:
         """Derivative of `mean` with respect to the current, same shape."""
         return NONLINEARITIES[nonlinearity].slope(current) if self.of == "rate" else jnp.ones_like(current)
 
-    def log_likelihood(
-        self, activity: Array, mask: Array, current: Array, log_noise_scale: Array, nonlinearity: str
-    ) -> Array:
-        """Log density of each observation (..., neuron); 0 where the mask is False."""
-        residual = (activity - self.mean(current, nonlinearity)) * jnp.exp(-log_noise_scale)
-        log_density = -0.5 * residual**2 - log_noise_scale - 0.5 * jnp.log(2.0 * jnp.pi)
+    def blocks(self, num_neurons: int, noise_median: float, noise_spread: float) -> tuple[list[Block], list[Block]]:
+        """Parameters that act on what is seen of the currents (none), and those of the noise alone."""
+        return [], [Block(NOISE, (num_neurons,), noise_median, noise_spread)]
+
+    def emission(self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float) -> Emission:
+        """What is seen of currents, at parameters in coordinates."""
+        return GaussianEmission(self, nonlinearity, parameters[NOISE])
+
+
+@dataclass(frozen=True)
+class PoissonObservation:
+    """Activity = number of spikes in a bin.
+
+        y[t, n] ~ Poisson(dt rate[t, n]),      rate = rate_scale[n] softplus(x[t, n]) + baseline[n]     (spikes/s)
+
+    The rate of spikes is a function of its own of the current: the rates r = phi(x) that drive the network may be those
+    of any nonlinearity. Scale and baseline of every neuron are inferred, with log-normal priors; at low rates softplus
+    is nearly exponential, and the scale is told from the bias by its prior alone.
+
+    Args:
+        scale: prior median of rate_scale, in spikes/s; None takes the mean rate of the recording.
+        scale_spread: standard deviation of its natural logarithm.
+        baseline: prior median of the rate that is there at any current, in spikes/s. It keeps a spike in a silent bin
+            possible.
+        baseline_spread: standard deviation of its natural logarithm.
+
+    Raises:
+        ValueError: if an argument is not positive.
+    """
+
+    scale: float | None = None
+    scale_spread: float = 0.5
+    baseline: float = 0.1
+    baseline_spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "scale_spread", "baseline", "baseline_spread"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, require_positive(value, f"observation.{name}"))
+
+    @property
+    def of(self) -> Literal["count"]:
+        """What is recorded."""
+        return "count"
+
+    def settled(self, activity: np.ndarray, mask: np.ndarray, dt: float) -> PoissonObservation:
+        """With the scale that a recording suggests."""
+        if self.scale is not None:
+            return self
+        rate = float(activity[mask].mean()) / dt
+        if rate == 0.0:
+            raise argument_error("activity", "counts with a spike in them", "zeros only", "check the export")
+        return dataclasses.replace(self, scale=rate)
+
+    def blocks(self, num_neurons: int, noise_median: float, noise_spread: float) -> tuple[list[Block], list[Block]]:
+        """Parameters that act on what is seen of the currents, and those of the noise alone (none)."""
+        scale = require_settled(self.scale)
+        seen = [
+            Block(RATE_SCALE, (num_neurons,), math.log(scale), self.scale_spread),
+            Block(BASELINE, (num_neurons,), math.log(self.baseline), self.baseline_spread),
+        ]
+        return seen, []
+
+    def emission(self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float) -> Emission:
+        """What is seen of currents, at parameters in coordinates."""
+        return PoissonEmission(parameters[RATE_SCALE], parameters[BASELINE], dt)
+
+
+Observation = GaussianObservation | PoissonObservation
+
+
+def require_settled(scale: float | None) -> float:
+    """The scale of counts.
+
+    Raises:
+        ValueError: if it is not settled.
+    """
+    if scale is None:
+        raise ValueError("observation: expected a scale; settle the model with for_recording(recording)")
+    return scale
+
+
+class Emission(Protocol):
+    """What is seen of currents (..., neuron), at given parameters; each method returns an array of that shape."""
+
+    def mean(self, current: Array) -> Array:
+        """Expected activity."""
+        ...
+
+    def variance(self, current: Array) -> Array:
+        """Variance of the activity."""
+        ...
+
+    def sensitivity(self, current: Array) -> Array:
+        """Derivative of the mean with respect to the current."""
+        ...
+
+    def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
+        """Log density of each observation; 0 where the mask is False."""
+        ...
+
+    def score(self, activity: Array, mask: Array, current: Array) -> Array:
+        """Its derivative with respect to the current."""
+        ...
+
+    def weights(self, mask: Array, current: Array) -> Array:
+        """Expected information about the current, 0 where masked."""
+        ...
+
+    def slopes(self, current: Array) -> Array:
+        """(..., neuron, parameter) derivatives of the mean with respect to the neuron's own parameters, if any."""
+        ...
+
+
+@dataclass(frozen=True)
+class GaussianEmission:
+    """`Emission` of a `GaussianObservation`.
+
+    The expected information about log_noise_scale is 2 for every observation, and 0 jointly with the current.
+    """
+
+    observation: GaussianObservation
+    nonlinearity: str
+    log_noise_scale: Array
+
+    def mean(self, current: Array) -> Array:
+        return self.observation.mean(current, self.nonlinearity)
+
+    def variance(self, current: Array) -> Array:
+        return jnp.broadcast_to(jnp.exp(2.0 * self.log_noise_scale), current.shape)
+
+    def sensitivity(self, current: Array) -> Array:
+        return self.observation.sensitivity(current, self.nonlinearity)
+
+    def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
+        residual = (activity - self.mean(current)) * jnp.exp(-self.log_noise_scale)
+        log_density = -0.5 * residual**2 - self.log_noise_scale - 0.5 * jnp.log(2.0 * jnp.pi)
         return jnp.where(mask, log_density, 0.0)
 
-    def fisher_weights(self, mask: Array, current: Array, log_noise_scale: Array, nonlinearity: str) -> Array:
-        """Expected information about the current (..., neuron): phi'² / noise variance, 0 where masked.
+    def score(self, activity: Array, mask: Array, current: Array) -> Array:
+        residual = (activity - self.mean(current)) * jnp.exp(-2.0 * self.log_noise_scale)
+        return jnp.where(mask, residual * self.sensitivity(current), 0.0)
 
-        The expected information about log_noise_scale is 2 for every observation, and 0 jointly with the current.
-        """
-        information = (self.sensitivity(current, nonlinearity) * jnp.exp(-log_noise_scale)) ** 2
+    def weights(self, mask: Array, current: Array) -> Array:
+        information = (self.sensitivity(current) * jnp.exp(-self.log_noise_scale)) ** 2
         return jnp.where(mask, information, 0.0)
+
+    def slopes(self, current: Array) -> Array:
+        return jnp.zeros((*current.shape, 0), current.dtype)
+
+
+@dataclass(frozen=True)
+class PoissonEmission:
+    """`Emission` of a `PoissonObservation`."""
+
+    log_rate_scale: Array
+    log_baseline: Array
+    dt: Array | float
+
+    def mean(self, current: Array) -> Array:
+        return self.dt * (jnp.exp(self.log_rate_scale) * jax.nn.softplus(current) + jnp.exp(self.log_baseline))
+
+    def variance(self, current: Array) -> Array:
+        return self.mean(current)
+
+    def sensitivity(self, current: Array) -> Array:
+        return self.dt * jnp.exp(self.log_rate_scale) * jax.nn.sigmoid(current)
+
+    def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
+        mean = self.mean(current)
+        log_density = activity * jnp.log(mean) - mean - jax.scipy.special.gammaln(activity + 1.0)
+        return jnp.where(mask, log_density, 0.0)
+
+    def score(self, activity: Array, mask: Array, current: Array) -> Array:
+        return jnp.where(mask, (activity / self.mean(current) - 1.0) * self.sensitivity(current), 0.0)
+
+    def weights(self, mask: Array, current: Array) -> Array:
+        return jnp.where(mask, self.sensitivity(current) ** 2 / self.mean(current), 0.0)
+
+    def slopes(self, current: Array) -> Array:
+        of_scale = self.dt * jnp.exp(self.log_rate_scale) * jax.nn.softplus(current)
+        of_baseline = jnp.broadcast_to(self.dt * jnp.exp(self.log_baseline), current.shape)
+        return jnp.stack([of_scale, of_baseline], axis=-1)

@@ -98,8 +98,8 @@ class ParameterSpace:
 
     @property
     def num_dynamics(self) -> int:
-        """Number of coordinates that move the currents: all but the noise."""
-        return self.slices["log_noise_scale"].start
+        """Number of coordinates that move what is expected: all but the noise."""
+        return self.slices["log_noise_scale"].start if "log_noise_scale" in self else self.size
 
     @property
     def num_direct(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lrposterior.model import LowRankModel
 from lrposterior.recording import Recording
-from lrposterior.rollouts import simulate_draws
+from lrposterior.rollouts import predicted_activity
 
 # A part whose removal costs less than this share of the variance is not needed.
 NEGLIGIBLE_SHARE = 0.01
@@ -67,7 +67,7 @@ def explained_by_parts(model: LowRankModel, mode: Mapping[str, np.ndarray], reco
     """
     kept = {"both": {}, "low_rank": {"A": 0.0}, "bulk": {"K": 0.0}, "neither": {"A": 0.0, "K": 0.0}}
     networks = {name: np.stack([factors.get(name, 1.0) * mode[name] for factors in kept.values()]) for name in mode}
-    predicted = simulate_draws(model, networks, recording, quantity=model.observation.of)
+    predicted = predicted_activity(model, networks, recording)
     mask, activity = recording.mask, recording.activity
     mean = np.where(mask, activity, 0.0).sum(axis=(0, 1)) / np.maximum(mask.sum(axis=(0, 1)), 1)
     total = np.sum(np.where(mask, activity - mean, 0.0) ** 2)

@@ -177,8 +177,11 @@ class Posterior:
 
     @cached_property
     def explained_parts(self) -> ExplainedParts | None:
-        """How much of the activity the low-rank part and the random bulk explain at the mode; None without a bulk."""
-        if self.subspace is None:
+        """How much of the activity the low-rank part and the random bulk explain at the mode.
+
+        None without a bulk, and with process noise, where no trial is the rollout of its inputs.
+        """
+        if self.subspace is None or self.model.process_noise is not None:
             return None
         return explained_by_parts(self.model, self.mode, self.recording)
 

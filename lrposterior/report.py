@@ -159,6 +159,11 @@ def _figures(
     }
 
 
+def _noise_label(posterior: Posterior) -> str:
+    of_counts = posterior.model.observation.of == "count"
+    return "noise of Poisson counts, median over neurons" if of_counts else "noise, median over neurons"
+
+
 def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple[str, str]]:
     statistics = posterior.statistics
     evidence = "none" if statistics.log_evidence is None else f"{statistics.log_evidence:.1f} nats"
@@ -170,7 +175,7 @@ def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple
         ("wall time", f"{statistics.wall_time:.1f} s"),
         ("log evidence", evidence),
         ("about the evidence", statistics.evidence_note),
-        ("noise, median over neurons", f"sd {_number(float(np.median(fitted.noise_scale)))} {unit}"),
+        (_noise_label(posterior), f"sd {_number(float(np.median(fitted.noise_scale)))} {unit}"),
         *((name, _number(value)) for name, value in statistics.diagnostics.items()),
     ]
     if statistics.scales:

@@ -19,6 +19,7 @@ from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
+from lrposterior.state_space import predicted_currents
 
 DRAWS_AT_ONCE = 8
 # Matrices W0 that are held at once have this many entries together, 128 MB.
@@ -49,6 +50,27 @@ def simulate_draws(
     """
     simulator = LowRankModel.rates if quantity == "rate" else LowRankModel.currents
     return np.asarray(simulate_each(simulator, model, draws, trials))
+
+
+@double_precision
+def predicted_activity(model: LowRankModel, draws: Mapping[str, np.ndarray], trials: Recording) -> np.ndarray:
+    """What every draw expects to be recorded (draw, trial, time, neuron).
+
+    Without process noise that is the activity of the network, from inputs and stimulation alone. With process noise it
+    is said one bin ahead, from the bins that were recorded before; a random bulk counts as far as it is seen.
+
+    Args:
+        model, draws: as in `simulate_draws`.
+        trials: the recorded trials.
+    """
+    if model.process_noise is not None:
+        draws = {name: value for name, value in draws.items() if name not in UNSEEN}
+    return np.asarray(simulate_each(_expected, model, draws, trials))
+
+
+def _expected(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    predict = LowRankModel.currents if model.process_noise is None else predicted_currents
+    return model.emission(parameters, data.dt).mean(predict(model, parameters, data))
 
 
 def simulate_each(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from lrposterior.background import FixedBackground, RandomBulk
@@ -19,8 +20,8 @@ from lrposterior.checks import (
     require_shape,
 )
 from lrposterior.model import LowRankModel
+from lrposterior.network import NONLINEARITIES
 from lrposterior.recording import Recording
-from lrposterior.rollouts import simulate_draws
 
 INPUT_TIMESCALE_BINS = 10.0
 
@@ -62,6 +63,7 @@ def simulate_recording(
     M: Any = None,
     K: Any = None,
     noise_scale: float | None = None,
+    process_noise: Any = None,
     cell_types: Sequence[str] | None = None,
     seed: int,
 ) -> Simulation:
@@ -78,6 +80,8 @@ def simulate_recording(
         inputs: (trial, time, input) inputs in place of these.
         M, K: (neuron, rank) factors of the connectivity.
         noise_scale: standard deviation of the observation noise of all neurons; by default drawn from its prior.
+        process_noise: (rank, rank) covariance of what is added to the latents in every bin, where the model has process
+            noise; by default drawn from its prior, along the left singular vectors of M.
         cell_types: (neuron,) types of the neurons, where the model asks for them.
         seed: seed of everything random.
 
@@ -118,17 +122,36 @@ def simulate_recording(
         entries = np.random.default_rng([seed, 1]).standard_normal((size, size))
         bulk = {"W0": model.scale("gain") / np.sqrt(size) * entries}
         truth = dataclasses.replace(truth, background=FixedBackground(bulk["W0"]))
-    settled = truth.for_recording(trials)
+    settled = truth.with_noise_along(np.eye(size, model.rank)).for_recording(trials)
     space = settled.space_for(trials)
     z = random.standard_normal(space.size)
     if "M" in given:  # K may depend on it
         z[space.slices["M"]] = given["M"].ravel() / space["M"].standard_deviation
-    parameters = settled.named(space.unwhiten(z), dt) | given
+    coordinates = space.unwhiten(z)
+    settled = settled.with_noise_along(given.get("M", np.asarray(coordinates["M"])))
+    parameters = settled.named(coordinates, dt) | given
+    if process_noise is not None:
+        parameters["process_noise"] = _process_noise(process_noise, model)
     if noise_scale is not None:
         parameters["noise_scale"] = np.full(size, require_positive(noise_scale, "noise_scale"))
-    recording = settled.simulate(parameters, trials, seed=int(random.integers(2**32)))
-    rates = simulate_draws(settled, {name: value[None] for name, value in parameters.items()}, trials, quantity="rate")
-    return Simulation(recording, parameters | bulk, rates[0])
+    noise_seed = int(random.integers(2**32))
+    recording = settled.simulate(parameters, trials, seed=noise_seed)
+    currents = settled.simulated_currents(parameters, trials, seed=noise_seed)
+    rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(currents)))
+    return Simulation(recording, parameters | bulk, rates)
+
+
+def _process_noise(value: Any, model: LowRankModel) -> np.ndarray:
+    if model.process_noise is None:
+        mend = "give the model process_noise='diagonal'"
+        raise argument_error("process_noise", "a model that has process noise", "one without", mend)
+    covariance = as_array(value, "process_noise", ("rank", "rank"))
+    require_shape(covariance, "process_noise", {"rank": model.rank, "other rank": model.rank})
+    require_finite(covariance, "process_noise")
+    if not np.allclose(covariance, covariance.T) or np.linalg.eigvalsh(covariance)[0] <= 0.0:
+        mend = "make it symmetric with positive eigenvalues"
+        raise argument_error("process_noise", "a positive definite covariance", f"{covariance.tolist()}", mend)
+    return covariance.astype(np.float64)
 
 
 def _factor(value: Any, name: str, rank: int) -> np.ndarray:

@@ -40,10 +40,11 @@ from lrposterior.distribution_arrays import (
     fields_of,
 )
 from lrposterior.model import LowRankModel
-from lrposterior.observations import GaussianObservation
+from lrposterior.observations import GaussianObservation, PoissonObservation
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
+from lrposterior.process_noise import ProcessNoise
 from lrposterior.recording import Recording
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 CONFIGURATIONS: dict[str, type] = {
     "LowRankModel": LowRankModel,
     "GaussianObservation": GaussianObservation,
+    "PoissonObservation": PoissonObservation,
     "Priors": Priors,
     "CorrelatedLoadings": CorrelatedLoadings,
     "ScalePrior": ScalePrior,
@@ -223,11 +225,14 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
         "method": posterior.method,
         "seed": int(posterior.seed),
         "status": posterior.status,
-        "model": _encode(dataclasses.replace(model, background=None)),
+        "model": _encode(dataclasses.replace(model, background=None, process_noise=None)),
         "background": None,
         "distribution": kind,
         "scale_priors": {name: _encode(prior) for name, prior in posterior.scale_priors.items()},
     }
+    noise = model.noise_of_process
+    if noise is not None:
+        configuration["process_noise"] = {"shape": noise.shape, "scale": noise.scale, "spread": noise.spread}
     if model.background is not None:
         configuration["background"] = {"class": _name(model.background, BACKGROUNDS)} | _background_options(model)
     root = _dataset({"mode_coordinates": posterior.mode_coordinates}, {"mode_coordinates": ("coordinate",)})
@@ -252,6 +257,8 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
     groups["statistics"].attrs = {"evidence_note": statistics.evidence_note}
     if model.background is not None:
         groups["background"] = _background_dataset(model.background)
+    if noise is not None:
+        groups["process_noise"] = _dataset({"patterns": noise.settled_patterns}, {"patterns": ("neuron", "rank")})
     return groups
 
 
@@ -354,6 +361,10 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
     if configuration["background"] is not None:
         background = _background(configuration["background"], _read(path, "background"), recording.num_neurons)
         model = dataclasses.replace(model, background=background)
+    if "process_noise" in configuration:
+        patterns = _values(_read(path, "process_noise"))["patterns"]
+        noise = ProcessNoise(**configuration["process_noise"], patterns=patterns)
+        model = dataclasses.replace(model, process_noise=noise)
     distribution = _read(path, "distribution")
     size = model.for_recording(recording).space_for(recording).size
     if {root.sizes["coordinate"], distribution.sizes["coordinate"]} != {size}:

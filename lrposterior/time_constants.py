@@ -81,6 +81,11 @@ class TimeConstants:
         return np.log((constants if self.is_shared else constants[..., self.inferred]) - dt)
 
     @property
+    def medians(self) -> list[float]:
+        """(population,) tau in seconds, or its prior median."""
+        return [entry.median if isinstance(entry, TimeConstantPrior) else entry for entry in self.entries]
+
+    @property
     def _fixed(self) -> list[float]:
         """(population,) those that are numbers, and 0 in the place of others."""
         return [0.0 if isinstance(entry, TimeConstantPrior) else entry for entry in self.entries]

@@ -22,6 +22,7 @@ HEADERS = {
     "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",
     "ranking_speed.py": "read       seconds    drawn (s)  ratio",
     "rank_selection.py": "true rank  gain  fitted bulk  size         right  chosen (rank: times)",
+    "single_trials.py": "cover of W  sd of z  correlation  cover of responses: 2 bins, 50 bins   seconds",
     "update.py": "steps: update, refit  seconds: update, refit  ratio",
     "truths.py": "expected R², achieved R² (pooled), 90% cover",
     "scaling.py": "neurons          fit    fit cpu       draw      entry  candidate       save",

@@ -60,7 +60,8 @@ def test_with_a_bulk_the_visited_patterns_grow_and_the_refit_is_that_of_the_same
 def test_inferred_scales_follow_from_where_they_were(monkeypatch):
     balance = importlib.import_module("lrposterior.inference.balance")
     # A fit settles its scales to some hundredths; with less, the two agree as far as both are settled.
-    for name, value in (("BALANCE_TOLERANCE", 1e-5), ("SCALE_TOLERANCE", 5e-4), ("FOLLOWED_LAST", 1e-3)):
+    tight = {"BALANCE_TOLERANCE": 1e-5, "SCALE_TOLERANCE": 5e-4, "FOLLOWED_LAST": 1e-3, "FOLLOWED_SHARE": 1e-3}
+    for name, value in tight.items():
         monkeypatch.setattr(balance, name, value)
     model = lrp.LowRankModel(rank=2)
     simulation, trials = stimulated(

@@ -1,6 +1,6 @@
 """The Gauss-Newton (expected Fisher) information of a recording about the parameters that move the currents.
 
-    F = sum over observations of J^T w J,      J = d current / d z,   w = `GaussianObservation.fisher_weights`
+    F = sum over observations of J^T J / variance,      J = d mean / d z,
 
 in whitened coordinates z without the noise scales. F is positive semidefinite and exactly zero along the gauge
 directions, which the Hessian of the log density is not.

@@ -9,27 +9,30 @@ import jax.numpy as jnp
 from jax import Array
 
 from lrposterior.model import Data, LowRankModel
-from lrposterior.parameters import ParameterSpace
+from lrposterior.parameters import Parameters, ParameterSpace
 
 
 def automatic_information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
-    """F (coordinate, coordinate) from the Jacobian of every trial's currents.
+    """F (coordinate, coordinate) from the Jacobian of what is expected to be seen of every trial.
 
     Memory: one Jacobian (time, neuron, coordinate) at a time.
     """
     noise = z[space.num_dynamics :]
 
     def one_trial(total: Array, trial: Array) -> tuple[Array, None]:
+        def parameters(dynamics: Array) -> Parameters:
+            return space.unwhiten(jnp.concatenate([dynamics, noise]))
+
         def current(dynamics: Array) -> Array:
-            parameters = space.unwhiten(jnp.concatenate([dynamics, noise]))
-            return model.currents(_keep_initial_state(parameters, trial), _select(data, trial))[0]
+            return model.currents(_keep_initial_state(parameters(dynamics), trial), _select(data, trial))[0]
+
+        def mean(dynamics: Array) -> Array:
+            return model.emission(parameters(dynamics), data.dt).mean(current(dynamics))
 
         dynamics = z[: space.num_dynamics]
-        jacobian = jax.jacfwd(current)(dynamics)
-        weights = model.observation.fisher_weights(
-            data.mask[trial], current(dynamics), space.unwhiten(z)["log_noise_scale"][None, :], model.nonlinearity
-        )
-        flat = jacobian.reshape(-1, space.num_dynamics)
+        variance = model.emission(space.unwhiten(z), data.dt).variance(current(dynamics))
+        weights = jnp.where(data.mask[trial], 1.0 / variance, 0.0)
+        flat = jax.jacfwd(mean)(dynamics).reshape(-1, space.num_dynamics)
         return total + flat.T @ (weights.reshape(-1, 1) * flat), None
 
     start = jnp.zeros((space.num_dynamics, space.num_dynamics), dtype=z.dtype)

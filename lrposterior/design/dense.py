@@ -162,7 +162,7 @@ def _readout_information(structure: LowRankModel, trials: Trials, pattern: Array
 
     def read(dynamics: Array) -> Array:
         parameters = space.unwhiten(jnp.concatenate([dynamics, trials.z[space.num_dynamics :]]))
-        mean = structure.observation.mean(structure.currents(parameters, stimulated), structure.nonlinearity)
+        mean = structure.emission(parameters, stimulated.dt).mean(structure.currents(parameters, stimulated))
         return (mean @ weights).ravel()
 
     jacobian = jax.jacrev(read)(trials.z[: space.num_dynamics])

@@ -87,6 +87,12 @@ def design_perturbations(
             free patterns or a readout (1,500 coordinates) and has parts that the form for large networks does not know.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
+    if posterior.model.observation.of == "count":
+        mend = "rank candidates by rank_perturbations(..., by='information')"
+        raise argument_error("posterior", "a fit of rates or currents", "one of counts", mend)
+    if posterior.model.process_noise is not None:
+        mend = "rank candidates by rank_perturbations(..., by='information')"
+        raise argument_error("posterior", "a fit without process noise", "one with it", mend)
     num_patterns = require_integer(num_patterns, "num_patterns", 1)
     power = require_positive(power, "power", "current² s")
     trials_per_pattern = require_integer(trials_per_pattern, "trials_per_pattern", 1)

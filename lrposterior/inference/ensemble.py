@@ -27,7 +27,7 @@ from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
-from lrposterior.rollouts import simulate_draws
+from lrposterior.rollouts import predicted_activity
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def fit_ensemble(
             "ensemble",
             seed,
             status,
-            statistics(lambda trials: simulate_draws(settled, named, trials, quantity=settled.observation.of)),
+            statistics(lambda trials: predicted_activity(settled, named, trials)),
             best,
             SampleDistribution(coordinates[None]),
         )

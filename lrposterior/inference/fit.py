@@ -362,6 +362,8 @@ def _check_support(model: LowRankModel | FullRankNetwork | LatentCircuit, record
         raise argument_error(
             "rank", f"at most the {recording.num_neurons} neurons of the recording", str(model.rank), "lower the rank"
         )
+    if isinstance(model, LowRankModel) and model.observation.of == "count":
+        _require_counts(recording)
     observed = np.where(recording.mask, recording.activity, np.nan)
     seen = recording.mask.any(axis=(0, 1))
     spread = np.zeros(recording.num_neurons)
@@ -374,6 +376,14 @@ def _check_support(model: LowRankModel | FullRankNetwork | LatentCircuit, record
             f"{constant.size} constant neuron(s), the first is neuron {constant[0]}",
             "drop them with recording.select(neurons=...), or mask them: their noise scale would be zero",
         )
+
+
+def _require_counts(recording: Recording) -> None:
+    seen = recording.activity[recording.mask]
+    wrong = seen[(seen < 0.0) | (seen != np.round(seen))]
+    if wrong.size:
+        mend = "bin spikes with bin_spikes, or use GaussianObservation for rates"
+        raise argument_error("activity", "numbers of spikes, 0, 1, 2, ...", f"{wrong[0]:g}", mend)
 
 
 def _distinct(problem: AnyProblem, modes: list[Mode]) -> list[tuple[Mode, int]]:

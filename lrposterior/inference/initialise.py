@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,14 @@ import numpy as np
 from lrposterior.background import FixedBackground
 from lrposterior.fit_error import FitError
 from lrposterior.inference.problem import Problem
+from lrposterior.model import observed_currents
 from lrposterior.network import NONLINEARITIES, low_pass
-from lrposterior.observations import GaussianObservation
+from lrposterior.observations import Emission, GaussianEmission
+from lrposterior.process_noise import pattern_coordinates
 
 NUM_SWEEPS = 4
+# The noise of the latents has at least this part of the variance that their regression leaves.
+SMALLEST_DRIVE = 0.05
 SHRINKAGES = (1.0, 0.7, 0.4, 0.1)
 
 
@@ -47,7 +51,7 @@ def initialise(problem: Problem) -> np.ndarray:
     features = np.concatenate(
         [_filter(recording.inputs, a), np.broadcast_to(filtered_one, (num_trials, num_bins, 1))], axis=2
     )
-    first_current = _observed_current(problem)
+    first_current = observed_currents(model, recording)
     known = np.zeros_like(activity)
     if recording.stimulation is not None:
         known = known + _filter(recording.stimulation, own_constant)
@@ -67,40 +71,26 @@ def initialise(problem: Problem) -> np.ndarray:
     )
     kappa_variance = np.maximum(np.var(kappa, axis=0), 1e-12)
 
-    observation, nonlinearity = model.observation, model.nonlinearity
+    nonlinearity, emission = model.nonlinearity, model.emission(prior_mean, recording.dt)
     for _ in range(NUM_SWEEPS):
         latents = np.concatenate([kappa, flat_features], axis=1)
-        residual, slope, noise = _linearise(
-            observation, nonlinearity, flat_known + latents @ loadings.T, flat_activity, flat_mask
-        )
+        residual, slope, noise = _linearise(emission, flat_known + latents @ loadings.T, flat_activity, flat_mask)
         loadings = loadings + _loadings_step(latents, loadings, loading_sd, residual, slope, noise)
-        residual, slope, noise = _linearise(
-            observation, nonlinearity, flat_known + latents @ loadings.T, flat_activity, flat_mask
-        )
+        residual, slope, noise = _linearise(emission, flat_known + latents @ loadings.T, flat_activity, flat_mask)
         kappa = kappa + _latents_step(kappa, loadings[:, :rank], kappa_variance, residual, slope, noise)
 
     latents = np.concatenate([kappa, flat_features], axis=1)
     current = flat_known + latents @ loadings.T
-    residual, slope, noise = _linearise(observation, nonlinearity, current, flat_activity, flat_mask)
+    residual, slope, noise = _linearise(emission, current, flat_activity, flat_mask)
     weights = slope**2 / noise
     M = loadings[:, :rank]
     precision = np.einsum("tn,nr,ns->trs", weights, M, M) + np.diag(1.0 / kappa_variance)
     uncertainty = np.trace(np.linalg.inv(precision), axis1=1, axis2=2) / rank + 1e-3 * kappa_variance.mean()
 
     rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(current))).reshape(activity.shape)
-    regressors = [_filter(rates, a).reshape(-1, num_neurons) / num_neurons, flat_features]
-    regressor_sd = [
-        np.broadcast_to(priors_of["K"], (num_neurons, 1)).ravel(),
-        np.full(flat_features.shape[1], 10.0 * np.sqrt(kappa_variance.mean())),
-    ]
-    if free:
-        decay = (1.0 - a) ** np.arange(num_bins)
-        regressors.append(np.kron(np.eye(num_trials), decay[:, None]))
-        regressor_sd.append(np.full(num_trials, priors_of["initial_kappa"]))
-    coefficients = _ridge(np.concatenate(regressors, axis=1), kappa, uncertainty, np.concatenate(regressor_sd))
-    K, from_features, initial_kappa = np.split(
-        coefficients, [num_neurons, num_neurons + flat_features.shape[1]], axis=0
-    )
+    found = _Latents(kappa.reshape(num_trials, num_bins, rank), rates, features, uncertainty, M)
+    recurrence = _recurrence if model.process_noise is None else _noisy_recurrence
+    K, from_features, found_parameters = recurrence(problem, found, a)
     loadings[:, rank:] += M @ from_features.T
 
     parameters = {name: np.asarray(value) for name, value in prior_mean.items()}
@@ -108,13 +98,91 @@ def initialise(problem: Problem) -> np.ndarray:
         "M": M,
         "B": loadings[:, rank:-1],
         "b": loadings[:, -1],
-        "log_noise_scale": 0.5 * np.log(noise),
     }
+    if "log_noise_scale" in space:
+        parameters["log_noise_scale"] = 0.5 * np.log(noise)
     for name in space.regressions:
         del parameters[name]
-    if free:
-        parameters["initial_kappa"] = initial_kappa
+    parameters |= found_parameters
     return _best_start(problem, [parameters | {"K": shrinkage * K} for shrinkage in SHRINKAGES])
+
+
+class _Latents(NamedTuple):
+    """What the activity says before anything is known of the recurrence.
+
+    Attributes:
+        kappa: (trial, time, rank).
+        rates: (trial, time, neuron).
+        features: (trial, time, feature) filtered inputs, and a filtered 1.
+        uncertainty: (sample,) variance of kappa.
+        M: (neuron, rank).
+    """
+
+    kappa: np.ndarray
+    rates: np.ndarray
+    features: np.ndarray
+    uncertainty: np.ndarray
+    M: np.ndarray
+
+
+Recurrence = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
+
+
+def _recurrence(problem: Problem, found: _Latents, a: float) -> Recurrence:
+    """K (neuron, rank), what the features add to kappa (feature, rank), and initial latents where they are free.
+
+    kappa is a sum of rates filtered since the start of the trial: by ridge regression on these.
+    """
+    model, space = problem.model, problem.space
+    num_trials, num_bins, num_neurons = found.rates.shape
+    kappa, features = (one.reshape(num_trials * num_bins, -1) for one in (found.kappa, found.features))
+    regressors = [_filter(found.rates, a).reshape(-1, num_neurons) / num_neurons, features]
+    regressor_sd = [
+        np.broadcast_to(space["K"].standard_deviation, (num_neurons, 1)).ravel(),
+        np.full(features.shape[1], 10.0 * np.sqrt(np.maximum(np.var(kappa, axis=0), 1e-12).mean())),
+    ]
+    free = model.initial_state == "free"
+    if free:
+        decay = (1.0 - a) ** np.arange(num_bins)
+        regressors.append(np.kron(np.eye(num_trials), decay[:, None]))
+        regressor_sd.append(np.full(num_trials, float(space["initial_kappa"].standard_deviation)))
+    coefficients = _ridge(np.concatenate(regressors, axis=1), kappa, found.uncertainty, np.concatenate(regressor_sd))
+    ends = [num_neurons, num_neurons + features.shape[1]]
+    K, from_features, initial_kappa = np.split(coefficients, ends, axis=0)
+    return K, from_features, {"initial_kappa": initial_kappa} if free else {}
+
+
+def _noisy_recurrence(problem: Problem, found: _Latents, a: float) -> Recurrence:
+    """The same where noise drives kappa, and the covariance of that noise: by regression of its steps on the rates."""
+    model, space, inputs = problem.model, problem.space, problem.recording.inputs
+    num_neurons, kappa = found.rates.shape[2], found.kappa
+    steps = ((kappa[:, 1:] - (1.0 - a) * kappa[:, :-1]) / a).reshape(-1, model.rank)
+    drive = np.concatenate([inputs, np.ones((*inputs.shape[:2], 1))], axis=2)
+    regressors = np.concatenate([found.rates / num_neurons, drive], axis=2)[:, :-1].reshape(len(steps), -1)
+    regressor_sd = np.concatenate(
+        [
+            np.broadcast_to(space["K"].standard_deviation, (num_neurons, 1)).ravel(),
+            np.full(drive.shape[2], 10.0 * np.sqrt(np.maximum(np.var(kappa), 1e-12))),
+        ]
+    )
+    seen = found.uncertainty.reshape(kappa.shape[:2])
+    measured = ((seen[:, 1:] + (1.0 - a) ** 2 * seen[:, :-1]) / a**2).ravel()
+    driven, variance = 0.0, np.full(len(steps), np.var(steps, axis=0).mean())
+    coefficients, residuals = np.zeros((len(regressor_sd), model.rank)), steps
+    for _ in range(NUM_SWEEPS):
+        coefficients = _ridge(regressors, steps, variance, regressor_sd)
+        residuals = steps - regressors @ coefficients
+        power = np.mean(residuals**2, axis=1)
+        driven = max(float(np.mean(power - measured)), SMALLEST_DRIVE * float(np.mean(power)))
+        variance = measured + driven
+    # The part of the residuals' covariance that is not measured.
+    covariance = a**2 * (residuals.T @ residuals / len(residuals)) * driven / np.mean(residuals**2)
+    found_noise = pattern_coordinates(covariance, found.M, np.asarray(problem.data.noise_patterns))
+    parameters = {name: value for name, value in found_noise.items() if name in space}
+    from_features = coefficients[num_neurons:]
+    if model.initial_state == "free":
+        parameters["initial_kappa"] = kappa[:, 0] - found.features[:, 0] @ from_features
+    return coefficients[:num_neurons], from_features, parameters
 
 
 def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np.ndarray:
@@ -134,18 +202,6 @@ def _filter(drive: np.ndarray, a: float | np.ndarray) -> np.ndarray:
     return np.asarray(jax.vmap(lambda one: low_pass(one, jnp.asarray(a), jnp.zeros_like(one[0])))(jnp.asarray(drive)))
 
 
-def _observed_current(problem: Problem) -> np.ndarray:
-    """Currents (trial, time, neuron) by the inverse nonlinearity; what is not observed gets its neuron's mean."""
-    activity, mask = problem.recording.activity, problem.recording.mask
-    current = activity
-    if problem.model.observation.of == "rate":
-        scale = float(np.sqrt(np.mean(activity[mask] ** 2)))
-        current = np.asarray(NONLINEARITIES[problem.model.nonlinearity].current(jnp.asarray(activity), scale))
-    count = np.maximum(mask.sum(axis=(0, 1)), 1)
-    mean = np.where(mask, current, 0.0).sum(axis=(0, 1)) / count
-    return np.where(mask, current, mean)
-
-
 def _principal_latents(recurrent: np.ndarray, rank: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Latents (sample, rank) and orthogonal left factors (neuron, rank) whose entries have size `scale`."""
     U, values, V = np.linalg.svd(recurrent, full_matrices=False)
@@ -160,11 +216,18 @@ def _principal_latents(recurrent: np.ndarray, rank: int, scale: float) -> tuple[
 
 
 def _linearise(
-    observation: GaussianObservation, nonlinearity: str, current: np.ndarray, activity: np.ndarray, mask: np.ndarray
+    emission: Emission, current: np.ndarray, activity: np.ndarray, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Residual and slope (sample, neuron), 0 where masked, and the noise variance (neuron,)."""
-    residual = np.where(mask, activity - np.asarray(observation.mean(jnp.asarray(current), nonlinearity)), 0.0)
-    slope = np.where(mask, np.asarray(observation.sensitivity(jnp.asarray(current), nonlinearity)), 0.0)
+    """Residual and slope (sample, neuron), 0 where masked, and the noise variance (neuron,).
+
+    Those of counts are divided by the standard deviation that is expected, and the variance is 1.
+    """
+    at = jnp.asarray(current)
+    residual = np.where(mask, activity - np.asarray(emission.mean(at)), 0.0)
+    slope = np.where(mask, np.asarray(emission.sensitivity(at)), 0.0)
+    if not isinstance(emission, GaussianEmission):
+        sd = np.sqrt(np.asarray(emission.variance(at)))
+        return residual / sd, slope / sd, np.ones(current.shape[1])
     noise = np.sum(residual**2, axis=0) / np.maximum(mask.sum(axis=0), 1)
     return residual, slope, np.maximum(noise, 1e-6 * max(float(np.mean(activity[mask] ** 2)), 1e-300))
 

@@ -158,7 +158,9 @@ def require_support(problem: AnyProblem, mode: Mode, covariance: Covariance | No
 
 
 def noise_information(problem: AnyProblem) -> np.ndarray:
-    """(neuron,) expected information about the whitened log noise scales."""
+    """(neuron,) expected information about the whitened log noise scales; (0,) where there are none."""
+    if "log_noise_scale" not in problem.space:
+        return np.zeros(0)
     return 2.0 * problem.num_observations() * problem.space["log_noise_scale"].standard_deviation ** 2
 
 

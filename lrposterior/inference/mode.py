@@ -166,6 +166,8 @@ def _where_not_finite(problem: Problem, z: np.ndarray) -> str:
 
 
 def _check_noise(problem: Problem, z: np.ndarray) -> None:
+    if "log_noise_scale" not in problem.space:
+        return
     noise_scale = np.exp(np.asarray(problem.space.unwhiten(z)["log_noise_scale"]))
     unit = problem.model.priors.unit or 1.0
     singular = np.flatnonzero(noise_scale < 2.0 * SMALLEST_NOISE * unit)

@@ -20,7 +20,13 @@ from lrposterior.gauge import canonical
 from lrposterior.inference.covariance import Covariance, DenseCovariance
 from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
-from lrposterior.orbit import balancing_gauge, move, prior_moments, settle_trades
+from lrposterior.orbit import (
+    balancing_gauge,
+    move,
+    prior_moments,
+    settle_trades,
+    vertical_basis,
+)
 from lrposterior.parameters import ParameterSpace
 from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
@@ -31,8 +37,11 @@ STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 # Gauge and trades are settled in turns, until the gauge moves by less than this.
 MAX_SETTLING, SETTLED = 100, 1e-7
 POINTS_AT_ONCE = 16
+# Fisher scoring of the noise ends where so many nats are expected, far below what counts for a mode, or after a few
+# steps: it goes on with the next step of the dynamics.
+MAX_SCORING_STEPS, NOISE_DECREMENT = 2, 1e-8
 # Blocks with a row for every neuron.
-PER_NEURON = ("M", "K", "A", "B", "b", "log_noise_scale")
+PER_NEURON = ("M", "K", "A", "B", "b", "log_noise_scale", "log_rate_scale", "log_baseline")
 
 
 class AnyProblem(Protocol):
@@ -209,8 +218,17 @@ class Problem(ScaledProblem):
         return float(jnp.mean(values)), np.asarray(jnp.mean(slopes, axis=0))
 
     def information(self, z: np.ndarray) -> np.ndarray:
-        """Gauss-Newton information about the dynamics coordinates, without the prior."""
-        return np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
+        """Gauss-Newton information about the dynamics coordinates, without the prior.
+
+        Along the gauge and trades between blocks it is 0; with process noise, along trades with a bulk only nearly so,
+        and what is left is taken off.
+        """
+        information = np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
+        if self.model.process_noise is None:
+            return information
+        vertical = vertical_basis(self.space, z, self.subspace)
+        information = information - vertical @ (vertical.T @ information)
+        return information - (information @ vertical) @ vertical.T
 
     def refined(self, z: np.ndarray, information: np.ndarray) -> np.ndarray:
         """The information at z, which costs no more than to know whether it is another one."""
@@ -267,8 +285,13 @@ class Problem(ScaledProblem):
 
         Minimises n s + S exp(-2 s) / 2 + ((s - mean) / sd)² / 2 over s = log noise scale, with n observations and
         S the sum of squared residuals: a convex function. Newton's method started below the minimum increases
-        monotonically towards it.
+        monotonically towards it. With process noise the residuals depend on the noise, and its mode is found by
+        Fisher scoring.
         """
+        if "log_noise_scale" not in self.space:
+            return z
+        if self.model.process_noise is not None:
+            return self._best_noise_of_filter(z)
         block = self.space["log_noise_scale"]
         count = self.num_observations()
         squares = np.asarray(_residual_squares(self.model.structure, self.space, jnp.asarray(z), self.data))
@@ -284,6 +307,26 @@ class Problem(ScaledProblem):
                 break
         noise = (log_scale - block.mean) / block.standard_deviation
         return np.concatenate([z[: self.space.num_dynamics], noise])
+
+    def _best_noise_of_filter(self, z: np.ndarray) -> np.ndarray:
+        noise = slice(self.space.num_dynamics, self.space.size)
+        information = 2.0 * self.num_observations() * self.space["log_noise_scale"].standard_deviation ** 2 + 1.0
+        objective = self.negative_log_density(z)
+        for _ in range(MAX_SCORING_STEPS):
+            slope = self.gradient(z)[noise]
+            step = slope / information
+            if not 0.5 * float(slope @ step) > NOISE_DECREMENT:
+                break
+            for length in STEP_LENGTHS:
+                candidate = z.copy()
+                candidate[noise] -= length * step
+                reached = self.negative_log_density(candidate)
+                if reached < objective:
+                    z, objective = candidate, reached
+                    break
+            else:
+                break
+        return z
 
     def prior_gauge(self, z: np.ndarray) -> np.ndarray:
         """The same network at the point with the largest prior density.
@@ -372,5 +415,6 @@ def _currents(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) 
 
 @compiled
 def _residual_squares(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
-    mean = model.observation.mean(model.currents(space.unwhiten(z), data), model.nonlinearity)
+    parameters = space.unwhiten(z)
+    mean = model.emission(parameters, data.dt).mean(model.currents(parameters, data))
     return jnp.sum(jnp.where(data.mask, (data.activity - mean) ** 2, 0.0), axis=(0, 1))

@@ -23,6 +23,7 @@ class Experiment:
         time_course: (time,) factor of the patterns in every bin.
         dt: bin width in seconds.
         start, stop: the window, bins start to stop - 1.
+        noise_seed: seed of the process noise.
     """
 
     inputs: np.ndarray
@@ -31,6 +32,7 @@ class Experiment:
     dt: float
     start: int
     stop: int
+    noise_seed: int
 
     @property
     def begin(self) -> int:
@@ -89,7 +91,9 @@ def make_experiment(
             "make them from the recording that was fitted, or pass inputs (condition, time, input) of that length",
         )
     start, stop = _window(candidates, window)
-    return Experiment(conditions, candidates.patterns, candidates.time_course, recording.dt, start, stop)
+    return Experiment(
+        conditions, candidates.patterns, candidates.time_course, recording.dt, start, stop, posterior.seed
+    )
 
 
 def _conditions(posterior: Posterior | NetworkPosterior, inputs: Any) -> np.ndarray:

@@ -49,8 +49,9 @@ def predict_responses(
         rate:     phi(x_perturbed) - phi(x_unperturbed + s_filtered)
 
     where s_filtered is the stimulation filtered with the neurons' time constant: what a network without any
-    connectivity would add. The trajectories are free of noise. The first response comes two bins after the onset: one
-    bin later the stimulation has moved the currents of its own neurons, two bins later they have moved the others.
+    connectivity would add. With process noise it is the average over the noise, which perturbed and unperturbed
+    trajectories share: over 8 realisations for every draw. The first response comes two bins after the onset: one bin
+    later the stimulation has moved the currents of its own neurons, two bins later they have moved the others.
 
     Args:
         posterior: a fitted network, of any family. In a `LatentCircuit`, which has rates alone, the direct effect is
@@ -153,7 +154,7 @@ def rank_perturbations(
     spread, mean_power = scores.spread, np.maximum(scores.mean_power, 0.0)
     power = mean_power + spread
     prior_is_finite = np.isfinite(scores.prior_spread) & (scores.prior_spread > 0.0)
-    share = _ratio(scores.degenerate_spread, scores.subset_spread, scores.subset_spread > 0.0)
+    share = _ratio(np.maximum(scores.degenerate_spread, 0.0), scores.subset_spread, scores.subset_spread > 0.0)
     window_mean = scores.readout.mean(axis=2)
     positive, negative = (window_mean > 0.0).mean(axis=0), (window_mean < 0.0).mean(axis=0)
     return PerturbationRanking(
@@ -165,6 +166,7 @@ def rank_perturbations(
         num_draws=num_draws,
         seed=seed,
         expected_r2=_ratio(mean_power, power, power > 0.0),
+        noise_share=_ratio(scores.noise_spread, scores.noise_spread + spread, scores.noise_spread + spread > 0.0),
         contraction=1.0 - _ratio(spread, scores.prior_spread, prior_is_finite),
         information=scores.information,
         share_degenerate=np.minimum(share, 1.0),

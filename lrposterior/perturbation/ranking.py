@@ -24,8 +24,9 @@ class PerturbationRanking:
     """Candidate perturbations with what the posterior says about their responses.
 
     The response q is the perturbed minus the unperturbed trajectory minus the direct feed-through of the stimulation,
-    over all conditions and the bins of the window. Every array is in the order of the candidates; `order` ranks them. A
-    candidate to which no draw responds at all has NaN as expected_r2, and comes last.
+    over all conditions and the bins of the window, and on average over process noise. Every array is in the order of
+    the candidates; `order` ranks them. A candidate to which no draw responds at all has NaN as expected_r2, and comes
+    last.
 
     Attributes:
         labels: one name per candidate.
@@ -51,6 +52,8 @@ class PerturbationRanking:
             more than the data (lambda < 1 in `Posterior.spectrum`): the spread of draws whose other directions are held
             at the mode, over that of the same draws as they are, at most 1. From 100 to 200 of the draws. NaN for a
             sampled posterior with too few draws to tell the directions apart, and where they are too many for memory.
+        noise_share: (candidate,) share of the variance of q in one trial that is process noise, which more knowledge of
+            the network would not remove; the rest, tr Cov q, is ignorance of it. 0 without process noise.
         readout: (neuron,) weights of the readout.
         sign_certainty: (candidate,) larger one of P(readout > 0) and P(readout < 0), for the readout's mean over the
             window and the conditions. A response of exactly zero has no sign.
@@ -74,6 +77,7 @@ class PerturbationRanking:
     contraction: np.ndarray
     information: np.ndarray
     share_degenerate: np.ndarray
+    noise_share: np.ndarray
     readout: np.ndarray
     sign_certainty: np.ndarray
     readout_mean: np.ndarray
@@ -131,6 +135,7 @@ class PerturbationRanking:
             "contraction": self.contraction,
             "information [nats]": self.information,
             "degenerate share": self.share_degenerate,
+            **({"noise share": self.noise_share} if np.any(self.noise_share > 0.0) else {}),
             f"response RMS [{self.quantity}]": self.response_size,
             f"readout [{self.quantity}]": self.readout_mean,
             "sign certainty": self.sign_certainty,
@@ -147,6 +152,7 @@ class PerturbationRanking:
             "contraction": ("candidate",),
             "information": ("candidate",),
             "share_degenerate": ("candidate",),
+            "noise_share": ("candidate",),
             "sign_certainty": ("candidate",),
             "readout": ("neuron",),
             "readout_mean": ("candidate",),

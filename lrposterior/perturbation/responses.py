@@ -10,6 +10,9 @@ Where all of W is of low rank, L R^T / N with a latent for each column (`LowRank
 the currents is q = L d with a state d of as many numbers (per draw, candidate and condition). With another background
 the state is q itself; with a random bulk every draw has a W0 of its own. Everything below is written for a state and
 its left factor, which is L in the first case and absent in the second, and for rates.
+
+With process noise, perturbed and unperturbed trials share their noise. The response is its average over the noise: what
+repeated stimulation shows. Every draw of the network has realisations of the noise of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ from lrposterior.rollouts import draws_in_chunks, simulate_each, to_coordinates,
 
 Quantity = Literal["current", "rate"]
 
+# Realisations of the process noise for every draw and condition.
+NUM_NOISE = 8
+
 # What is kept of a block of candidates stays below this many bytes, and the arrays of one step near the cache.
 BLOCK_BYTES = 6e8
 STEP_ENTRIES = 2**16
@@ -53,14 +59,16 @@ class Networks:
         model: the structure of a settled model.
         num_bins: number of bins in the window, the last ones of those that are simulated.
         parameters: by name, with a leading draw axis; M and K are the factors of all latents.
-        current: (draw, condition, neuron) unperturbed currents in that bin.
-        inputs: (condition, time, input) from that bin to the end of the window.
+        current: (draw, condition and noise, neuron) unperturbed currents in that bin.
+        inputs: (condition and noise, time, input) from that bin to the end of the window.
         time_course: (time,) of the stimulation in the same bins.
         dt: bin width in seconds.
         population: (neuron,) which of the time constants every neuron has.
         background: a known W0 or None.
         own_background: (draw, neuron, neuron) W0 of every draw, or None.
         bulk: the same, not yet as arrays, or None.
+        process: (draw, condition and noise, time, rank) what process noise adds to the latents after every bin, or
+            None. There are `num_noise` realisations of every condition, one after the other.
     """
 
     model: LowRankModel = field(metadata={"static": True})
@@ -74,6 +82,12 @@ class Networks:
     background: Background | None
     own_background: Array | FastBulk | None = None
     bulk: BulkDraws | None = None
+    process: Array | None = None
+
+    @property
+    def num_noise(self) -> int:
+        """Realisations of the process noise for every condition; 1 without any."""
+        return 1 if self.process is None else NUM_NOISE
 
     @property
     def num_draws(self) -> int:
@@ -96,12 +110,19 @@ class Networks:
                 current=self.current[draws],
                 own_background=jax.tree.map(jnp.asarray, self.bulk.take(draws).operators()),
                 bulk=None,
+                process=None if self.process is None else self.process[draws],
             )
             yield chosen, slice(draws[0], draws[0] + num_new), num_new
 
     def at(self, conditions: slice) -> Networks:
-        """The same networks in some of the conditions."""
-        return dataclasses.replace(self, current=self.current[:, conditions], inputs=self.inputs[conditions])
+        """The same networks in some of the conditions, with all of their noise."""
+        trials = slice(conditions.start * self.num_noise, conditions.stop * self.num_noise)
+        return dataclasses.replace(
+            self,
+            current=self.current[:, trials],
+            inputs=self.inputs[trials],
+            process=None if self.process is None else self.process[:, trials],
+        )
 
     def state_size(self, quantity: Quantity) -> int:
         """How many numbers describe the response in one bin; see `Responses`."""
@@ -116,10 +137,12 @@ class Responses:
     Attributes:
         states: (draw, condition and bin, state).
         factor: (draw, neuron, state), so that the response is states @ factor^T; None where states are responses.
+        noise: (draw,) variance by process noise of the response in one trial, summed over conditions, bins and neurons.
     """
 
     states: np.ndarray
     factor: np.ndarray | None
+    noise: np.ndarray
 
     @property
     def num_draws(self) -> int:
@@ -127,7 +150,8 @@ class Responses:
 
     def every(self, stride: int) -> Responses:
         """A subset of the draws."""
-        return Responses(self.states[::stride], None if self.factor is None else self.factor[::stride])
+        factor = None if self.factor is None else self.factor[::stride]
+        return Responses(self.states[::stride], factor, self.noise[::stride])
 
     def mean(self) -> np.ndarray:
         """(condition and bin, neuron)."""
@@ -207,10 +231,16 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
     if "initial_kappa" in draws:
         draws["initial_kappa"] = draws["initial_kappa"].mean(axis=1, keepdims=True)
     begin, stop, num_neurons = experiment.begin, experiment.stop, experiment.patterns.shape[1]
-    silent = np.zeros((experiment.num_conditions, begin + 1, num_neurons))
-    before = Recording(silent, experiment.dt, inputs=experiment.inputs[:, : begin + 1])
+    inputs, process = experiment.inputs, None
+    if model.process_noise is not None:
+        inputs = np.repeat(inputs, NUM_NOISE, axis=0)
+        process = _process_draws(draws["process_noise"], (len(inputs), stop), experiment.noise_seed)
+        draws["process"] = process[:, :, : begin + 1]
+    silent = np.zeros((len(inputs), begin + 1, num_neurons))
+    before = Recording(silent, experiment.dt, inputs=inputs[:, : begin + 1])
     parameters, data, bulk = to_coordinates(model, draws, before), model.data(before), unseen_bulk(model, draws)
     current = jnp.asarray(simulate_each(_last_current, model, draws, before))
+    parameters.pop("process", None)
     if bulk is None:
         parameters["M"], parameters["K"] = jax.vmap(lambda draw: model.latent_factors(draw, data))(parameters)
 
@@ -219,17 +249,26 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
         num_bins=experiment.num_bins,
         parameters=parameters,
         current=current,
-        inputs=jnp.asarray(experiment.inputs[:, begin:stop]),
+        inputs=jnp.asarray(inputs[:, begin:stop]),
         time_course=jnp.asarray(experiment.time_course[begin:stop]),
         dt=data.dt,
         population=data.population,
         background=data.background,
         bulk=bulk,
+        process=None if process is None else jnp.asarray(process[:, :, begin:stop]),
     )
 
 
 def _last_current(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    if "process" in parameters:
+        data = model.driven_by_noise(parameters, data, parameters["process"])
     return model.currents(parameters, data)[:, -1]
+
+
+def _process_draws(covariance: np.ndarray, shape: tuple[int, int], seed: int) -> np.ndarray:
+    """(draw, trial, time, rank) process noise of covariances (draw, rank, rank)."""
+    standard = np.random.default_rng([seed, 2]).standard_normal((len(covariance), *shape, covariance.shape[1]))
+    return standard @ np.swapaxes(np.linalg.cholesky(covariance), 1, 2)[:, None]
 
 
 @double_precision
@@ -273,10 +312,10 @@ def simulate_blocks(
     """
     num_neurons, num_draws = experiment.shape[3], networks.num_draws
     state_size = sum(networks.state_size(quantity) for quantity in set(quantities))
-    per_condition = 8.0 * num_draws * experiment.num_bins * state_size
+    per_condition = 8.0 * num_draws * experiment.num_bins * state_size * networks.num_noise
     num_conditions = int(np.clip(BLOCK_BYTES // per_condition, 1, experiment.num_conditions))
     per_candidate = per_condition * num_conditions + (8.0 * num_draws**2 if with_gram else 0.0)
-    largest = min(BLOCK_BYTES // per_candidate, STEP_ENTRIES // (num_conditions * num_neurons))
+    largest = min(BLOCK_BYTES // per_candidate, STEP_ENTRIES // (num_conditions * networks.num_noise * num_neurons))
     size = int(np.clip(largest, 1, experiment.num_candidates))
     factor = np.asarray(networks.parameters["M"]) if networks.is_low_rank else None
     for start in range(0, experiment.num_candidates, size):
@@ -288,10 +327,27 @@ def simulate_blocks(
             simulated = _simulate_draws(tuple(sorted(set(quantities))), networks.at(conditions), patterns)
             responses: dict[Quantity, list[Responses]] = {}
             for quantity, array in simulated.items():
-                shape = (num_draws, -1, array.shape[-1])
                 left = factor if quantity == "current" else None
-                responses[quantity] = [Responses(array[:, row].reshape(shape), left) for row in range(len(chosen))]
+                responses[quantity] = [
+                    _over_noise(array[:, row], left, networks.num_noise) for row in range(len(chosen))
+                ]
             yield range(start, start + len(chosen)), conditions, responses
+
+
+def _over_noise(states: np.ndarray, factor: np.ndarray | None, num_noise: int) -> Responses:
+    """The average over realisations of the noise of states (draw, condition and noise, time, state)."""
+    num_draws, _, num_bins, size = states.shape
+    apart = states.reshape(num_draws, -1, num_noise, num_bins, size)
+    mean = apart.mean(axis=2)
+    noise = np.zeros(num_draws)
+    if num_noise > 1:
+        rest = (apart - mean[:, :, None]).reshape(num_draws, -1, size)
+        if factor is None:
+            power = np.einsum("dks,dks->d", rest, rest)
+        else:
+            power = np.einsum("dks,dks->d", rest @ (np.swapaxes(factor, 1, 2) @ factor), rest)
+        noise = power / (num_noise - 1)
+    return Responses(mean.reshape(num_draws, -1, size), factor, noise)
 
 
 def _simulate_draws(
@@ -318,7 +374,7 @@ def _simulate(quantities: tuple[Quantity, ...], networks: Networks, patterns: Ar
     """
     return jax.lax.map(
         lambda draw: _respond(quantities, networks, patterns, *draw),
-        (networks.parameters, networks.current, networks.own_background),
+        (networks.parameters, networks.current, networks.own_background, networks.process),
     )
 
 
@@ -329,6 +385,7 @@ def _respond(
     parameters: Parameters,
     current: Array,
     own_background: Array | FastBulk | None,
+    process: Array | None,
 ) -> dict[Quantity, Array]:
     """States (candidate, condition, time, state) of one draw by quantity."""
     model = networks.model
@@ -340,6 +397,8 @@ def _respond(
     low_rank, W0 = networks.is_low_rank, networks.background if own_background is None else own_background
     of_state = constants[model.population_of_latents(rank)] if low_rank else a
     drive = jnp.einsum("cti,ni->tcn", networks.inputs, parameters["B"]) + parameters["b"][None, None, :]
+    if process is not None:
+        drive = drive + jnp.einsum("ctr,nr->tcn", process, M[:, : model.rank]) / a
 
     def read(rates: Array) -> Array:
         return rates @ K / num_neurons

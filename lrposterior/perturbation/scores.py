@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -14,6 +15,7 @@ from lrposterior.perturbation.experiment import Experiment
 from lrposterior.perturbation.responses import Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
+from lrposterior.rollouts import simulate_draws
 from lrposterior.spectrum import displacements
 from lrposterior.structured.factor_changes import CoordinateChanges
 
@@ -25,7 +27,8 @@ class Scores(NamedTuple):
 
     Attributes:
         mean_power: (candidate,) unbiased estimate of |E q|².
-        spread: (candidate,) tr Cov q.
+        spread: (candidate,) tr Cov q, over draws of the network.
+        noise_spread: (candidate,) the mean over draws of the variance that process noise gives to q in one trial.
         subset_spread: (candidate,) the same from a subset of the draws.
         degenerate_spread: (candidate,) the same from this subset, the constrained directions held at the mode.
         prior_spread: (candidate,) tr Cov q of draws of the prior.
@@ -36,6 +39,7 @@ class Scores(NamedTuple):
 
     mean_power: np.ndarray
     spread: np.ndarray
+    noise_spread: np.ndarray
     subset_spread: np.ndarray
     degenerate_spread: np.ndarray
     prior_spread: np.ndarray
@@ -94,19 +98,35 @@ def _score_posterior(
     stride: int,
     bar: tqdm,
 ) -> None:
-    observed: Quantity = posterior.model.observation.of
-    networks, noise_scale = halted_networks(posterior.model, draws, experiment), posterior.mode["noise_scale"]
+    observed, noise_scale = _seen_noise(posterior)
+    networks = halted_networks(posterior.model, draws, experiment)
     gram: dict[int, np.ndarray] = {}
     blocks = simulate_blocks(networks, experiment, (quantity, observed), with_gram=True)
     for candidates, conditions, simulated in blocks:
         for row, candidate in enumerate(candidates):
-            _add(scores, candidate, conditions, simulated[quantity][row], readout, stride)
+            _add(scores, candidate, conditions, simulated[quantity][row], readout, stride, networks.num_noise)
             products = simulated[observed][row].gram(noise_scale)
             gram[candidate] = gram[candidate] + products if candidate in gram else products
             if conditions.stop == experiment.num_conditions:
                 scores.information[candidate] = _information(gram.pop(candidate))
                 bar.update()
     scores.readout[:] /= experiment.num_conditions
+
+
+def _seen_noise(posterior: Posterior) -> tuple[Quantity, np.ndarray]:
+    """What is observed of a response, and the standard deviation of its noise (neuron,).
+
+    Of counts it is the current, and the noise is what the mean information of a fitted bin about it says.
+    """
+    model, recording = posterior.model, posterior.recording
+    if model.observation.of != "count":
+        return model.observation.of, posterior.mode["noise_scale"]
+    mode = {name: value[None] for name, value in posterior.mode.items()}
+    currents = jnp.asarray(simulate_draws(model, mode, recording, quantity="current")[0])
+    weights = model.emission(model.coordinates(posterior.mode, recording.dt), recording.dt).weights(
+        jnp.ones(currents.shape, dtype=bool), currents
+    )
+    return "current", np.asarray(jnp.mean(weights, axis=(0, 1))) ** -0.5
 
 
 def _add_spreads(
@@ -120,7 +140,9 @@ def _add_spreads(
     """Add tr Cov q of the draws to spreads (candidate,)."""
     networks = halted_networks(posterior.model, draws, experiment)
     for candidates, conditions, simulated in simulate_blocks(networks, experiment, (quantity,)):
-        spreads[candidates] += [responses.spread() for responses in simulated[quantity]]
+        spreads[candidates] += [
+            responses.spread() - float(responses.noise.mean()) / networks.num_noise for responses in simulated[quantity]
+        ]
         if conditions.stop == experiment.num_conditions:
             bar.update(len(candidates))
 
@@ -130,6 +152,7 @@ def _empty_scores(experiment: Experiment, num_draws: int) -> Scores:
     return Scores(
         mean_power=np.zeros(shape),
         spread=np.zeros(shape),
+        noise_spread=np.zeros(shape),
         subset_spread=np.zeros(shape),
         degenerate_spread=np.zeros(shape),
         prior_spread=np.zeros(shape),
@@ -141,14 +164,25 @@ def _empty_scores(experiment: Experiment, num_draws: int) -> Scores:
 
 
 def _add(
-    scores: Scores, candidate: int, conditions: slice, responses: Responses, readout: np.ndarray, stride: int
+    scores: Scores,
+    candidate: int,
+    conditions: slice,
+    responses: Responses,
+    readout: np.ndarray,
+    stride: int,
+    num_noise: int,
 ) -> None:
     """Add what a candidate does under some of the conditions."""
     mean, variance = responses.moments()
+    # An average over S realisations of the noise still has a part 1 / S of its variance.
+    left_over = float(responses.noise.mean()) / num_noise
+    total = float(np.sum(variance))
+    subset = responses.every(stride)
     # |m|² of a mean of S draws is too large by tr Cov / S on average.
     scores.mean_power[candidate] += np.sum(mean**2 - variance / responses.num_draws)
-    scores.spread[candidate] += np.sum(variance)
-    scores.subset_spread[candidate] += responses.every(stride).spread()
+    scores.spread[candidate] += max(total - left_over, 0.0)
+    scores.noise_spread[candidate] += float(responses.noise.mean())
+    scores.subset_spread[candidate] += max(subset.spread() - float(subset.noise.mean()) / num_noise, 0.0)
     num_bins = scores.readout.shape[2]
     scores.readout[:, candidate] += responses.readout(readout).reshape(responses.num_draws, -1, num_bins).sum(axis=1)
     shape = scores.response_mean[candidate, conditions].shape

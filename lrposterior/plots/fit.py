@@ -87,7 +87,7 @@ def plot_rates(
         lowest = max(row for row in range(rows) if row * columns + column < len(chosen))
         panels[lowest, column].set_xlabel("time (s)")
         panels[lowest, column].tick_params(labelbottom=True)
-    what = "current" if posterior.model.observation.of == "current" else "rate"
+    what = posterior.model.observation.of
     figure.supylabel(f"{what} ({plain(activity_unit)})", fontsize=9)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2)

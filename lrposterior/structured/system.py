@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrposterior.background import RandomBulk, is_learned
+from lrposterior.checks import require_instance
 from lrposterior.model import LowRankModel
 from lrposterior.observations import GaussianObservation
 from lrposterior.populations import ByCellType
@@ -104,7 +105,7 @@ class System:
             num_bins=shape[1],
             integration_constant=a,
             nonlinearity=model.nonlinearity,
-            observation=model.observation,
+            observation=require_instance(model.observation, "observation", GaussianObservation),
             seen_right=seen,
             noise_median=float(np.log(model.priors.noise_scale * unit)),
             noise_spread=model.priors.noise_spread,
@@ -122,7 +123,8 @@ class System:
         """Whether the engine knows all parts of the model."""
         known = model.background is None or isinstance(model.background, RandomBulk)
         one_law = isinstance(model.time_constant, float) and not isinstance(model.priors.K, ByCellType)
-        return known and one_law
+        gaussian = isinstance(model.observation, GaussianObservation) and model.process_noise is None
+        return known and one_law and gaussian
 
     @property
     def num_samples(self) -> int:

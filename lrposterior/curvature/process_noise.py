@@ -1,0 +1,114 @@
+"""What a recording says about the covariance of the process noise, and how M and that covariance move together.
+
+With linear dynamics and observations, the score of the parameter theta_i of Q is
+
+    sum_t [rho_t^T Q_i rho_t - tr(Q_i N_t)] / 2,      Q_i = dQ / d theta_i,      N_t = Cov rho_t,
+
+where rho_t = d log p(y) / d kappa[t] is what the bins from t on say about kappa[t] beyond the bins before (Durbin and
+Koopman 2012, chapter 4). With Omega_t = J - J P_filtered J and the closed loop G_t = f' (I - P_filtered J),
+
+    N_t = Omega_t + G_t^T N_{t+1} G_t,      Cov(rho_t, rho_s) = (G_{s-1} ... G_t)^T N_s   for s > t,
+    F_ij = sum_{t,s} tr(Q_i Cov(rho_t, rho_s) Q_j Cov(rho_s, rho_t)) / 2
+         = 1/2 tr(Sigma^-1 Sigma_i Sigma^-1 Sigma_j),
+
+the last with the covariance Sigma of all that was recorded. Noise enters in every bin but the first of a trial.
+
+A change of M at constant C changes Q as well. The part of it within the columns of M, dM = M Omega, is a change of
+gauge together with dK = K Omega^T: so F is asked about (dM - M Omega, dK + K Omega^T, dQ), with Omega such that the
+rest of dM is orthogonal to M in the metric of the observations. Nothing that is known of Q depends on that rest, and F
+is exactly zero along the gauge.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg
+import numpy as np
+from jax import Array
+
+from lrposterior.model import Data, LowRankModel
+from lrposterior.parameters import Parameters, ParameterSpace
+from lrposterior.process_noise import MIXING, SCALE, latent_covariance
+from lrposterior.state_space import Filtered
+
+
+def with_process_noise(
+    model: LowRankModel,
+    space: ParameterSpace,
+    parameters: Parameters,
+    data: Data,
+    filtered: Filtered,
+    information: Array,
+) -> Array:
+    """F (direct, direct) over all parameters on which the currents depend themselves, those of Q included.
+
+    Args:
+        model, space, parameters, data: of the fit.
+        filtered: the filter in all trials.
+        information: (direct, direct) F with Q, and the gauge of the noise, held.
+    """
+    patterns = jnp.asarray(data.noise_patterns)
+    M = parameters["M"]
+    weights = model.emission(parameters, data.dt).weights(data.mask, filtered.current)
+    weighted = M * jnp.sum(weights, axis=(0, 1))[:, None]
+    metric = jnp.linalg.solve(weighted.T @ M, weighted.T)
+    names = [name for name in (SCALE, MIXING) if name in parameters]
+
+    def covariance(of_noise: Parameters) -> Array:
+        return latent_covariance(of_noise, patterns)
+
+    def equivalent(flat: Array) -> Array:
+        """A change of the parameters as one that leaves the gauge of the noise, and the change of Q."""
+        change = {block.name: jnp.reshape(flat[space.slices[block.name]], block.shape) for block in _direct(space)}
+        generator = metric @ change["M"]
+        rest = change["M"] - M @ generator
+        moved = {"M": rest}
+        for name in ("K", "initial_kappa"):
+            if name in change:
+                moved[name] = change[name] + parameters[name] @ generator.T
+        of_noise = {name: parameters[name] for name in ("M", *names)}
+        tangent = {"M": rest} | {name: change[name] for name in names}
+        _, change_of_Q = jax.jvp(covariance, (of_noise,), (tangent,))
+        kept = change | moved
+        return jnp.concatenate([*(jnp.ravel(kept[block.name]) for block in _direct(space)), jnp.ravel(change_of_Q)])
+
+    of_Q = covariance_information(filtered, model.rank)
+    both = jax.scipy.linalg.block_diag(information, of_Q)
+    _, pull_back = jax.vjp(equivalent, jnp.zeros(space.num_direct, information.dtype))
+    pull_rows = jax.vmap(lambda row: pull_back(row)[0])
+    return pull_rows(pull_rows(both).T)
+
+
+def _direct(space: ParameterSpace) -> list:
+    return [block for block in space.blocks if space.slices[block.name].stop <= space.num_direct]
+
+
+def covariance_information(filtered: Filtered, rank: int) -> Array:
+    """F (entry, entry) over the entries of Q (rank, rank), which is that of the first latents, over all trials."""
+    num_latents = filtered.mean.shape[2]
+    units = np.zeros((rank**2, num_latents, num_latents))
+    units[:, :rank, :rank] = np.eye(rank**2).reshape(-1, rank, rank)
+    return jnp.sum(jax.vmap(lambda trial: _of_trial(jnp.asarray(units), trial))(filtered), axis=0)
+
+
+def _of_trial(slopes: Array, filtered: Filtered) -> Array:
+    """F of one trial, for slopes (parameter, latent, latent) of Q."""
+    num_latents = filtered.mean.shape[1]
+
+    def step(carry: tuple[Array, Array, Array], now: tuple[Array, Array, Array]) -> tuple:
+        # Of the bin after: N, and the sum over later bins s of Cov(rho, rho_s) Q_j Cov(rho_s, rho), for every j.
+        spread, later, total = carry
+        information, covariance, transition = now
+        closed_loop = transition @ (jnp.eye(num_latents) - covariance @ information)
+        both = jnp.einsum("ab,ibc,cd->iad", spread, slopes, spread)
+        total = total + 0.5 * jnp.einsum("iab,jba->ij", slopes, both) + jnp.einsum("iab,jba->ij", slopes, later)
+        later = jnp.einsum("ba,ibc,cd->iad", closed_loop, later + both, closed_loop)
+        spread = information - information @ covariance @ information + closed_loop.T @ spread @ closed_loop
+        return (spread, later, total), None
+
+    nothing = jnp.zeros((num_latents, num_latents))
+    start = nothing, jnp.zeros_like(slopes), jnp.zeros((len(slopes), len(slopes)))
+    bins = filtered.information, filtered.covariance, filtered.transition
+    (_, _, total), _ = jax.lax.scan(step, start, bins, reverse=True)
+    return 0.5 * (total + total.T)

@@ -1,0 +1,153 @@
+"""Noise that drives the latents from bin to bin, in a form that no change of gauge touches.
+
+    kappa[t+1] = (1 - a) kappa[t] + a K^T r[t] / N + eps[t],      eps[t] ~ Normal(0, Q)
+
+The covariance Q of the latents changes with the gauge, Q -> A^-1 Q A^-T under (M A, K A^-T); the noise of the currents,
+M Q M^T, does not. So what is inferred is C, its covariance along columns of M in a gauge of their own,
+
+    M Q M^T = U C U^T,      U^T U / N = 1,      U = M (P^T M)^-1 L^-T,
+
+with fixed patterns P (neuron, rank) of the recurrent activity, and L the Cholesky factor that makes U orthogonal. P
+says which column comes first, and nothing else. C_kk is the variance of the currents along column k, averaged over
+neurons.
+
+Its Cholesky factor is diag(exp(log_process_scale)) T, with T lower triangular with a unit diagonal and the entries of
+`process_mixing` below it: T = 1 for shape="diagonal".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.signal
+from jax import Array
+
+from lrposterior.checks import argument_error, read_only, require_choice, require_positive
+from lrposterior.parameters import AnyArray, Block
+
+SHAPES = ("diagonal", "full")
+SCALE, MIXING = "log_process_scale", "process_mixing"
+
+
+@dataclass(frozen=True)
+class ProcessNoise:
+    """What is known of the process noise a priori.
+
+    Args:
+        shape: of its covariance C along the columns of M, ordered by the leading patterns of the recurrent activity:
+            "diagonal" or "full".
+        scale: prior median of its standard deviation along each, accumulated over one time constant, in units of
+            current: noise of scale sqrt(dt / time_constant) in every bin, root mean square over neurons.
+        spread: standard deviation of the logarithm of this scale, which is Normal.
+        patterns: (neuron, rank) P. Left out, they are found in the recording when a model is fitted.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    shape: Literal["diagonal", "full"] = "diagonal"
+    scale: float = 0.1
+    spread: float = 1.5
+    patterns: np.ndarray | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        require_choice(self.shape, "process_noise.shape", SHAPES)
+        for name in ("scale", "spread"):
+            object.__setattr__(self, name, require_positive(getattr(self, name), f"process_noise.{name}"))
+        if self.patterns is not None:
+            patterns = read_only(np.asarray(self.patterns, dtype=np.float64))
+            if patterns.ndim != 2 or not np.all(np.isfinite(patterns)):
+                raise argument_error(
+                    "process_noise.patterns", "(neuron, rank) finite numbers", f"shape {patterns.shape}", "leave it out"
+                )
+            object.__setattr__(self, "patterns", patterns)
+
+    @property
+    def settled_patterns(self) -> np.ndarray:
+        """(neuron, rank) P.
+
+        Raises:
+            ValueError: if they are not settled.
+        """
+        if self.patterns is None:
+            raise ValueError("process_noise: expected patterns; settle the model with for_recording(recording)")
+        return self.patterns
+
+    def blocks(self, rank: int, unit: float, bins_per_time_constant: float) -> list[Block]:
+        """The parameters of C."""
+        median = math.log(self.scale * unit / math.sqrt(bins_per_time_constant))
+        blocks = [Block(SCALE, (rank,), median, self.spread)]
+        if self.shape == "full" and rank > 1:
+            blocks.append(Block(MIXING, (rank * (rank - 1) // 2,), 0.0, 1.0))
+        return blocks
+
+
+def checked_process_noise(noise: Any) -> ProcessNoise | None:
+    """A description of the process noise from what a user wrote.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if noise is None or isinstance(noise, ProcessNoise):
+        return noise
+    if not isinstance(noise, str) or noise not in SHAPES:
+        raise argument_error(
+            "process_noise", "None, 'diagonal', 'full' or a ProcessNoise", repr(noise)[:60], "for example 'diagonal'"
+        )
+    return ProcessNoise("diagonal" if noise == "diagonal" else "full")
+
+
+def pattern_root(parameters: Mapping[str, AnyArray]) -> Array:
+    """(..., rank, rank) the Cholesky factor of C."""
+    scale = jnp.exp(jnp.asarray(parameters[SCALE]))
+    rank = scale.shape[-1]
+    unit = jnp.broadcast_to(jnp.eye(rank, dtype=scale.dtype), (*scale.shape, rank))
+    if MIXING in parameters:
+        row, column = np.tril_indices(rank, -1)
+        unit = unit.at[..., row, column].set(jnp.asarray(parameters[MIXING]))
+    return scale[..., :, None] * unit
+
+
+def latent_covariance(parameters: Mapping[str, AnyArray], patterns: AnyArray) -> Array:
+    """(..., rank, rank) Q, from parameters (log_process_scale, process_mixing, M) and P."""
+    root = jnp.linalg.solve(_frame(jnp.asarray(parameters["M"]), jnp.asarray(patterns)), pattern_root(parameters))
+    return root @ jnp.swapaxes(root, -1, -2)
+
+
+def pattern_coordinates(covariance: np.ndarray, M: np.ndarray, patterns: np.ndarray) -> dict[str, np.ndarray]:
+    """log_process_scale (..., rank) and process_mixing (..., pair) from Q; the inverse of `latent_covariance`."""
+    frame = np.asarray(_frame(jnp.asarray(M), jnp.asarray(patterns)))
+    root = np.linalg.cholesky(frame @ covariance @ np.swapaxes(frame, -1, -2))
+    scale = np.diagonal(root, axis1=-2, axis2=-1)
+    row, column = np.tril_indices(scale.shape[-1], -1)
+    return {SCALE: np.log(scale), MIXING: (root / scale[..., :, None])[..., row, column]}
+
+
+def _frame(M: Array, patterns: Array) -> Array:
+    """(..., rank, rank) L^T P^T M, so that M = U frame."""
+    overlap = patterns.T @ M
+    along = jnp.swapaxes(jnp.linalg.solve(jnp.swapaxes(overlap, -1, -2), jnp.swapaxes(M, -1, -2)), -1, -2)
+    gram = jnp.swapaxes(along, -1, -2) @ along / M.shape[-2]
+    return jnp.swapaxes(jnp.linalg.cholesky(gram), -1, -2) @ overlap
+
+
+def recurrent_patterns(currents: np.ndarray, inputs: np.ndarray, integration_constant: float, rank: int) -> np.ndarray:
+    """P (neuron, rank): principal directions of the currents beyond the filtered inputs.
+
+    Args:
+        currents: (trial, time, neuron).
+        inputs: (trial, time, input).
+        integration_constant: a = dt / tau.
+        rank: number of directions.
+    """
+    a = integration_constant
+    filtered = np.asarray(scipy.signal.lfilter([0.0, a], [1.0, a - 1.0], inputs, axis=1))
+    flat = currents.reshape(-1, currents.shape[2])
+    features = np.concatenate([filtered.reshape(len(flat), -1), np.ones((len(flat), 1))], axis=1)
+    rest = flat - features @ np.linalg.lstsq(features, flat, rcond=None)[0]
+    return np.linalg.svd(rest, full_matrices=False)[2][:rank].T

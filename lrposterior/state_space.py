@@ -1,0 +1,197 @@
+"""The likelihood of a network whose latents are driven by noise: an extended Kalman filter in the space of the latents.
+
+With connectivity L R^T / N, one latent for each column of L (`LowRankModel.factors`), the currents are
+x[t] = L kappa[t] + known[t], where known[t] are the filtered inputs, biases and stimulation, and
+
+    kappa[t+1] = f(kappa[t]) + eps[t],      f(kappa) = (1 - a) kappa + a R^T phi(L kappa + known) / N,
+
+with eps[t] ~ Normal(0, Q) in the latents of M and no noise in those of a bulk. The filter carries kappa[t] given the
+bins before, Normal(m, P). P may be singular: without noise it is 0, and the likelihood is that of the rollout. The N
+observations of a bin fold into as many numbers as there are latents: with the score g = L^T d log p / dx and the
+expected information J = L^T diag(w) L at a current, steps of Fisher scoring
+
+    lambda <- (I + J P)^-1 (g + J P lambda),      kappa = m + P lambda,
+
+lead to the mode of kappa[t] given its own bin as well, where by Laplace's method
+
+    log p(y[t] | y[0..t-1]) = log p(y[t] | kappa) - lambda^T P lambda / 2 - log det(I + J P) / 2,
+    P_filtered = (I + P J)^-1 P,      m' = f(kappa),      P' = f' P_filtered f'^T + Q.
+
+It is exact where currents are observed and the network is linear. The cost is linear in neurons and bins.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from lrposterior.checks import argument_error
+from lrposterior.model import Data, LowRankModel
+from lrposterior.network import NONLINEARITIES, low_pass
+from lrposterior.parameters import Parameters
+from lrposterior.process_noise import latent_covariance
+
+# Steps of Fisher scoring for the latents of every bin, which start from the prediction of the bins before.
+NUM_UPDATES = 2
+
+
+class Filtered(NamedTuple):
+    """The filter in every bin of a trial; with leading axes where there are several trials.
+
+    Attributes:
+        log_likelihood: (time,) log p(y[t] | the bins before), in nats.
+        predicted_mean, predicted_covariance: (time, latent), (time, latent, latent) of kappa[t] given the bins before.
+        mean, covariance: given its own bin as well.
+        score: (time, latent) lambda, so that mean = predicted_mean + predicted_covariance @ score.
+        information: (time, latent, latent) J of the observations of the bin.
+        transition: (time, latent, latent) f' at the mean.
+        current: (time, neuron) at the mean.
+    """
+
+    log_likelihood: Array
+    predicted_mean: Array
+    predicted_covariance: Array
+    mean: Array
+    covariance: Array
+    score: Array
+    information: Array
+    transition: Array
+    current: Array
+
+
+class Smoothed(NamedTuple):
+    """The latents given all bins of their trial: (trial, time, latent) and (trial, time, latent, latent)."""
+
+    mean: Array
+    covariance: Array
+
+
+class _Bin(NamedTuple):
+    activity: Array
+    mask: Array
+    known: Array
+
+
+def filter_trials(model: LowRankModel, parameters: Parameters, data: Data) -> Filtered:
+    """The filter in all trials, with a leading trial axis."""
+    return _each_trial(model, parameters, data, lambda filtered: filtered)
+
+
+def filtered_log_likelihood(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    """log p(activity of a trial | parameters), (trial,), in nats."""
+    return jnp.sum(_each_trial(model, parameters, data, lambda filtered: filtered.log_likelihood), axis=1)
+
+
+def smooth(filtered: Filtered) -> Smoothed:
+    """The latents given all bins, from the filter in all trials (de Jong 1989, doi:10.2307/2336456).
+
+    With the closed loop G = f' (I - P_filtered J), what the bins from t on say about kappa[t] beyond the bins before is
+
+        rho[t] = lambda[t] + G[t]^T rho[t+1],      N[t] = J - J P_filtered J + G[t]^T N[t+1] G[t],
+        mean = m + P rho[t],      covariance = P - P N[t] P.
+
+    Dynamics and observations are linearised where the filter did.
+    """
+
+    def step(later: tuple[Array, Array], now: Filtered) -> tuple:
+        about, spread = later
+        information, covariance = now.information, now.covariance
+        closed_loop = now.transition - now.transition @ covariance @ information
+        about = now.score + closed_loop.T @ about
+        spread = information - information @ covariance @ information + closed_loop.T @ spread @ closed_loop
+        before = now.predicted_covariance
+        return (about, spread), Smoothed(now.predicted_mean + before @ about, before - before @ spread @ before)
+
+    def one_trial(trial: Filtered) -> Smoothed:
+        num_latents = trial.mean.shape[1]
+        nothing = jnp.zeros(num_latents, trial.mean.dtype), jnp.zeros((num_latents, num_latents), trial.mean.dtype)
+        return jax.lax.scan(step, nothing, trial, reverse=True)[1]
+
+    return jax.vmap(one_trial)(filtered)
+
+
+def predicted_currents(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    """(trial, time, neuron) currents at the mean of the latents given the bins before."""
+    mean = _each_trial(model, parameters, data, lambda filtered: filtered.predicted_mean)
+    return mean @ model.factors(parameters, data)[0].T + known_currents(model, parameters, data)
+
+
+def noise_covariance(model: LowRankModel, parameters: Parameters, data: Data, num_latents: int) -> Array:
+    """(latent, latent) Q, 0 beyond the latents of M."""
+    noise = latent_covariance(parameters, jnp.asarray(data.noise_patterns))
+    return jnp.zeros((num_latents, num_latents), noise.dtype).at[: model.rank, : model.rank].set(noise)
+
+
+def known_currents(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    """(trial, time, neuron) the part of the currents that does not depend on the latents."""
+    drive = jnp.einsum("bti,ni->btn", data.inputs, parameters["B"]) + parameters["b"]
+    if data.stimulation is not None:
+        drive = drive + data.stimulation
+    initial = parameters["b"] if model.initial_state == "free" else jnp.zeros_like(parameters["b"])
+    a = model.integration_constants(parameters, data)
+    return jax.vmap(lambda one: low_pass(one, a, initial))(drive)
+
+
+def initial_latents(model: LowRankModel, parameters: Parameters, num_trials: int, num_latents: int) -> Array:
+    """(trial, latent) the latents in the first bin, which are known."""
+    start = jnp.zeros((num_trials, num_latents), parameters["M"].dtype)
+    if model.initial_state == "free":
+        start = start.at[:, : model.rank].set(parameters["initial_kappa"])
+    return start
+
+
+def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept):
+    if data.background is not None:
+        mend = "give a low-rank W0 by FixedBackground(left=..., right=...), or a RandomBulk()"
+        raise argument_error("process_noise", "connectivity of low rank", "a known matrix W0", mend)
+    left, right = model.factors(parameters, data)
+    num_neurons, num_latents = left.shape
+    a = model.integration_constants(parameters, data)[0]
+    noise = noise_covariance(model, parameters, data, num_latents)
+    phi, emission = NONLINEARITIES[model.nonlinearity], model.emission(parameters, data.dt)
+    identity = jnp.eye(num_latents, dtype=left.dtype)
+    # Sums over neurons as products of matrices: trials are mapped over, and their backward pass is one as well.
+    written, read = (jnp.einsum("nr,ns->nrs", one, left).reshape(num_neurons, -1) for one in (left, right))
+
+    def step(state: tuple[Array, Array], now: _Bin) -> tuple:
+        mean, covariance = state
+
+        def observed(score: Array) -> tuple[Array, Array, Array]:
+            kappa = mean + covariance @ score
+            current = left @ kappa + now.known
+            weights = emission.weights(now.mask, current)
+            return kappa, current, (weights @ written).reshape(identity.shape)
+
+        score = jnp.zeros_like(mean)
+        for _ in range(NUM_UPDATES):
+            _, current, information = observed(score)
+            slope = emission.score(now.activity, now.mask, current) @ left
+            spread = information @ covariance
+            score = jnp.linalg.solve(identity + spread, slope + spread @ score)
+        kappa, current, information = observed(score)
+        gain = identity + covariance @ information
+        filtered = jnp.linalg.solve(gain, covariance)
+        filtered = 0.5 * (filtered + filtered.T)
+        log_likelihood = (
+            jnp.sum(emission.log_likelihood(now.activity, now.mask, current))
+            - 0.5 * score @ covariance @ score
+            - 0.5 * jnp.linalg.slogdet(gain)[1]
+        )
+        transition = (1.0 - a) * identity + (a / num_neurons) * (phi.slope(current) @ read).reshape(identity.shape)
+        following = (
+            (1.0 - a) * kappa + (a / num_neurons) * phi.rate(current) @ right,
+            transition @ filtered @ transition.T + noise,
+        )
+        each = Filtered(log_likelihood, mean, covariance, kappa, filtered, score, information, transition, current)
+        return following, kept(each)
+
+    def one_trial(bins: _Bin, start: Array):
+        state = start, jnp.zeros((num_latents, num_latents), left.dtype)
+        # The backward pass computes every step again: less is kept, and that is faster than to read it from memory.
+        return jax.lax.scan(jax.checkpoint(step), state, bins)[1]
+
+    start = initial_latents(model, parameters, data.activity.shape[0], num_latents)
+    return jax.vmap(one_trial)(_Bin(data.activity, data.mask, known_currents(model, parameters, data)), start)

@@ -1,0 +1,202 @@
+"""Numbers of spikes: the density and its derivatives, the information, fits with and without process noise."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from plain import plain_model
+
+import lrposterior as lrp
+from lrposterior.curvature.automatic import automatic_information
+from lrposterior.curvature.structured import structured_information
+from lrposterior.likelihood import log_likelihood, log_likelihood_by_trial
+from lrposterior.process_noise import latent_covariance
+
+COUNTS = lrp.PoissonObservation(scale=40.0)
+DT = 0.02
+
+
+@pytest.fixture
+def emission():
+    with jax.enable_x64(True):
+        parameters = {"log_rate_scale": jnp.log(jnp.array([40.0, 5.0])), "log_baseline": jnp.log(jnp.array([0.1, 2.0]))}
+        yield COUNTS.emission(parameters, "tanh", DT)
+
+
+def test_the_density_is_that_of_a_poisson_distribution(emission):
+    current, counts = jnp.array([[-30.0, 0.3], [2.0, -1.0]]), jnp.array([[0.0, 3.0], [2.0, 1.0]])
+    mean = DT * (np.array([40.0, 5.0]) * np.log1p(np.exp(current)) + np.array([0.1, 2.0]))
+    np.testing.assert_allclose(emission.mean(current), mean, rtol=1e-12)
+    mask = jnp.array([[True, True], [True, False]])
+    expected = np.where(mask, scipy.stats.poisson(mean).logpmf(counts), 0.0)
+    np.testing.assert_allclose(emission.log_likelihood(counts, mask, current), expected, rtol=1e-10, atol=1e-12)
+    # A spike where the rate is nearly zero is unlikely, not impossible.
+    assert np.all(np.isfinite(emission.log_likelihood(jnp.ones(2), jnp.ones(2, bool), jnp.full(2, -1e3))))
+
+
+def test_score_weights_and_slopes_are_those_of_the_density(emission):
+    current, mask = jnp.array([-1.0, 0.7]), jnp.ones(2, dtype=bool)
+    counts = jnp.arange(60.0)[:, None] * jnp.ones(2)
+    score = np.asarray(jax.vmap(lambda y: emission.score(y, mask, current))(counts))
+    by_autodiff = jax.vmap(jax.grad(lambda x, y: jnp.sum(emission.log_likelihood(y, mask, x))), (None, 0))(
+        current, counts
+    )
+    np.testing.assert_allclose(score, by_autodiff, rtol=1e-9, atol=1e-12)
+    density = scipy.stats.poisson(np.asarray(emission.mean(current))).pmf(np.asarray(counts))
+    np.testing.assert_allclose(emission.weights(mask, current), np.sum(density * score**2, axis=0), rtol=1e-9)
+    np.testing.assert_allclose(emission.variance(current), emission.mean(current))
+    step = 1e-6
+    for index, name in enumerate(("log_rate_scale", "log_baseline")):
+        moved = [dataclasses.replace(emission, **{name: getattr(emission, name) + sign * step}) for sign in (1, -1)]
+        difference = (moved[0].mean(current) - moved[1].mean(current)) / (2.0 * step)
+        np.testing.assert_allclose(emission.slopes(current)[:, index], difference, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"initial_state": "free", "time_constant": lrp.TimeConstantPrior(0.1)}])
+def test_the_structured_information_is_that_of_automatic_differentiation(options):
+    model = plain_model(rank=2, observation=COUNTS, background=lrp.RandomBulk(gain=0.3, dimension=2), **options)
+    simulation = lrp.simulate_recording(model, num_neurons=6, num_trials=3, num_bins=15, dt=DT, seed=0)
+    recording = dataclasses.replace(
+        simulation.recording, mask=np.random.default_rng(0).random(simulation.recording.activity.shape) < 0.8
+    )
+    with jax.enable_x64(True):
+        settled = model.for_recording(recording)
+        space, data = settled.space_for(recording), settled.data(recording)
+        z = jnp.asarray(np.random.default_rng(1).standard_normal(space.size))
+        structured = np.asarray(structured_information(settled, space, z, data))
+        automatic = np.asarray(automatic_information(settled, space, z, data))
+    assert structured.shape == (space.size, space.size)
+    np.testing.assert_allclose(structured, automatic, atol=1e-10 * np.abs(automatic).max())
+
+
+def noisy_simulation(seed, num_neurons=14, num_trials=12, num_bins=50, rank=1, process_noise=0.006):
+    model = plain_model(rank=rank, process_noise="diagonal", observation=COUNTS)
+    simulation = lrp.simulate_recording(
+        model,
+        num_neurons=num_neurons,
+        num_trials=num_trials,
+        num_bins=num_bins,
+        process_noise=process_noise * np.eye(rank),
+        seed=seed,
+    )
+    return model, simulation
+
+
+def test_the_filter_of_counts_has_the_right_gradient_and_is_near_a_particle_filter():
+    """Off by a hundredth of a nat for every bin at most; as in test_state_space."""
+    model, simulation = noisy_simulation(3, num_neurons=8, num_trials=2, num_bins=15)
+    recording = simulation.recording
+    with jax.enable_x64(True):
+        settled = model.for_recording(recording)
+        space, data = settled.space_for(recording), settled.data(recording)
+        named = settled.coordinates(simulation.parameters, DT)
+        parameters = {name: jnp.asarray(value) for name, value in named.items()}
+        z = space.whiten(parameters)
+        slope = np.asarray(jax.grad(lambda z: log_likelihood(settled, space.unwhiten(z), data))(z))
+        for direction in np.random.default_rng(1).standard_normal((3, space.size)):
+            ends = [float(log_likelihood(settled, space.unwhiten(z + s * direction), data)) for s in (1e-5, -1e-5)]
+            assert np.isclose(slope @ direction, (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-6)
+        found = np.asarray(log_likelihood_by_trial(settled, parameters, data))
+        scale = float(np.sqrt(latent_covariance(parameters, data.noise_patterns)[0, 0]))
+    M, K, B, b = (simulation.parameters[name] for name in ("M", "K", "B", "b"))
+    rate_scale, baseline = simulation.parameters["rate_scale"], simulation.parameters["baseline"]
+    random, size, a = np.random.default_rng(0), 40_000, DT / settled.time_constant
+    for trial in range(2):
+        runs = []
+        for _ in range(4):
+            kappa, known, total = np.zeros(size), np.zeros(8), 0.0
+            for y, u in zip(recording.activity[trial], recording.inputs[trial], strict=True):
+                x = kappa[:, None] * M[:, 0] + known
+                mean = DT * (rate_scale * np.logaddexp(0.0, x) + baseline)
+                weights = np.sum(y * np.log(mean) - mean - scipy.special.gammaln(y + 1.0), axis=1)
+                total += scipy.special.logsumexp(weights) - np.log(size)
+                chosen = random.choice(size, size, p=np.exp(weights - scipy.special.logsumexp(weights)))
+                kappa = (1.0 - a) * kappa[chosen] + a * np.tanh(x[chosen]) @ K[:, 0] / 8
+                kappa = kappa + scale * random.standard_normal(size)
+                known = (1.0 - a) * known + a * (B @ u + b)
+            runs.append(total)
+        assert abs(found[trial] - np.mean(runs)) < 0.01 * 15
+
+
+@functools.cache
+def fitted(seed=0):
+    model, simulation = noisy_simulation(seed)
+    return simulation, lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+
+
+def test_intervals_hold_for_counts():
+    """With process noise and without, 392 entries of W each that depend on each other: 90% intervals hold 80 to 98%."""
+    inside = []
+    for seed in range(2):
+        simulation, posterior = fitted(seed)
+        z = (simulation.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd()
+        inside.append(np.mean(np.abs(z) < 1.645))
+    assert 0.8 < np.mean(inside) < 0.98
+    quiet = plain_model(rank=1, observation=COUNTS)
+    inside = []
+    for seed in range(2):
+        simulation = lrp.simulate_recording(quiet, num_neurons=14, num_trials=20, num_bins=50, seed=seed)
+        posterior = lrp.fit(quiet, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+        z = (simulation.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd()
+        inside.append(np.mean(np.abs(z) < 1.645))
+        for name in ("rate_scale", "baseline"):
+            ratio = np.log(posterior.mode[name] / simulation.parameters[name])
+            draws = np.log(posterior.sample_parameters(300, seed=0)[name])
+            assert np.mean(np.abs(ratio) < 1.645 * draws.std(axis=0)) > 0.6
+    assert 0.8 < np.mean(inside) < 0.98
+
+
+def test_everything_a_user_asks_works_for_counts(tmp_path):
+    simulation, posterior = fitted()
+    assert lrp.check_fit(posterior).warnings == ()
+    paths = lrp.infer_latents(posterior)
+    error = paths.currents - np.arctanh(simulation.rates)
+    assert np.mean(error**2) < 0.5 * np.var(np.arctanh(simulation.rates))
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0).select([0, 3])
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=50, progress=False)
+    assert np.all(np.isfinite(ranking.information) & (ranking.information > 0.0))
+    tree = posterior.to_arviz(20, seed=0)
+    assert tree["posterior"]["rate_scale"].dims == ("chain", "draw", "neuron")
+    posterior.save(tmp_path / "fit.nc")
+    loaded = lrp.load_posterior(tmp_path / "fit.nc")
+    assert loaded.model.observation == posterior.model.observation
+    np.testing.assert_array_equal(loaded.mode["baseline"], posterior.mode["baseline"])
+
+
+def test_the_default_scale_is_the_mean_rate():
+    recording = fitted()[0].recording
+    settled = lrp.LowRankModel(rank=1, observation=lrp.PoissonObservation()).for_recording(recording)
+    assert settled.observation.scale == pytest.approx(recording.activity.mean() / DT)
+    assert settled.priors.unit == 1.0
+
+
+@pytest.mark.parametrize(("value", "got"), [(-1.0, "-1"), (0.5, "0.5")])
+def test_what_is_no_count_is_refused(value, got):
+    recording = fitted()[0].recording
+    activity = recording.activity.copy()
+    activity[0, 0, 0] = value
+    model = plain_model(rank=1, observation=COUNTS)
+    with pytest.raises(ValueError, match=f"activity: expected numbers of spikes, 0, 1, 2, ..., got {got}"):
+        lrp.fit(model, dataclasses.replace(recording, activity=activity), seed=0, progress=False)
+
+
+def test_what_counts_cannot_do_says_so():
+    recording = fitted()[0].recording
+    quiet = lrp.fit(
+        plain_model(rank=1, observation=COUNTS), recording, lrp.Laplace(mean="mode"), seed=0, progress=False
+    )
+    candidates = lrp.single_neuron_candidates(recording, power=1.0)
+    with pytest.raises(ValueError, match="a fit of rates or currents, got one of counts"):
+        lrp.design_perturbations(quiet, 2, power=1.0, candidates=candidates, trials_per_pattern=1, seed=0)
+    with pytest.raises(ValueError, match="a fit of rates or currents, got one of counts"):
+        lrp.check_fit(quiet, recording)
+    with pytest.raises(ValueError, match=r"observation\.scale"):
+        lrp.PoissonObservation(scale=-1.0)
+    silent = dataclasses.replace(recording, activity=np.zeros(recording.activity.shape))
+    with pytest.raises(ValueError, match="counts with a spike in them"):
+        lrp.LowRankModel(rank=1, observation=lrp.PoissonObservation()).for_recording(silent)

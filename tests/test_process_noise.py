@@ -1,0 +1,217 @@
+"""Fits of single trials that noise drives: intervals, latents, perturbations, and what a user may get wrong."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from plain import plain_model
+
+import lrposterior as lrp
+from lrposterior.model import observed_currents
+from lrposterior.perturbation.experiment import make_experiment
+from lrposterior.perturbation.responses import response_draws
+
+MODEL = plain_model(rank=1, process_noise="diagonal")
+COVARIANCE = np.array([[0.006]])
+
+
+@functools.cache
+def simulated(seed=0, num_trials=12, num_neurons=14):
+    return lrp.simulate_recording(
+        MODEL,
+        num_neurons=num_neurons,
+        num_trials=num_trials,
+        num_bins=50,
+        noise_scale=0.2,
+        process_noise=COVARIANCE,
+        seed=seed,
+    )
+
+
+@functools.cache
+def fitted(seed=0):
+    return lrp.fit(MODEL, simulated(seed).recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+
+
+def current_noise(parameters):
+    return parameters["M"] @ parameters["process_noise"] @ parameters["M"].T
+
+
+def test_intervals_hold_where_those_of_a_rollout_do_not():
+    """Three networks, 588 entries of W that depend on each other: 90% intervals hold 82 to 97%, a rollout's fewer."""
+    inside, of_rollout = [], []
+    for seed in range(3):
+        W = simulated(seed).connectivity
+        rollout = dataclasses.replace(MODEL, process_noise=None)
+        plain = lrp.fit(rollout, simulated(seed).recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+        for posterior, kept in ((fitted(seed), inside), (plain, of_rollout)):
+            z = (W - posterior.connectivity_mean()) / posterior.connectivity_sd()
+            kept.append(np.mean(np.abs(z) < 1.645))
+    assert 0.82 < np.mean(inside) < 0.97
+    assert np.mean(of_rollout) < np.mean(inside) - 0.1
+
+
+def test_the_noise_of_the_currents_is_found():
+    posterior = fitted()
+    draws = posterior.sample_parameters(400, seed=0)
+    of_draws = np.array(
+        [np.trace(current_noise({name: value[i] for name, value in draws.items()})) for i in range(400)]
+    )
+    truth = np.trace(current_noise(simulated().parameters))
+    assert abs(np.log(of_draws).mean() - np.log(truth)) < 3.0 * np.log(of_draws).std()
+    assert np.log(of_draws).std() < 0.5
+
+
+def test_latents_of_single_trials_are_within_their_intervals():
+    """600 bins of correlated currents along one latent: 90% intervals hold 80 to 97%; smoothing beats prediction."""
+    simulation, posterior = simulated(), fitted()
+    true = observed_truth(simulation)
+    errors = {}
+    for given in ("all bins", "bins up to now", "bins before"):
+        paths = lrp.infer_latents(posterior, given=given)
+        error, sd = paths.currents - true, np.abs(posterior.mode["M"][:, 0]) * paths.sd
+        strong = np.argmax(np.abs(posterior.mode["M"][:, 0]))
+        inside = np.abs(error[:, 1:, strong]) < 1.645 * sd[:, 1:, strong]
+        assert 0.8 < inside.mean() < 0.97
+        errors[given] = np.mean(error**2)
+        np.testing.assert_allclose(paths.rates, np.tanh(paths.currents))
+    assert errors["all bins"] < errors["bins up to now"] < errors["bins before"]
+
+
+def observed_truth(simulation):
+    """The true currents, from the true rates."""
+    return np.arctanh(np.clip(simulation.rates, -1.0 + 1e-12, 1.0 - 1e-12))
+
+
+def test_rates_of_masked_neurons_follow_from_the_others():
+    simulation, posterior = simulated(), fitted()
+    mask = np.ones(simulation.recording.activity.shape, dtype=bool)
+    mask[:, :, 2] = False
+    hidden = dataclasses.replace(simulation.recording, mask=mask)
+    seen = lrp.infer_latents(posterior).rates[:, :, 2]
+    found = lrp.infer_latents(posterior, hidden).rates[:, :, 2]
+    assert not np.allclose(found, seen)
+    true = simulation.rates[:, :, 2]
+    assert np.mean((found - true) ** 2) < 0.3 * np.var(true)
+
+
+def test_the_log_likelihood_of_trials_is_that_of_the_fit():
+    posterior = fitted()
+    total = lrp.infer_latents(posterior).log_likelihood.sum()
+    prior = 0.5 * np.sum(posterior.mode_coordinates**2) + 0.5 * posterior.space.size * np.log(2.0 * np.pi)
+    assert np.isclose(prior - total, posterior.statistics.objective, atol=1.0)
+
+
+def test_responses_are_averages_over_the_noise():
+    """Against 1,500 pairs of simulated trials with the same noise, one of each pair stimulated."""
+    posterior = fitted()
+    recording = posterior.recording
+    candidates = lrp.pattern_candidates(recording, np.eye(14)[:1] * 3.0, power=1.0)
+    inputs = np.zeros((1, recording.num_bins, recording.num_inputs))
+    experiment = make_experiment(posterior, candidates, inputs, None)
+    mode = {name: np.repeat(value[None], 300, axis=0) for name, value in posterior.mode.items()}
+    draws = response_draws(posterior.model, mode, experiment, "current")[:, 0, 0]
+    stimulation = experiment.time_course[:, None] * experiment.patterns[0]
+    silent = np.zeros((1500, recording.num_bins, 14))
+    like = lrp.Recording(silent, recording.dt, np.zeros((1500, recording.num_bins, 2)))
+    perturbed = dataclasses.replace(like, stimulation=np.broadcast_to(stimulation, silent.shape))
+    unknown = dataclasses.replace(posterior.model, initial_state="zero")
+    before, after = (unknown.simulated_currents(posterior.mode, each, seed=3) for each in (like, perturbed))
+    direct, a = np.zeros(silent.shape[1:]), recording.dt / posterior.model.time_constant
+    for time in range(1, len(direct)):
+        direct[time] = (1.0 - a) * direct[time - 1] + a * stimulation[time - 1]
+    single = (after - before - direct)[:, experiment.start : experiment.stop]
+    error = np.sqrt(single.var(axis=0) / 1500 + draws.var(axis=0) / 300)
+    late = error > 0.0
+    z = (draws.mean(axis=0) - single.mean(axis=0))[late] / error[late]
+    assert np.sqrt(np.mean(z**2)) < 2.0
+    # 300 draws of 8 realisations: the spread between draws is an eighth of that between trials.
+    assert 0.8 < np.sum(draws.var(axis=0)) * 8.0 / np.sum(single.var(axis=0)) < 1.25
+
+
+def test_a_ranking_tells_noise_from_ignorance():
+    posterior = fitted()
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0).select([0, 3, 5])
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=200, progress=False)
+    assert np.all((ranking.noise_share > 0.0) & (ranking.noise_share < 1.0))
+    assert "noise share" in ranking.top(2)
+    assert np.all((ranking.expected_r2 >= 0.0) & (ranking.expected_r2 <= 1.0))
+    assert ranking.warnings == ()
+
+
+def test_without_process_noise_no_share_of_it_is_named():
+    model = dataclasses.replace(MODEL, process_noise=None)
+    posterior = lrp.fit(model, simulated().recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0).select([0, 3])
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=50, progress=False)
+    assert np.all(ranking.noise_share == 0.0)
+    assert "noise share" not in ranking.top(2)
+    # The rollout leaves what the noise does in its residuals, and a check says so.
+    assert any("neighbouring bins" in warning for warning in ranking.warnings)
+
+
+def test_a_fit_comes_back_from_its_file(tmp_path):
+    posterior = fitted()
+    posterior.save(tmp_path / "fit.nc")
+    loaded = lrp.load_posterior(tmp_path / "fit.nc")
+    assert loaded.model.process_noise == posterior.model.process_noise
+    for name, value in posterior.mode.items():
+        np.testing.assert_array_equal(loaded.mode[name], value)
+    np.testing.assert_array_equal(lrp.infer_latents(loaded).mean, lrp.infer_latents(posterior).mean)
+
+
+def test_noise_is_drawn_once_and_then_given_out_in_the_gauge_of_M():
+    posterior = fitted()
+    draws = posterior.sample_parameters(5, seed=0)
+    assert draws["process_noise"].shape == (5, 1, 1)
+    named = posterior.model.coordinates(draws, posterior.recording.dt)
+    again = posterior.model.named(named, posterior.recording.dt)
+    np.testing.assert_allclose(again["process_noise"], draws["process_noise"], rtol=1e-10)
+
+
+def test_currents_that_patterns_are_found_in_are_those_of_the_recording():
+    recording = simulated().recording
+    model = dataclasses.replace(MODEL, observation=lrp.GaussianObservation(of="current"))
+    np.testing.assert_array_equal(observed_currents(model, recording), recording.activity)
+
+
+@pytest.mark.parametrize("wrong", ["none", 0.1, True, ["diagonal"]])
+def test_what_is_no_process_noise_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"process_noise: expected None, 'diagonal', 'full' or a ProcessNoise"):
+        lrp.LowRankModel(rank=1, process_noise=wrong)
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"process_noise\.scale"):
+        lrp.ProcessNoise(scale=0.0)
+    with pytest.raises(ValueError, match=r"process_noise\.shape"):
+        lrp.ProcessNoise("round")
+    with pytest.raises(ValueError, match="one time constant for all neurons"):
+        lrp.LowRankModel(rank=1, time_constant={"E": 0.1, "I": 0.05}, process_noise="full")
+    with pytest.raises(ValueError, match="positive definite"):
+        lrp.simulate_recording(MODEL, num_neurons=5, process_noise=[[-1.0]], seed=0)
+    plain = dataclasses.replace(MODEL, process_noise=None)
+    with pytest.raises(ValueError, match="a model that has process noise"):
+        lrp.simulate_recording(plain, num_neurons=5, process_noise=[[1.0]], seed=0)
+
+
+def test_a_dense_background_is_refused_with_the_mend():
+    recording = simulated().recording
+    model = dataclasses.replace(MODEL, background=lrp.FixedBackground(np.eye(14) * 0.1))
+    with pytest.raises(ValueError, match="connectivity of low rank, got a known matrix W0"):
+        lrp.fit(model, recording, seed=0, progress=False)
+
+
+def test_questions_that_need_noise_or_none_say_so():
+    posterior = fitted()
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0)
+    with pytest.raises(ValueError, match="a fit without process noise"):
+        lrp.design_perturbations(posterior, 2, power=1.0, candidates=candidates, trials_per_pattern=1, seed=0)
+    with pytest.raises(ValueError, match="a fit without process noise"):
+        lrp.check_fit(posterior, posterior.recording)
+    plain = lrp.fit(plain_model(rank=1), simulated().recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+    with pytest.raises(ValueError, match="a fit with process_noise"):
+        lrp.infer_latents(plain)
+    with pytest.raises(ValueError, match="num_neurons = 14"):
+        lrp.infer_latents(posterior, posterior.recording.select(neurons=np.arange(5)))

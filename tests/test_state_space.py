@@ -1,0 +1,263 @@
+"""The likelihood with process noise against dense Gaussian algebra, a particle filter, and its own limits."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.special
+import scipy.stats
+from plain import plain_model
+
+import lrposterior as lrp
+from lrposterior.curvature import information
+from lrposterior.curvature.process_noise import covariance_information
+from lrposterior.inference.problem import Problem
+from lrposterior.likelihood import log_likelihood, log_likelihood_by_trial
+from lrposterior.orbit import gauge_directions, move, vertical_basis
+from lrposterior.process_noise import latent_covariance, pattern_coordinates
+from lrposterior.state_space import filter_trials, known_currents, smooth
+
+NOISE = 0.3
+
+
+@pytest.fixture(autouse=True)
+def _double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def noisy(num_neurons=4, rank=2, num_bins=6, num_trials=2, seed=0, process_noise=None, **options):
+    """A model, its space, its data, the parameters of a truth and the simulation."""
+    model = plain_model(rank=rank, process_noise="full", **options)
+    covariance = np.eye(rank) * 0.2 + 0.1 if process_noise is None else process_noise
+    simulation = lrp.simulate_recording(
+        model,
+        num_neurons=num_neurons,
+        num_trials=num_trials,
+        num_bins=num_bins,
+        noise_scale=NOISE,
+        process_noise=covariance,
+        seed=seed,
+    )
+    settled = model.for_recording(simulation.recording)
+    named = settled.coordinates(simulation.parameters, simulation.recording.dt)
+    parameters = {name: jnp.asarray(value) for name, value in named.items()}
+    return settled, settled.space_for(simulation.recording), settled.data(simulation.recording), parameters, simulation
+
+
+def dense_gaussian(model, parameters, data, trial):
+    """Mean and covariance of all currents (time, neuron) of one trial of a linear network, by brute force in x.
+
+    Also the currents' derivatives by the noise, (time and neuron, time, rank).
+    """
+    M, K = np.asarray(parameters["M"]), np.asarray(parameters["K"])
+    num_neurons, rank = M.shape
+    num_bins = data.activity.shape[1]
+    a = float(model.integration_constants(parameters, data)[0])
+    step = (1.0 - a) * np.eye(num_neurons) + a * M @ K.T / num_neurons
+    drive = np.asarray(data.inputs[trial] @ parameters["B"].T + parameters["b"])
+    mean, response = np.zeros((num_bins, num_neurons)), np.zeros((num_bins, num_neurons, num_bins, rank))
+    if model.initial_state == "free":
+        mean[0] = M @ np.asarray(parameters["initial_kappa"][trial]) + np.asarray(parameters["b"])
+    for time in range(1, num_bins):
+        mean[time] = step @ mean[time - 1] + a * drive[time - 1]
+        response[time] = np.einsum("nm,mtr->ntr", step, response[time - 1])
+        response[time, :, time - 1] += M
+    Q = np.asarray(latent_covariance(parameters, data.noise_patterns))
+    flat = response.reshape(num_bins * num_neurons, num_bins, rank)
+    return mean, np.einsum("itr,rs,jts->ij", flat, Q, flat), flat
+
+
+LINEAR = {"nonlinearity": "linear", "observation": lrp.GaussianObservation(of="current")}
+
+
+@pytest.mark.parametrize("initial_state", ["zero", "free"])
+def test_the_linear_case_is_that_of_dense_gaussian_algebra(initial_state):
+    model, _, data, parameters, _ = noisy(initial_state=initial_state, **LINEAR)
+    mask = np.random.default_rng(0).random(data.activity.shape) < 0.8
+    mask[1, 2] = False
+    data = dataclasses.replace(data, mask=jnp.asarray(mask))
+    found, smoothed = log_likelihood_by_trial(model, parameters, data), smooth(filter_trials(model, parameters, data))
+    left = np.asarray(parameters["M"])
+    known = np.asarray(known_currents(model, parameters, data))
+    variance = np.broadcast_to(np.exp(2.0 * np.asarray(parameters["log_noise_scale"])), known.shape[1:]).ravel()
+    for trial in range(2):
+        mean, covariance, _ = dense_gaussian(model, parameters, data, trial)
+        seen = mask[trial].ravel()
+        total = (covariance + np.diag(variance))[np.ix_(seen, seen)]
+        residual = (np.asarray(data.activity[trial]) - mean).ravel()[seen]
+        expected = scipy.stats.multivariate_normal(np.zeros(seen.sum()), total).logpdf(residual)
+        assert np.isclose(found[trial], expected, rtol=1e-9, atol=1e-8)
+        conditional = mean.ravel() + covariance[:, seen] @ np.linalg.solve(total, residual)
+        currents = np.asarray(smoothed.mean[trial]) @ left.T + known[trial]
+        np.testing.assert_allclose(currents.ravel(), conditional, rtol=1e-8, atol=1e-8)
+        spread = covariance - covariance[:, seen] @ np.linalg.solve(total, covariance[seen])
+        in_bin = np.einsum("tntm->tnm", spread.reshape(*mean.shape, *mean.shape))
+        np.testing.assert_allclose(left @ np.asarray(smoothed.covariance[trial]) @ left.T, in_bin, atol=1e-8)
+
+
+@pytest.mark.parametrize(("nonlinearity", "of"), [("tanh", "rate"), ("tanh", "current"), ("softplus", "rate")])
+def test_the_gradient_is_that_of_finite_differences(nonlinearity, of):
+    model, space, data, parameters, _ = noisy(nonlinearity=nonlinearity, observation=lrp.GaussianObservation(of=of))
+    z = space.whiten(parameters)
+
+    def objective(z):
+        return log_likelihood(model, space.unwhiten(z), data)
+
+    slope, step = np.asarray(jax.grad(objective)(z)), 1e-5
+    for direction in np.random.default_rng(1).standard_normal((5, space.size)):
+        difference = float(objective(z + step * direction) - objective(z - step * direction)) / (2.0 * step)
+        assert np.isclose(slope @ direction, difference, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("background", [None, lrp.RandomBulk(gain=0.4, dimension=2)])
+def test_without_noise_it_is_the_likelihood_of_the_rollout(background):
+    model = plain_model(rank=2, process_noise="diagonal", background=background)
+    plain = dataclasses.replace(model, process_noise=None)
+    simulation = lrp.simulate_recording(plain, num_neurons=6, num_trials=3, num_bins=20, noise_scale=NOISE, seed=1)
+    settled, rollout = model.for_recording(simulation.recording), plain.for_recording(simulation.recording)
+    z = np.random.default_rng(0).standard_normal(rollout.space_for(simulation.recording).size)
+    parameters = rollout.space_for(simulation.recording).unwhiten(z)
+    data = settled.data(simulation.recording)
+    expected = log_likelihood(rollout, parameters, data)
+    for log_scale, tolerance in ((-10.0, 1e-5), (-20.0, 1e-10)):
+        noise = {"log_process_scale": jnp.full(2, log_scale)}
+        assert np.isclose(log_likelihood(settled, parameters | noise, data), expected, rtol=tolerance)
+
+
+@pytest.mark.parametrize("background", [None, lrp.RandomBulk(gain=0.4, dimension=2)])
+def test_nothing_depends_on_the_gauge(background):
+    model = plain_model(rank=2, process_noise="full", background=background, initial_state="free")
+    simulation = lrp.simulate_recording(model, num_neurons=6, num_trials=3, num_bins=20, noise_scale=NOISE, seed=1)
+    problem = Problem.of(model, simulation.recording)
+    z = np.random.default_rng(2).standard_normal(problem.space.size)
+    A = np.array([[1.5, 0.4], [-0.8, 0.7]])
+    moved = np.asarray(move(problem.space, z, A, np.linalg.inv(A)))
+    before, after = (
+        float(log_likelihood(problem.model, problem.space.unwhiten(one), problem.data)) for one in (z, moved)
+    )
+    assert np.isclose(before, after, rtol=1e-10)
+    F = np.asarray(information(problem.model, problem.space, jnp.asarray(z), problem.data))
+    gauge = gauge_directions(problem.space, z, np.eye(4).reshape(4, 2, 2))[: len(F)]
+    assert np.abs(F @ gauge).max() < 1e-9 * np.abs(F).max()
+    F, vertical = problem.information(z), vertical_basis(problem.space, z, problem.subspace)
+    assert np.abs(F @ vertical).max() < 1e-9 * np.abs(F).max()
+
+
+def test_covariances_survive_the_way_through_their_coordinates():
+    random = np.random.default_rng(0)
+    M, patterns = random.standard_normal((2, 7, 3))
+    root = random.standard_normal((3, 3))
+    covariance = root @ root.T
+    coordinates = pattern_coordinates(covariance, M, patterns)
+    np.testing.assert_allclose(latent_covariance(coordinates | {"M": M}, patterns), covariance, rtol=1e-9)
+    # Noise of the currents has the size that the coordinates say, whatever the gauge.
+    scale = np.array([0.3, 0.2, 0.1])
+    for A in (np.eye(3), random.standard_normal((3, 3))):
+        Q = np.asarray(latent_covariance({"log_process_scale": np.log(scale), "M": M @ A}, patterns))
+        assert np.isclose(np.trace(M @ A @ Q @ A.T @ M.T) / 7, np.sum(scale**2))
+
+
+def test_the_information_about_the_noise_is_that_of_dense_covariances():
+    model, _, data, parameters, _ = noisy(**LINEAR)
+    filtered, expected = filter_trials(model, parameters, data), np.zeros((4, 4))
+    variance = np.exp(2.0 * np.asarray(parameters["log_noise_scale"]))
+    for trial in range(2):
+        mean, covariance, flat = dense_gaussian(model, parameters, data, trial)
+        total = covariance + np.diag(np.tile(variance, len(mean)))
+        units = np.eye(4).reshape(4, 2, 2)
+        slopes = [np.linalg.solve(total, np.einsum("itr,rs,jts->ij", flat, 0.5 * (e + e.T), flat)) for e in units]
+        expected += 0.5 * np.array([[np.trace(one @ other) for other in slopes] for one in slopes])
+    symmetric = 0.5 * (np.eye(4) + np.eye(4)[[0, 2, 1, 3]])
+    found = symmetric @ np.asarray(covariance_information(filtered, 2)) @ symmetric
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+def test_the_information_about_inputs_and_biases_is_exact_in_the_linear_case():
+    """There J^T Sigma^-1 J, with Sigma the covariance of all that was recorded, is the information of a Gaussian."""
+    model, space, data, parameters, _ = noisy(**LINEAR)
+    z = space.whiten(parameters)
+    columns = np.concatenate([space.places("B"), space.places("b")])
+    found = np.asarray(information(model, space, z, data))[np.ix_(columns, columns)]
+    variance, expected = np.exp(2.0 * np.asarray(parameters["log_noise_scale"])), 0.0
+    jacobian = np.asarray(jax.jacfwd(lambda z: model.currents(space.unwhiten(z), data))(z))[..., columns]
+    for trial in range(2):
+        mean, covariance, _ = dense_gaussian(model, parameters, data, trial)
+        total = covariance + np.diag(np.tile(variance, len(mean)))
+        J = jacobian[trial].reshape(len(total), -1)
+        expected = expected + J.T @ np.linalg.solve(total, J)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_the_information_is_the_covariance_of_the_score():
+    """By 200 recordings of one network: 80 variances of whitened scores, each with a standard error of a tenth.
+
+    The filter linearises, so that this holds nearly: bounds are four standard errors and a tenth for that.
+    """
+    model, space, _, parameters, simulation = noisy(
+        num_neurons=12, num_bins=30, num_trials=10, process_noise=0.005 * np.eye(2)
+    )
+    z = space.whiten(parameters)
+    score = jax.jit(lambda data: jax.grad(lambda z: log_likelihood(model.structure, space.unwhiten(z), data))(z))
+    F_of = jax.jit(lambda data: information(model.structure, space, z, data))
+    scores, F = [], 0.0
+    for seed in range(200):
+        again = model.data(model.simulate(simulation.parameters, simulation.recording, seed=seed))
+        scores.append(np.asarray(score(again))[: space.num_dynamics])
+        F = F + np.asarray(F_of(again)) / 200.0
+    gauge = gauge_directions(space, np.asarray(z), np.eye(4).reshape(4, 2, 2))[: len(F)]
+    across = scipy.linalg.null_space(gauge.T)
+    values, axes = np.linalg.eigh(across.T @ F @ across)
+    variances = np.var(np.array(scores) @ across @ axes / np.sqrt(values), axis=0)
+    assert len(variances) > 70
+    assert 0.95 < np.mean(variances) < 1.15
+    assert np.all((variances > 0.5) & (variances < 1.5))
+
+
+def particle_log_likelihood(model, parameters, data, trial, num_particles, random):
+    """Bootstrap particle filter in the latent of a network of rank 1, written from the equations of the model."""
+    M, K, b = (np.asarray(parameters[name]) for name in ("M", "K", "b"))
+    B, sd = np.asarray(parameters["B"]), np.exp(np.asarray(parameters["log_noise_scale"]))
+    a, num_neurons = float(model.integration_constants(parameters, data)[0]), len(M)
+    scale = np.sqrt(float(latent_covariance(parameters, data.noise_patterns)[0, 0]))
+    kappa, known, total = np.zeros(num_particles), np.zeros(num_neurons), 0.0
+    for y, u in zip(np.asarray(data.activity[trial]), np.asarray(data.inputs[trial]), strict=True):
+        rates = np.tanh(kappa[:, None] * M[:, 0] + known)
+        weights = scipy.stats.norm.logpdf(y, rates, sd).sum(axis=1)
+        total += scipy.special.logsumexp(weights) - np.log(num_particles)
+        chosen = random.choice(num_particles, num_particles, p=np.exp(weights - scipy.special.logsumexp(weights)))
+        noise = scale * random.standard_normal(num_particles)
+        kappa = (1.0 - a) * kappa[chosen] + a * rates[chosen] @ K[:, 0] / num_neurons + noise
+        known = (1.0 - a) * known + a * (B @ u + b)
+    return total
+
+
+def test_the_nonlinear_case_is_near_that_of_a_particle_filter():
+    """The filter linearises: with five neurons its density is off by up to a hundredth of a nat for every bin."""
+    model, _, data, parameters, _ = noisy(rank=1, num_neurons=5, num_bins=15, process_noise=0.02 * np.eye(1), seed=3)
+    found, random = log_likelihood_by_trial(model, parameters, data), np.random.default_rng(0)
+    for trial in range(2):
+        runs = [particle_log_likelihood(model, parameters, data, trial, 20_000, random) for _ in range(5)]
+        assert abs(found[trial] - np.mean(runs)) < 0.01 * 15
+
+
+def test_simulated_noise_has_the_variance_of_the_model():
+    """Without recurrence, x is an autoregressive process with the variance (M Q M^T) sum_k (1 - a)^2k."""
+    model = plain_model(rank=2, process_noise="full", nonlinearity="linear")
+    M, Q = np.array([[1.0, 0.5], [0.3, -1.0], [0.8, 0.2]]), np.array([[0.2, 0.05], [0.05, 0.1]])
+    like = lrp.Recording(np.zeros((4000, 6, 3)), 0.02)
+    patterns = np.linalg.svd(M, full_matrices=False)[0]
+    settled = dataclasses.replace(model, process_noise=lrp.ProcessNoise("full", patterns=patterns)).for_recording(
+        dataclasses.replace(like, activity=np.random.default_rng(0).standard_normal(like.activity.shape))
+    )
+    parameters = {"M": M, "K": np.zeros((3, 2)), "B": np.zeros((3, 0)), "b": np.zeros(3), "noise_scale": np.ones(3)}
+    currents = settled.simulated_currents(parameters | {"process_noise": Q}, like, seed=1)
+    for time in (1, 5):
+        expected = M @ Q @ M.T * np.sum(0.8 ** (2 * np.arange(time)))
+        np.testing.assert_allclose(np.cov(currents[:, time].T), expected, atol=0.06 * expected.max())
+    other = settled.simulated_currents(parameters | {"process_noise": Q}, like, seed=2)
+    assert not np.allclose(currents, other)
