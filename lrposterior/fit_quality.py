@@ -146,7 +146,7 @@ def _quality(posterior: Posterior, recording: Recording, held_out: Recording | N
     predicted = _predict(posterior, held_out)
     # The variance of a count is its mean.
     of_counts = np.sqrt(np.maximum(predicted.mean(axis=(0, 1)), 0.0))
-    noise = posterior.mode["noise_scale"] if "noise_scale" in posterior.mode else of_counts
+    noise = of_counts if posterior.model.observation.of == "count" else posterior.mode["noise_scale"]
     return FitQuality(recording, predicted, noise, held_out=held_out is not None)
 
 

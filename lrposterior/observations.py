@@ -177,22 +177,26 @@ class GaussianEmission:
         return self.observation.mean(current, self.nonlinearity)
 
     def variance(self, current: Array) -> Array:
-        return jnp.broadcast_to(jnp.exp(2.0 * self.log_noise_scale), current.shape)
+        return jnp.exp(2.0 * self._log_scale(current))
+
+    def _log_scale(self, current: Array) -> Array:
+        return jnp.broadcast_to(self.log_noise_scale, current.shape)
 
     def sensitivity(self, current: Array) -> Array:
         return self.observation.sensitivity(current, self.nonlinearity)
 
     def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
-        residual = (activity - self.mean(current)) * jnp.exp(-self.log_noise_scale)
-        log_density = -0.5 * residual**2 - self.log_noise_scale - 0.5 * jnp.log(2.0 * jnp.pi)
+        log_scale = self._log_scale(current)
+        residual = (activity - self.mean(current)) * jnp.exp(-log_scale)
+        log_density = -0.5 * residual**2 - log_scale - 0.5 * jnp.log(2.0 * jnp.pi)
         return jnp.where(mask, log_density, 0.0)
 
     def score(self, activity: Array, mask: Array, current: Array) -> Array:
-        residual = (activity - self.mean(current)) * jnp.exp(-2.0 * self.log_noise_scale)
+        residual = (activity - self.mean(current)) / self.variance(current)
         return jnp.where(mask, residual * self.sensitivity(current), 0.0)
 
     def weights(self, mask: Array, current: Array) -> Array:
-        information = (self.sensitivity(current) * jnp.exp(-self.log_noise_scale)) ** 2
+        information = (self.sensitivity(current) * jnp.exp(-self._log_scale(current))) ** 2
         return jnp.where(mask, information, 0.0)
 
     def slopes(self, current: Array) -> Array:
@@ -208,13 +212,20 @@ class PoissonEmission:
     dt: Array | float
 
     def mean(self, current: Array) -> Array:
-        return self.dt * (jnp.exp(self.log_rate_scale) * jax.nn.softplus(current) + jnp.exp(self.log_baseline))
+        return self._scale(current) * jax.nn.softplus(current) + self._baseline(current)
+
+    def _scale(self, current: Array) -> Array:
+        """Spikes per bin."""
+        return jnp.broadcast_to(self.dt * jnp.exp(self.log_rate_scale), current.shape)
+
+    def _baseline(self, current: Array) -> Array:
+        return jnp.broadcast_to(self.dt * jnp.exp(self.log_baseline), current.shape)
 
     def variance(self, current: Array) -> Array:
         return self.mean(current)
 
     def sensitivity(self, current: Array) -> Array:
-        return self.dt * jnp.exp(self.log_rate_scale) * jax.nn.sigmoid(current)
+        return self._scale(current) * jax.nn.sigmoid(current)
 
     def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
         mean = self.mean(current)
@@ -228,6 +239,4 @@ class PoissonEmission:
         return jnp.where(mask, self.sensitivity(current) ** 2 / self.mean(current), 0.0)
 
     def slopes(self, current: Array) -> Array:
-        of_scale = self.dt * jnp.exp(self.log_rate_scale) * jax.nn.softplus(current)
-        of_baseline = jnp.broadcast_to(self.dt * jnp.exp(self.log_baseline), current.shape)
-        return jnp.stack([of_scale, of_baseline], axis=-1)
+        return jnp.stack([self._scale(current) * jax.nn.softplus(current), self._baseline(current)], axis=-1)

