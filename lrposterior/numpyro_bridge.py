@@ -34,7 +34,9 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
     - log_time_constant_excess, where the time constant is inferred: (), or one for each cell type with a prior,
     - K_on_M (rank, rank), K_on_B (rank, input), K_on_b (rank, 1), where the loadings are correlated: the regression of
       K, which gives the mean of its prior,
-    - log_noise_scale (neuron,),
+    - log_process_scale (rank,), and process_mixing for a full covariance, where there is process noise
+      (`lrposterior.process_noise`),
+    - log_noise_scale (neuron,), or for counts log_rate_scale and log_baseline (neuron,),
 
     with scales that have priors of their own at the medians of these. It adds the log likelihood of the recording by
     `numpyro.factor`, and returns the parameters by name. Its log density is that of `lrposterior.log_density`.

@@ -165,7 +165,8 @@ class Posterior:
     def mode(self) -> dict[str, np.ndarray]:
         """The most probable parameters by name, read-only.
 
-        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), time_constant in seconds, () or (population,)
+        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), or of counts rate_scale and baseline (neuron,)
+        in spikes/s, process_noise (rank, rank) where there is any, time_constant in seconds, () or (population,)
         in the order in which the model names the cell types, initial_kappa (trial, rank) where the initial state is
         free, and A (neuron, dimension) of a random bulk, whose unseen part is 0 here.
         """
