@@ -28,12 +28,11 @@ from lrposterior.observations import (
     GaussianObservation,
     Observation,
     PoissonObservation,
-    require_settled,
 )
+from lrposterior.observed import observed_currents, observed_rates
 from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
 from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
-from lrposterior.preprocessing import smooth_activity
 from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, Scale, ScalePrior, TimeConstantPrior, center
 from lrposterior.process_noise import (
     MIXING,
@@ -176,7 +175,7 @@ class LowRankModel:
             constants = self.time_constant.settled("time_constant", recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, time_constant=constants)
         if isinstance(self.background, RandomBulk) and self.background.subspace is None:
-            subspace = visited_subspace(observed_rates(settled, recording), self.background.dimension)
+            subspace = visited_subspace(settled.observed_rates(recording), self.background.dimension)
             settled = dataclasses.replace(settled, background=dataclasses.replace(self.background, subspace=subspace))
         if isinstance(self.priors, CorrelatedLoadings) and self.priors.by_cell_type:
             K = self.priors.K
@@ -187,9 +186,8 @@ class LowRankModel:
             settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, K=K))
         noise = self.noise_of_process
         if noise is not None and noise.patterns is None:
-            patterns = recurrent_patterns(
-                observed_currents(settled, recording), recording.inputs, self._typical_constant(recording.dt), self.rank
-            )
+            a = recording.dt / self._typical_time_constant
+            patterns = recurrent_patterns(settled.observed_currents(recording), recording.inputs, a, self.rank)
             settled = dataclasses.replace(settled, process_noise=dataclasses.replace(noise, patterns=patterns))
         if self.priors.unit is None:
             unit = 1.0 if self._has_own_unit else _root_mean_square(recording)
@@ -214,9 +212,18 @@ class LowRankModel:
         patterns = np.linalg.svd(M, full_matrices=False)[0]
         return dataclasses.replace(self, process_noise=dataclasses.replace(noise, patterns=patterns))
 
-    def _typical_constant(self, dt: float) -> float:
-        """a = dt / tau at the prior median of tau, of all neurons on average."""
-        return float(dt / np.mean(self.time_constants.medians))
+    def observed_rates(self, recording: Recording) -> np.ndarray:
+        """(sample, neuron) the rates that a recording suggests to a settled model."""
+        return observed_rates(recording, self.observation, self.nonlinearity, self._typical_time_constant)
+
+    def observed_currents(self, recording: Recording) -> np.ndarray:
+        """(trial, time, neuron) the currents that a recording suggests to a settled model."""
+        return observed_currents(recording, self.observation, self.nonlinearity, self._typical_time_constant)
+
+    @property
+    def _typical_time_constant(self) -> float:
+        """tau in seconds, or its prior median, of all populations on average."""
+        return float(np.mean(self.time_constants.medians))
 
     @property
     def scale_priors(self) -> dict[str, ScalePrior]:
@@ -275,7 +282,7 @@ class LowRankModel:
         blocks += self.time_constants.blocks(dt)
         noise = self.noise_of_process
         if noise is not None:
-            blocks += noise.blocks(self.rank, unit, 1.0 / self._typical_constant(dt))
+            blocks += noise.blocks(self.rank, unit, self._typical_time_constant / dt)
         seen, noise_blocks = self.observation.blocks(
             num_neurons, math.log(priors.noise_scale * unit), priors.noise_spread
         )
@@ -550,46 +557,6 @@ def _right_scale(priors: Priors) -> float | np.ndarray:
     if not isinstance(priors.K, ByCellType):
         return center(priors.K)
     return np.array([center(scale) for scale in priors.K.entries])[np.asarray(priors.K.members), None]
-
-
-def observed_rates(model: LowRankModel, recording: Recording) -> np.ndarray:
-    """(sample, neuron) the recorded rates r; what is not observed gets its neuron's mean.
-
-    Those of counts are smoothed, and taken at bins whose noise is nearly independent.
-    """
-    if model.observation.of == "rate":
-        return _filled(recording.activity, recording.mask).reshape(-1, recording.num_neurons)
-    currents = observed_currents(model, recording)
-    if isinstance(model.observation, PoissonObservation):
-        currents = currents[:, :: max(1, round(2.0 * _smoothing(model, recording)))]
-    rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(currents)))
-    return rates.reshape(-1, recording.num_neurons)
-
-
-def observed_currents(model: LowRankModel, recording: Recording) -> np.ndarray:
-    """Currents (trial, time, neuron) by the inverse nonlinearity; what is not observed gets its neuron's mean.
-
-    Counts are smoothed first, by a Gaussian kernel as wide as the time constant.
-    """
-    current, mask = recording.activity, recording.mask
-    if isinstance(model.observation, PoissonObservation):
-        smoothed = smooth_activity(recording, _smoothing(model, recording) * recording.dt).activity
-        rates = smoothed / (recording.dt * require_settled(model.observation.scale))
-        return _filled(np.asarray(NONLINEARITIES["softplus"].current(jnp.asarray(rates), 1.0)), mask)
-    if model.observation.of == "rate":
-        scale = float(np.sqrt(np.mean(current[mask] ** 2)))
-        current = np.asarray(NONLINEARITIES[model.nonlinearity].current(jnp.asarray(current), scale))
-    return _filled(current, mask)
-
-
-def _smoothing(model: LowRankModel, recording: Recording) -> float:
-    """Standard deviation of the kernel that smooths counts, in bins."""
-    return max(1.0, float(np.mean(model.time_constants.medians)) / recording.dt)
-
-
-def _filled(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    mean = np.where(mask, values, 0.0).sum(axis=(0, 1)) / np.maximum(mask.sum(axis=(0, 1)), 1)
-    return np.where(mask, values, mean)
 
 
 def _root_mean_square(recording: Recording) -> float:

@@ -8,7 +8,6 @@ import pytest
 from plain import plain_model
 
 import lrposterior as lrp
-from lrposterior.model import observed_currents
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
 
@@ -173,7 +172,7 @@ def test_noise_is_drawn_once_and_then_given_out_in_the_gauge_of_M():
 def test_currents_that_patterns_are_found_in_are_those_of_the_recording():
     recording = simulated().recording
     model = dataclasses.replace(MODEL, observation=lrp.GaussianObservation(of="current"))
-    np.testing.assert_array_equal(observed_currents(model, recording), recording.activity)
+    np.testing.assert_array_equal(model.observed_currents(recording), recording.activity)
 
 
 @pytest.mark.parametrize("wrong", ["none", 0.1, True, ["diagonal"]])

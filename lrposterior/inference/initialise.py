@@ -19,7 +19,6 @@ import numpy as np
 from lrposterior.background import FixedBackground
 from lrposterior.fit_error import FitError
 from lrposterior.inference.problem import Problem
-from lrposterior.model import observed_currents
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import Emission, GaussianEmission
 from lrposterior.process_noise import pattern_coordinates
@@ -51,7 +50,7 @@ def initialise(problem: Problem) -> np.ndarray:
     features = np.concatenate(
         [_filter(recording.inputs, a), np.broadcast_to(filtered_one, (num_trials, num_bins, 1))], axis=2
     )
-    first_current = observed_currents(model, recording)
+    first_current = model.observed_currents(recording)
     known = np.zeros_like(activity)
     if recording.stimulation is not None:
         known = known + _filter(recording.stimulation, own_constant)

@@ -29,7 +29,7 @@ from lrposterior.inference.fit import Laplace, inferred_scales, make_problem
 from lrposterior.inference.laplace import log_evidence
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import AnyProblem, FitError
-from lrposterior.model import LowRankModel, observed_rates
+from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
@@ -135,7 +135,7 @@ def with_visited(model: LowRankModel, trials: Recording, max_new_patterns: int) 
     background = model.background
     if not isinstance(background, RandomBulk) or not max_new_patterns:
         return model
-    added = newly_visited(observed_rates(model, trials), background.visited, max_new_patterns)
+    added = newly_visited(model.observed_rates(trials), background.visited, max_new_patterns)
     if not added.size:
         return model
     subspace = np.concatenate([background.visited, added], axis=1)

@@ -1,0 +1,65 @@
+"""What a recording suggests of the currents and rates behind it, before anything is fitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+
+from lrposterior.network import NONLINEARITIES
+from lrposterior.observations import Observation, PoissonObservation, require_settled
+from lrposterior.preprocessing import smooth_activity
+
+if TYPE_CHECKING:
+    from lrposterior.recording import Recording
+
+
+def observed_rates(
+    recording: Recording, observation: Observation, nonlinearity: str, time_constant: float
+) -> np.ndarray:
+    """(sample, neuron) the recorded rates r; what is not observed gets its neuron's mean.
+
+    Those of counts are smoothed, and taken at bins whose noise is nearly independent.
+
+    Args:
+        recording: what was recorded.
+        observation: settled on it.
+        nonlinearity: of the network.
+        time_constant: in seconds, how long the currents hardly change.
+    """
+    if observation.of == "rate":
+        return _filled(recording.activity, recording.mask).reshape(-1, recording.num_neurons)
+    currents = observed_currents(recording, observation, nonlinearity, time_constant)
+    if isinstance(observation, PoissonObservation):
+        currents = currents[:, :: max(1, round(2.0 * _kernel_width(recording, time_constant)))]
+    rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(currents)))
+    return rates.reshape(-1, recording.num_neurons)
+
+
+def observed_currents(
+    recording: Recording, observation: Observation, nonlinearity: str, time_constant: float
+) -> np.ndarray:
+    """Currents (trial, time, neuron) by the inverse nonlinearity; what is not observed gets its neuron's mean.
+
+    Counts are smoothed first, by a Gaussian kernel as wide as the time constant. Args: as in `observed_rates`.
+    """
+    current, mask = recording.activity, recording.mask
+    if isinstance(observation, PoissonObservation):
+        smoothed = smooth_activity(recording, _kernel_width(recording, time_constant) * recording.dt).activity
+        rates = smoothed / (recording.dt * require_settled(observation.scale))
+        return _filled(np.asarray(NONLINEARITIES["softplus"].current(jnp.asarray(rates), 1.0)), mask)
+    if observation.of == "rate":
+        scale = float(np.sqrt(np.mean(current[mask] ** 2)))
+        current = np.asarray(NONLINEARITIES[nonlinearity].current(jnp.asarray(current), scale))
+    return _filled(current, mask)
+
+
+def _kernel_width(recording: Recording, time_constant: float) -> float:
+    """Standard deviation of the kernel that smooths counts, in bins."""
+    return max(1.0, time_constant / recording.dt)
+
+
+def _filled(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    mean = np.where(mask, values, 0.0).sum(axis=(0, 1)) / np.maximum(mask.sum(axis=(0, 1)), 1)
+    return np.where(mask, values, mean)
