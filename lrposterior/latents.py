@@ -14,7 +14,7 @@ from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 from lrposterior.rollouts import to_coordinates
-from lrposterior.state_space import filter_trials, known_currents, smooth
+from lrposterior.state_space import currents_at, filter_trials, smooth
 
 Given = Literal["all bins", "bins up to now", "bins before"]
 GIVEN = ("all bins", "bins up to now", "bins before")
@@ -87,7 +87,7 @@ def infer_latents(posterior: Posterior, trials: Recording | None = None, *, give
         mean, covariance = filtered.mean, filtered.covariance
     else:
         mean, covariance = filtered.predicted_mean, filtered.predicted_covariance
-    currents = mean @ model.factors(parameters, data)[0].T + known_currents(model, parameters, data)
+    currents = currents_at(model, parameters, data, mean)
     return LatentPaths(
         given=given,
         mean=np.asarray(mean)[:, :, : model.rank],

@@ -18,7 +18,7 @@ from lrposterior.posterior import NORMAL_90, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 from lrposterior.rollouts import predicted_activity
-from lrposterior.state_space import filter_trials, known_currents
+from lrposterior.state_space import currents_at, filter_trials
 
 # What counts as misfit: beyond chance, and large enough to matter.
 LARGEST_Z, LARGEST_AUTOCORRELATION, LARGEST_SHARED, LARGEST_EXCESS = 4.0, 0.02, 1.1, 1.5
@@ -101,8 +101,8 @@ def check_fit(
         seed: of the draws; None takes that of the fit.
 
     Raises:
-        ValueError: if the trials are of other neurons, inputs or bins, or if what was observed does not depend on the
-            network; new trials for a fit with process noise.
+        ValueError: if the trials are of other neurons, inputs or bins, if what was observed does not depend on the
+            network, or if new trials are given for a fit with process noise or of counts.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) of a LowRankModel returned")
     num_draws = require_integer(num_draws, "num_draws", minimum=100)
@@ -145,7 +145,7 @@ def _residuals(posterior: Posterior) -> np.ndarray:
         current, uncertain = model.currents(parameters, data), None
     else:
         filtered, left = filter_trials(model, parameters, data), model.factors(parameters, data)[0]
-        current = filtered.predicted_mean @ left.T + known_currents(model, parameters, data)
+        current = currents_at(model, parameters, data, filtered.predicted_mean)
         # By eigenvectors: covariances are singular where a bulk has latents without noise.
         values, axes = jnp.linalg.eigh(filtered.predicted_covariance)
         uncertain = left @ (axes * jnp.sqrt(jnp.maximum(values, 0.0))[..., None, :])

@@ -42,6 +42,8 @@ from lrposterior.process_noise import (
     latent_covariance,
     pattern_coordinates,
     recurrent_patterns,
+    require_covariance,
+    require_patterns,
 )
 from lrposterior.time_constants import TimeConstants, checked_time_constant
 
@@ -169,7 +171,7 @@ class LowRankModel:
             )
         settled = self
         if isinstance(self.observation, PoissonObservation):
-            observation = self.observation.settled(recording.activity, recording.mask, recording.dt)
+            observation = self.observation.settled(float(recording.activity[recording.mask].mean()) / recording.dt)
             settled = dataclasses.replace(settled, observation=observation)
         if isinstance(self.time_constant, ByCellType):
             constants = self.time_constant.settled("time_constant", recording.cell_types, recording.num_neurons)
@@ -185,6 +187,8 @@ class LowRankModel:
             K = K.settled("priors.by_cell_type", recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, K=K))
         noise = self.noise_of_process
+        if noise is not None:
+            require_patterns(noise, recording.num_neurons, self.rank)
         if noise is not None and noise.patterns is None:
             a = recording.dt / self._typical_time_constant
             patterns = recurrent_patterns(settled.observed_currents(recording), recording.inputs, a, self.rank)
@@ -424,9 +428,7 @@ class LowRankModel:
             known = dataclasses.replace(self, background=FixedBackground(parameters["W0"]))
             kept = {name: value for name, value in parameters.items() if name not in ("W0", "A")}
             return known.simulate(kept, like, seed=seed)
-        noise = self.noise_of_process
-        known = self if noise is None or noise.patterns is not None else self.with_noise_along(parameters.get("M"))
-        settled = known.for_recording(like)
+        settled = self._without_recording(parameters).for_recording(like)
         public = PUBLIC_NAMES | {"log_time_constant_excess": "time_constant", SCALE: "process_noise"}
         blocks = settled.space_for(like).blocks
         for block in blocks:
@@ -435,18 +437,25 @@ class LowRankModel:
             name = public.get(block.name, block.name)
             if name not in parameters:
                 raise argument_error("parameters", f"the key {name!r}", f"{sorted(parameters)}", "add it")
+            if name == "process_noise":
+                require_covariance(parameters[name], "parameters['process_noise']", self.rank)
+                continue
             value = np.asarray(parameters[name], dtype=np.float64)
-            shapes = {"time_constant": self.time_constants.shape, "process_noise": (self.rank, self.rank)}
-            shape = shapes.get(name, block.shape)
+            shape = self.time_constants.shape if name == "time_constant" else block.shape
             require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
         currents = settled.simulated_currents(parameters, like, seed=seed)
         emission = self.emission(settled.coordinates(parameters, like.dt), like.dt)
-        mean, random = np.asarray(emission.mean(jnp.asarray(currents))), np.random.default_rng(seed)
-        if isinstance(self.observation, PoissonObservation):
-            return dataclasses.replace(like, activity=random.poisson(mean).astype(np.float64))
-        noise = np.asarray(parameters["noise_scale"]) * random.standard_normal(mean.shape)
-        return dataclasses.replace(like, activity=mean + noise)
+        return dataclasses.replace(like, activity=emission.sample(np.random.default_rng(seed), jnp.asarray(currents)))
+
+    def _without_recording(self, parameters: Mapping[str, np.ndarray]) -> LowRankModel:
+        """This model with what a fit takes from the activity of a recording: a simulation uses none of it."""
+        model, noise = self, self.noise_of_process
+        if noise is not None and noise.patterns is None:
+            model = model.with_noise_along(parameters.get("M"))
+        if isinstance(model.observation, PoissonObservation):
+            model = dataclasses.replace(model, observation=model.observation.settled(1.0))
+        return model
 
     @double_precision
     def simulated_currents(self, parameters: Mapping[str, np.ndarray], like: Recording, *, seed: int) -> np.ndarray:

@@ -93,14 +93,17 @@ class PoissonObservation:
         """What is recorded."""
         return "count"
 
-    def settled(self, activity: np.ndarray, mask: np.ndarray, dt: float) -> PoissonObservation:
-        """With the scale that a recording suggests."""
+    def settled(self, mean_rate: float) -> PoissonObservation:
+        """With the scale that the mean rate of a recording, in spikes/s, suggests.
+
+        Raises:
+            ValueError: if there is no spike, and no scale.
+        """
         if self.scale is not None:
             return self
-        rate = float(activity[mask].mean()) / dt
-        if rate == 0.0:
+        if mean_rate == 0.0:
             raise argument_error("activity", "counts with a spike in them", "zeros only", "check the export")
-        return dataclasses.replace(self, scale=rate)
+        return dataclasses.replace(self, scale=mean_rate)
 
     def blocks(self, num_neurons: int, noise_median: float, noise_spread: float) -> tuple[list[Block], list[Block]]:
         """Parameters that act on what is seen of the currents, and those of the noise alone (none)."""
@@ -145,6 +148,10 @@ class Emission(Protocol):
         """Derivative of the mean with respect to the current."""
         ...
 
+    def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
+        """Activity with noise."""
+        ...
+
     def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
         """Log density of each observation; 0 where the mask is False."""
         ...
@@ -184,6 +191,10 @@ class GaussianEmission:
 
     def sensitivity(self, current: Array) -> Array:
         return self.observation.sensitivity(current, self.nonlinearity)
+
+    def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
+        noise = random.standard_normal(current.shape)
+        return np.asarray(self.mean(current)) + np.asarray(jnp.exp(self._log_scale(current))) * noise
 
     def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
         log_scale = self._log_scale(current)
@@ -226,6 +237,9 @@ class PoissonEmission:
 
     def sensitivity(self, current: Array) -> Array:
         return self._scale(current) * jax.nn.sigmoid(current)
+
+    def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
+        return random.poisson(np.asarray(self.mean(current))).astype(np.float64)
 
     def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
         mean = self.mean(current)

@@ -8,8 +8,7 @@ M Q M^T, does not. So what is inferred is C, its covariance along columns of M i
     M Q M^T = U C U^T,      U^T U / N = 1,      U = M (P^T M)^-1 L^-T,
 
 with fixed patterns P (neuron, rank) of the recurrent activity, and L the Cholesky factor that makes U orthogonal. P
-says which column comes first, and nothing else. C_kk is the variance of the currents along column k, averaged over
-neurons.
+fixes how U is turned, and nothing else. C_kk is the variance of the currents along column k, averaged over neurons.
 
 Its Cholesky factor is diag(exp(log_process_scale)) T, with T lower triangular with a unit diagonal and the entries of
 `process_mixing` below it: T = 1 for shape="diagonal".
@@ -27,7 +26,15 @@ import numpy as np
 import scipy.signal
 from jax import Array
 
-from lrposterior.checks import argument_error, read_only, require_choice, require_positive
+from lrposterior.checks import (
+    argument_error,
+    as_array,
+    read_only,
+    require_choice,
+    require_finite,
+    require_positive,
+    require_shape,
+)
 from lrposterior.parameters import AnyArray, Block
 
 SHAPES = ("diagonal", "full")
@@ -39,8 +46,8 @@ class ProcessNoise:
     """What is known of the process noise a priori.
 
     Args:
-        shape: of its covariance C along the columns of M, ordered by the leading patterns of the recurrent activity:
-            "diagonal" or "full".
+        shape: of its covariance C along orthogonal columns of M, turned by the leading patterns of the recurrent
+            activity: "diagonal" or "full".
         scale: prior median of its standard deviation along each, accumulated over one time constant, in units of
             current: noise of scale sqrt(dt / time_constant) in every bin, root mean square over neurons.
         spread: standard deviation of the logarithm of this scale, which is Normal.
@@ -100,6 +107,34 @@ def checked_process_noise(noise: Any) -> ProcessNoise | None:
             "process_noise", "None, 'diagonal', 'full' or a ProcessNoise", repr(noise)[:60], "for example 'diagonal'"
         )
     return ProcessNoise("diagonal" if noise == "diagonal" else "full")
+
+
+def require_patterns(noise: ProcessNoise, num_neurons: int, rank: int) -> None:
+    """Refuse patterns that were settled on other neurons, or for another rank.
+
+    Raises:
+        ValueError: with the mend.
+    """
+    if noise.patterns is not None and noise.patterns.shape != (num_neurons, rank):
+        mend = "leave them out: they are found in the recording"
+        raise argument_error(
+            "process_noise.patterns", f"shape (neuron={num_neurons}, rank={rank})", f"{noise.patterns.shape}", mend
+        )
+
+
+def require_covariance(value: Any, name: str, rank: int) -> np.ndarray:
+    """A covariance Q of the noise of the latents.
+
+    Raises:
+        ValueError: if it is not (rank, rank), finite, symmetric and positive definite.
+    """
+    covariance = as_array(value, name, ("rank", "rank"))
+    require_shape(covariance, name, {"rank": rank, "other rank": rank})
+    require_finite(covariance, name)
+    if not np.allclose(covariance, covariance.T) or np.linalg.eigvalsh(covariance)[0] <= 0.0:
+        mend = "make it symmetric with positive eigenvalues"
+        raise argument_error(name, "a positive definite covariance", f"{covariance.tolist()}", mend)
+    return covariance.astype(np.float64)
 
 
 def pattern_root(parameters: Mapping[str, AnyArray]) -> Array:

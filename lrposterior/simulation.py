@@ -21,6 +21,8 @@ from lrposterior.checks import (
 )
 from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
+from lrposterior.observations import PoissonObservation
+from lrposterior.process_noise import require_covariance
 from lrposterior.recording import Recording
 
 INPUT_TIMESCALE_BINS = 10.0
@@ -117,6 +119,11 @@ def simulate_recording(
     trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs, cell_types=cell_types)
     unit = 1.0 if model.priors.unit is None else model.priors.unit
     truth, bulk = dataclasses.replace(model, priors=dataclasses.replace(model.priors, unit=unit)), {}
+    if isinstance(model.observation, PoissonObservation) and model.observation.scale is None:
+        mend = "give the prior median of the rate, for example PoissonObservation(scale=20.0)"
+        raise argument_error(
+            "observation.scale", "a number of spikes/s", "None, without a recording to take it from", mend
+        )
     if isinstance(model.background, RandomBulk):
         # A stream of its own: the other parameters are those of the model without a bulk.
         entries = np.random.default_rng([seed, 1]).standard_normal((size, size))
@@ -145,13 +152,7 @@ def _process_noise(value: Any, model: LowRankModel) -> np.ndarray:
     if model.process_noise is None:
         mend = "give the model process_noise='diagonal'"
         raise argument_error("process_noise", "a model that has process noise", "one without", mend)
-    covariance = as_array(value, "process_noise", ("rank", "rank"))
-    require_shape(covariance, "process_noise", {"rank": model.rank, "other rank": model.rank})
-    require_finite(covariance, "process_noise")
-    if not np.allclose(covariance, covariance.T) or np.linalg.eigvalsh(covariance)[0] <= 0.0:
-        mend = "make it symmetric with positive eigenvalues"
-        raise argument_error("process_noise", "a positive definite covariance", f"{covariance.tolist()}", mend)
-    return covariance.astype(np.float64)
+    return require_covariance(value, "process_noise", model.rank)
 
 
 def _factor(value: Any, name: str, rank: int) -> np.ndarray:

@@ -22,7 +22,8 @@ It is exact where currents are observed and the network is linear. The cost is l
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,16 @@ class Filtered(NamedTuple):
     transition: Array
     current: Array
 
+    @property
+    def closed_loop(self) -> Array:
+        """(time, latent, latent) f' (I - P_filtered J), which takes one bin's error of prediction to the next."""
+        return self.transition - self.transition @ self.covariance @ self.information
+
+    @property
+    def learned(self) -> Array:
+        """(time, latent, latent) J - J P_filtered J, what a bin says about kappa beyond the bins before."""
+        return self.information - self.information @ self.covariance @ self.information
+
 
 class Smoothed(NamedTuple):
     """The latents given all bins of their trial: (trial, time, latent) and (trial, time, latent, latent)."""
@@ -98,10 +109,8 @@ def smooth(filtered: Filtered) -> Smoothed:
 
     def step(later: tuple[Array, Array], now: Filtered) -> tuple:
         about, spread = later
-        information, covariance = now.information, now.covariance
-        closed_loop = now.transition - now.transition @ covariance @ information
-        about = now.score + closed_loop.T @ about
-        spread = information - information @ covariance @ information + closed_loop.T @ spread @ closed_loop
+        about = now.score + now.closed_loop.T @ about
+        spread = now.learned + now.closed_loop.T @ spread @ now.closed_loop
         before = now.predicted_covariance
         return (about, spread), Smoothed(now.predicted_mean + before @ about, before - before @ spread @ before)
 
@@ -116,7 +125,12 @@ def smooth(filtered: Filtered) -> Smoothed:
 def predicted_currents(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     """(trial, time, neuron) currents at the mean of the latents given the bins before."""
     mean = _each_trial(model, parameters, data, lambda filtered: filtered.predicted_mean)
-    return mean @ model.factors(parameters, data)[0].T + known_currents(model, parameters, data)
+    return currents_at(model, parameters, data, mean)
+
+
+def currents_at(model: LowRankModel, parameters: Parameters, data: Data, kappa: Array) -> Array:
+    """(trial, time, neuron) currents at latents (trial, time, latent)."""
+    return kappa @ model.factors(parameters, data)[0].T + known_currents(model, parameters, data)
 
 
 def noise_covariance(model: LowRankModel, parameters: Parameters, data: Data, num_latents: int) -> Array:
@@ -143,7 +157,8 @@ def initial_latents(model: LowRankModel, parameters: Parameters, num_trials: int
     return start
 
 
-def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept):
+def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: Callable[[Filtered], Any]) -> Any:
+    """What is kept of the filter in every bin, with leading axes trial and time."""
     if data.background is not None:
         mend = "give a low-rank W0 by FixedBackground(left=..., right=...), or a RandomBulk()"
         raise argument_error("process_noise", "connectivity of low rank", "a known matrix W0", mend)
@@ -188,7 +203,7 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept):
         each = Filtered(log_likelihood, mean, covariance, kappa, filtered, score, information, transition, current)
         return following, kept(each)
 
-    def one_trial(bins: _Bin, start: Array):
+    def one_trial(bins: _Bin, start: Array) -> Any:
         state = start, jnp.zeros((num_latents, num_latents), left.dtype)
         # The backward pass computes every step again: less is kept, and that is faster than to read it from memory.
         return jax.lax.scan(jax.checkpoint(step), state, bins)[1]

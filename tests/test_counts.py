@@ -179,6 +179,17 @@ def test_the_default_scale_is_the_mean_rate():
     assert settled.priors.unit == 1.0
 
 
+def test_a_simulation_takes_no_scale_from_its_recording():
+    simulation = fitted()[0]
+    model = dataclasses.replace(noisy_simulation(0)[0], observation=lrp.PoissonObservation())
+    silent = dataclasses.replace(simulation.recording, activity=np.zeros(simulation.recording.activity.shape))
+    again = model.simulate(simulation.parameters, silent, seed=0)
+    known = noisy_simulation(0)[0].simulate(simulation.parameters, silent, seed=0)
+    np.testing.assert_array_equal(again.activity, known.activity)
+    with pytest.raises(ValueError, match=r"observation\.scale: expected a number of spikes/s, got None"):
+        lrp.simulate_recording(model, num_neurons=5, seed=0)
+
+
 @pytest.mark.parametrize(("value", "got"), [(-1.0, "-1"), (0.5, "0.5")])
 def test_what_is_no_count_is_refused(value, got):
     recording = fitted()[0].recording

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import jax
 import numpy as np
 import pytest
 from plain import plain_model
@@ -95,11 +96,14 @@ def test_rates_of_masked_neurons_follow_from_the_others():
     assert np.mean((found - true) ** 2) < 0.3 * np.var(true)
 
 
-def test_the_log_likelihood_of_trials_is_that_of_the_fit():
+def test_the_log_likelihood_of_trials_is_that_of_the_model():
     posterior = fitted()
-    total = lrp.infer_latents(posterior).log_likelihood.sum()
-    prior = 0.5 * np.sum(posterior.mode_coordinates**2) + 0.5 * posterior.space.size * np.log(2.0 * np.pi)
-    assert np.isclose(prior - total, posterior.statistics.objective, atol=1.0)
+    model, recording = posterior.model, posterior.recording
+    with jax.enable_x64(True):
+        expected = lrp.log_likelihood(
+            model, posterior.space.unwhiten(posterior.mode_coordinates), model.data(recording)
+        )
+        assert np.isclose(lrp.infer_latents(posterior).log_likelihood.sum(), float(expected), rtol=1e-10)
 
 
 def test_responses_are_averages_over_the_noise():
@@ -190,6 +194,14 @@ def test_options_out_of_range_are_refused():
         lrp.LowRankModel(rank=1, time_constant={"E": 0.1, "I": 0.05}, process_noise="full")
     with pytest.raises(ValueError, match="positive definite"):
         lrp.simulate_recording(MODEL, num_neurons=5, process_noise=[[-1.0]], seed=0)
+    truth = simulated()
+    with pytest.raises(ValueError, match=r"parameters\['process_noise'\]: expected a positive definite covariance"):
+        MODEL.simulate(truth.parameters | {"process_noise": np.array([[-1.0]])}, truth.recording, seed=0)
+    settled = MODEL.for_recording(truth.recording)
+    with pytest.raises(
+        ValueError, match=r"process_noise\.patterns: expected shape \(neuron=5, rank=1\), got \(14, 1\)"
+    ):
+        settled.for_recording(truth.recording.select(neurons=np.arange(5)))
     plain = dataclasses.replace(MODEL, process_noise=None)
     with pytest.raises(ValueError, match="a model that has process noise"):
         lrp.simulate_recording(plain, num_neurons=5, process_noise=[[1.0]], seed=0)

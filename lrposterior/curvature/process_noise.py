@@ -28,7 +28,7 @@ import numpy as np
 from jax import Array
 
 from lrposterior.model import Data, LowRankModel
-from lrposterior.parameters import Parameters, ParameterSpace
+from lrposterior.parameters import Block, Parameters, ParameterSpace
 from lrposterior.process_noise import MIXING, SCALE, latent_covariance
 from lrposterior.state_space import Filtered
 
@@ -80,7 +80,7 @@ def with_process_noise(
     return pull_rows(pull_rows(both).T)
 
 
-def _direct(space: ParameterSpace) -> list:
+def _direct(space: ParameterSpace) -> list[Block]:
     return [block for block in space.blocks if space.slices[block.name].stop <= space.num_direct]
 
 
@@ -96,19 +96,16 @@ def _of_trial(slopes: Array, filtered: Filtered) -> Array:
     """F of one trial, for slopes (parameter, latent, latent) of Q."""
     num_latents = filtered.mean.shape[1]
 
-    def step(carry: tuple[Array, Array, Array], now: tuple[Array, Array, Array]) -> tuple:
+    def step(carry: tuple[Array, Array, Array], now: Filtered) -> tuple:
         # Of the bin after: N, and the sum over later bins s of Cov(rho, rho_s) Q_j Cov(rho_s, rho), for every j.
         spread, later, total = carry
-        information, covariance, transition = now
-        closed_loop = transition @ (jnp.eye(num_latents) - covariance @ information)
+        closed_loop = now.closed_loop
         both = jnp.einsum("ab,ibc,cd->iad", spread, slopes, spread)
         total = total + 0.5 * jnp.einsum("iab,jba->ij", slopes, both) + jnp.einsum("iab,jba->ij", slopes, later)
         later = jnp.einsum("ba,ibc,cd->iad", closed_loop, later + both, closed_loop)
-        spread = information - information @ covariance @ information + closed_loop.T @ spread @ closed_loop
-        return (spread, later, total), None
+        return (now.learned + closed_loop.T @ spread @ closed_loop, later, total), None
 
     nothing = jnp.zeros((num_latents, num_latents))
     start = nothing, jnp.zeros_like(slopes), jnp.zeros((len(slopes), len(slopes)))
-    bins = filtered.information, filtered.covariance, filtered.transition
-    (_, _, total), _ = jax.lax.scan(step, start, bins, reverse=True)
+    (_, _, total), _ = jax.lax.scan(step, start, filtered, reverse=True)
     return 0.5 * (total + total.T)

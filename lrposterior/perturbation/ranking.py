@@ -46,7 +46,8 @@ class PerturbationRanking:
         information: (candidate,) expected information gain in nats of one perturbed trial per condition,
             1/2 log det(I + G^-1/2 Cov o G^-1/2), where o is the response in the units of the observation (rate or
             current, whatever `quantity` is) and G the noise variance at the mode; the unperturbed trajectory is taken
-            as known. With S draws Cov o has at most S - 1 dimensions, and since log det is concave, few draws give too
+            as known, and so is the process noise of the trial, where there is any: then it is too much. With S draws
+            Cov o has at most S - 1 dimensions, and since log det is concave, few draws give too
             little.
         share_degenerate: (candidate,) share of tr Cov q from directions of the connectivity that the prior determines
             more than the data (lambda < 1 in `Posterior.spectrum`): the spread of draws whose other directions are held
@@ -61,7 +62,8 @@ class PerturbationRanking:
         readout_interval: (candidate, 2) its central 90% interval.
         readout_bands: (candidate, quantile, time) 5%, 50% and 95% quantiles of the readout, averaged over conditions.
         response_mean, response_sd: (candidate, condition, time, neuron) mean and standard deviation of the
-            response, in single precision.
+            response, in single precision. With process noise a draw is an average over 8 realisations, and what is left
+            of the noise is in this spread and in that of the readout; `expected_r2` and `contraction` are free of it.
         warnings: what a check of the fit on its own recording found (`check_fit`): certainty rests on a model that is
             right. A fit without warnings may still be wrong where only stimulation leads.
     """

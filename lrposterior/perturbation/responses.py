@@ -337,16 +337,13 @@ def simulate_blocks(
 def _over_noise(states: np.ndarray, factor: np.ndarray | None, num_noise: int) -> Responses:
     """The average over realisations of the noise of states (draw, condition and noise, time, state)."""
     num_draws, _, num_bins, size = states.shape
+    if num_noise == 1:
+        return Responses(states.reshape(num_draws, -1, size), factor, np.zeros(num_draws))
     apart = states.reshape(num_draws, -1, num_noise, num_bins, size)
     mean = apart.mean(axis=2)
-    noise = np.zeros(num_draws)
-    if num_noise > 1:
-        rest = (apart - mean[:, :, None]).reshape(num_draws, -1, size)
-        if factor is None:
-            power = np.einsum("dks,dks->d", rest, rest)
-        else:
-            power = np.einsum("dks,dks->d", rest @ (np.swapaxes(factor, 1, 2) @ factor), rest)
-        noise = power / (num_noise - 1)
+    rest = (apart - mean[:, :, None]).reshape(num_draws, -1, size)
+    seen = rest if factor is None else rest @ (np.swapaxes(factor, 1, 2) @ factor)
+    noise = np.einsum("dks,dks->d", seen, rest) / (num_noise - 1)
     return Responses(mean.reshape(num_draws, -1, size), factor, noise)
 
 
