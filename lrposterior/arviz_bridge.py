@@ -11,7 +11,7 @@ from jax import Array
 
 from lrposterior.bulk import unseen_stream
 from lrposterior.checks import argument_error, require_integer
-from lrposterior.connectivity import connectivity_draws, require_memory
+from lrposterior.connectivity import require_memory
 from lrposterior.distribution import SampleDistribution
 from lrposterior.likelihood import log_likelihood_by_trial
 from lrposterior.model import Data, LowRankModel
@@ -57,12 +57,12 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
 
     Groups and variables:
 
-    - posterior: W (post, pre), eigenvalue_real and eigenvalue_imag of W (eigenvalue), by decreasing magnitude,
-      effective_rank, B (neuron, input), b and noise_scale (neuron), of counts rate_scale and baseline in its place,
-      time_constant in seconds where it is inferred,
-      initial_current (trial, neuron) where the initial state is free, process_noise (post, pre), the covariance of what
-      process noise adds to the currents in every bin, where there is any and W is included, the gain of a random bulk,
-      whose unseen part is in W. M and K are not there: they depend on the gauge.
+    - posterior: W (post, pre), eigenvalue_real and eigenvalue_imag of W (eigenvalue), by decreasing magnitude, hidden
+      neurons included, effective_rank, B (neuron, input), b and noise_scale (neuron), of counts rate_scale and baseline
+      in its place, time_constant in seconds where it is inferred, initial_current (trial, neuron) where the initial
+      state is free, process_noise (post, pre), the covariance of what process noise adds to the currents in every bin,
+      where there is any and W is included, the gain of a random bulk, whose unseen part is in W. M and K are not there:
+      they depend on the gauge.
     - log_likelihood: activity (trial), in nats, so that `loo` leaves out whole trials. A random bulk counts as far as
       the recording sees it, as in the fit.
     - observed_data: activity (trial, time, neuron), NaN where masked.
@@ -93,7 +93,7 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
     _require_room(num_chains * num_kept, recording, posterior.model, connectivity)
     draws = posterior.named_draws(_draws(posterior.distribution, num_kept, seed), unseen_stream(seed))
 
-    variables = _invariants(posterior.model, draws, connectivity)
+    variables = _invariants(posterior, draws, connectivity)
     likelihood = {"activity": log_likelihood_of_draws(posterior.model, draws, recording)}
     constants = {
         name: np.asarray(getattr(recording, name))
@@ -163,16 +163,16 @@ def _require_room(num_draws: int, recording: Recording, model: LowRankModel, con
     require_memory(num_entries, "to_arviz", MAX_GIGABYTES, mend)
 
 
-def _invariants(model: LowRankModel, draws: dict[str, np.ndarray], connectivity: bool) -> dict[str, np.ndarray]:
+def _invariants(posterior: Posterior, draws: dict[str, np.ndarray], connectivity: bool) -> dict[str, np.ndarray]:
     """What does not depend on the gauge, by name, with a leading draw axis."""
-    W = connectivity_draws(draws, model.background)
+    model, W = posterior.model, posterior.connectivity_of(draws)
     variables = {}
     if connectivity:
         variables["W"] = W.to_dense(MAX_GIGABYTES)
         if model.process_noise is not None:
             variables["process_noise"] = draws["M"] @ draws["process_noise"] @ np.swapaxes(draws["M"], 1, 2)
     if connectivity or W.is_low_rank:
-        eigenvalues = W.eigenvalues()
+        eigenvalues = posterior.eigenvalues_of(draws)
         variables |= {
             "eigenvalue_real": np.real(eigenvalues),
             "eigenvalue_imag": np.imag(eigenvalues),

@@ -11,6 +11,7 @@ import numpy as np
 from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.bulk import BulkDraws, bulk_draws
 from lrposterior.checks import argument_error, as_array, require_shape
+from lrposterior.hidden import K_RECORDED
 
 BYTES_PER_GIGABYTE = 1e9
 # What is said of the synapses of a large network comes from so many of them.
@@ -230,9 +231,13 @@ class LowRankConnectivity:
 
 
 def connectivity_draws(
-    draws: Mapping[str, np.ndarray], background: FixedBackground | RandomBulk | None
+    draws: Mapping[str, np.ndarray], background: FixedBackground | RandomBulk | None, recorded_share: float = 1.0
 ) -> LowRankConnectivity:
-    """W of named draws of the parameters, as `Posterior.sample_parameters` gives them, under a settled background."""
+    """W of named draws of the parameters, as `Posterior.sample_parameters` gives them, under a settled background.
+
+    Where only a share of the neurons was recorded, it is W among these; right factors that the draws do not hold are at
+    their mean.
+    """
     if isinstance(background, RandomBulk):
         return LowRankConnectivity(draws["M"], draws["K"], bulk=bulk_draws(draws, background.visited))
-    return LowRankConnectivity(draws["M"], draws["K"], background)
+    return LowRankConnectivity(draws["M"], recorded_share * draws.get(K_RECORDED, draws["K"]), background)

@@ -53,10 +53,15 @@ class FitCheck:
     cover: float = float("nan")
 
     @property
+    def has_lasting_residuals(self) -> bool:
+        """Whether residuals of neighbouring bins correlate, beyond chance and so much that it matters."""
+        return self.autocorrelation > LARGEST_AUTOCORRELATION and self.autocorrelation_z > LARGEST_Z
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What is wrong, in words; empty where nothing is found."""
         found = []
-        if self.autocorrelation > LARGEST_AUTOCORRELATION and self.autocorrelation_z > LARGEST_Z:
+        if self.has_lasting_residuals:
             found.append(
                 f"residuals of neighbouring bins correlate by {self.autocorrelation:.2f}: there are dynamics that the "
                 "model does not have (another time constant or nonlinearity, a higher rank, a bulk)"

@@ -21,6 +21,7 @@ from lrposterior.checks import (
     require_integer,
     require_shape,
 )
+from lrposterior.hidden import checked_hidden_neurons, recorded_share
 from lrposterior.network import NONLINEARITIES, rollout
 from lrposterior.observations import (
     PUBLIC_NAMES,
@@ -115,6 +116,9 @@ class LowRankModel:
             "diagonal" or "full" for its covariance along the leading patterns of the recurrent activity, or a
             `ProcessNoise` with priors of its own. The path of the latents is integrated out
             (`lrposterior.state_space`); all neurons then share one time constant.
+        hidden_neurons: how many neurons of the circuit were not recorded, or, as a float, which share of all. N counts
+            them, and W is that among the recorded neurons (`lrposterior.hidden`). They need background=None, and
+            recordings without stimulation.
         priors: `CorrelatedLoadings`, in which a neuron's K depends on its other loadings, or independent `Priors`.
 
     Raises:
@@ -128,6 +132,7 @@ class LowRankModel:
     background: FixedBackground | RandomBulk | None = field(default_factory=RandomBulk)
     initial_state: Literal["zero", "free"] = "zero"
     process_noise: Literal["diagonal", "full"] | ProcessNoise | None = None
+    hidden_neurons: int | float = 0
     priors: Priors = field(default_factory=CorrelatedLoadings)
 
     def __post_init__(self) -> None:
@@ -136,6 +141,7 @@ class LowRankModel:
         require_choice(self.initial_state, "initial_state", ("zero", "free"))
         object.__setattr__(self, "time_constant", checked_time_constant(self.time_constant))
         object.__setattr__(self, "process_noise", checked_process_noise(self.process_noise))
+        object.__setattr__(self, "hidden_neurons", checked_hidden_neurons(self.hidden_neurons))
         for name, kind, expected, example in (
             ("observation", Observation, "GaussianObservation or PoissonObservation", "GaussianObservation()"),
             ("priors", Priors, "Priors", "Priors()"),
@@ -152,6 +158,11 @@ class LowRankModel:
         if self.process_noise is not None and isinstance(self.time_constant, ByCellType):
             mend = "give time_constant=0.1"
             raise argument_error("process_noise", "one time constant for all neurons", "one for every cell type", mend)
+        if self.hidden_neurons and self.background is not None:
+            mend = "give background=None, or leave hidden_neurons out"
+            raise argument_error(
+                "background", "None, as there are hidden neurons", type(self.background).__name__, mend
+            )
 
     def for_recording(self, recording: Recording) -> LowRankModel:
         """This model with everything that depends on the recording settled.
@@ -216,6 +227,10 @@ class LowRankModel:
         patterns = np.linalg.svd(M, full_matrices=False)[0]
         return dataclasses.replace(self, process_noise=dataclasses.replace(noise, patterns=patterns))
 
+    def recorded_share(self, num_recorded: int) -> float:
+        """The share of all neurons that was recorded."""
+        return recorded_share(self.hidden_neurons, num_recorded)
+
     def observed_rates(self, recording: Recording) -> np.ndarray:
         """(sample, neuron) the rates that a recording suggests to a settled model."""
         return observed_rates(recording, self.observation, self.nonlinearity, self._typical_time_constant)
@@ -270,7 +285,7 @@ class LowRankModel:
         unit = 1.0 if priors.unit is None else priors.unit
         blocks = [
             Block("M", (num_neurons, self.rank), 0.0, priors.M),
-            Block("K", (num_neurons, self.rank), 0.0, _right_scale(priors)),
+            Block("K", (num_neurons, self.rank), 0.0, _right_scale(priors) * self.recorded_share(num_neurons) ** 0.5),
         ]
         if self.initial_state == "free":
             blocks.append(Block("initial_kappa", (num_trials, self.rank), 0.0, center(priors.initial_kappa) * unit))
@@ -314,7 +329,14 @@ class LowRankModel:
         )
 
     def data(self, recording: Recording) -> Data:
-        """The recording and the background as arrays for compiled functions."""
+        """The recording and the background as arrays for compiled functions.
+
+        Raises:
+            ValueError: if there is stimulation, and there are hidden neurons, which it does not reach.
+        """
+        if self.hidden_neurons and recording.stimulation is not None:
+            mend = "fit trials without stimulation, or leave hidden_neurons out"
+            raise argument_error("stimulation", "none, as there are hidden neurons", "a stimulation", mend)
         known = self.background if isinstance(self.background, FixedBackground) else None
         return Data(
             activity=jnp.asarray(recording.activity),

@@ -23,9 +23,11 @@ from lrposterior.distribution import (
     normals,
 )
 from lrposterior.gauge import canonical
+from lrposterior.hidden import K_RECORDED
 from lrposterior.model import LowRankModel
-from lrposterior.parameters import ParameterSpace
+from lrposterior.parameters import ParameterSpace, of_type
 from lrposterior.parts import ExplainedParts, explained_by_parts
+from lrposterior.populations import ByCellType
 from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
@@ -189,7 +191,8 @@ class Posterior:
     def sample_parameters(self, num_draws: int, *, seed: int) -> dict[str, np.ndarray]:
         """Draws of all parameters, as `mode` with a leading draw axis.
 
-        With a random bulk also gain (draw,) and bulk_seed (draw,), from which its unseen part is made.
+        With a random bulk also gain (draw,) and bulk_seed (draw,), from which its unseen part is made. With hidden
+        neurons K is the mean over neurons that are alike, and K_recorded (draw, neuron, rank) that of the recorded one.
 
         Raises:
             ValueError: if num_draws is not a positive integer, or exceeds the draws of a sampled posterior.
@@ -198,16 +201,41 @@ class Posterior:
         return self.named_draws(z, unseen_stream(seed))
 
     def named_draws(self, z: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draws z (draw, coordinate) by name, each with an unseen part of the bulk of its own where there is one."""
+        """Draws z (draw, coordinate) by name, each with what no recording sees of it, where there is such a thing."""
         named = self.named(z)
         if isinstance(self.model.background, RandomBulk):
             named |= draw_unseen(len(z), self._gain, random)
+        if self.model.hidden_neurons:
+            named[K_RECORDED] = named["K"] + self._apart(z, named["M"], random)
         return named
 
     @property
     def _gain(self) -> tuple[float, float]:
         """The gain of the bulk, and the standard deviation of its logarithm."""
         return self.statistics.scales.get("gain", (self.model.scale("gain"), 0.0))
+
+    def _apart(self, z: np.ndarray, M: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """(draw, neuron, rank) what K of the recorded neurons differs by from K of those that are like them.
+
+        Independent between columns in the gauge of z, and then brought into that of M (draw, neuron, rank).
+        """
+        scale, spread, population = self._apart_scale
+        scales = scale * np.exp(spread * random.standard_normal((len(z), spread.size)))
+        own = scales[:, population, None] * random.standard_normal(M.shape)
+        left = self.space.factors(z)[0] * self.space["M"].standard_deviation
+        gauge = np.linalg.pinv(left) @ M
+        return own @ np.swapaxes(np.linalg.inv(gauge), -1, -2)
+
+    @property
+    def _apart_scale(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Standard deviation by population of K_recorded - K, that of its logarithm, and (neuron,) the populations."""
+        num_neurons, K = self.recording.num_neurons, self.model.priors.K
+        names, population = ["K"], np.zeros(num_neurons, dtype=int)
+        if isinstance(K, ByCellType):
+            names, population = [of_type("K", name) for name in K], np.asarray(K.members)
+        scales = np.array([self.model.scale(name) for name in names])
+        spreads = np.array([self.statistics.scales.get(name, (0.0, 0.0))[1] for name in names])
+        return scales * np.sqrt(1.0 - self._recorded_share), spreads, population
 
     def named(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters by name, in the canonical gauge, from whitened coordinates (..., coordinate) in any gauge."""
@@ -227,7 +255,15 @@ class Posterior:
         Raises:
             ValueError: as `sample_parameters`.
         """
-        return connectivity_draws(self.sample_parameters(num_draws, seed=seed), self.model.background)
+        return self.connectivity_of(self.sample_parameters(num_draws, seed=seed))
+
+    def connectivity_of(self, draws: Mapping[str, np.ndarray]) -> LowRankConnectivity:
+        """W of named draws of the parameters; what they do not hold of what no recording sees is at its mean."""
+        return connectivity_draws(draws, self.model.background, self._recorded_share)
+
+    @property
+    def _recorded_share(self) -> float:
+        return self.model.recorded_share(self.recording.num_neurons)
 
     @property
     def mode_connectivity(self) -> LowRankConnectivity:
@@ -235,7 +271,7 @@ class Posterior:
         return self._connectivity_at(self.mode_coordinates)
 
     def _connectivity_at(self, z: np.ndarray) -> LowRankConnectivity:
-        return connectivity_draws(self.named(z[None]), self.model.background)
+        return self.connectivity_of(self.named(z[None]))
 
     def connectivity_mean(self) -> np.ndarray:
         """Posterior mean of every synapse, (post, pre), without drawing from a Normal posterior."""
@@ -294,6 +330,22 @@ class Posterior:
             mean = mean + self.model.background.to_dense()
         return read_only(mean), read_only(np.sqrt(variance + self.unseen_variance))
 
+    def _among_recorded(
+        self, mean: np.ndarray, variance: np.ndarray, left_power: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance (post, pre) of W among the recorded neurons, from those of M K^T / N as if all were.
+
+        Args:
+            left_power: (post,) E |M_n|².
+        """
+        if not self.model.hidden_neurons:
+            return mean, variance
+        share = self._recorded_share
+        scale, spread, population = self._apart_scale
+        apart = (scale * np.exp(spread**2))[population]
+        num_neurons = self.recording.num_neurons / share
+        return share * mean, share**2 * variance + np.outer(left_power, apart**2) / num_neurons**2
+
     @property
     def unseen_variance(self) -> np.ndarray:
         """(neuron,) variance of G (I - Q Q^T), the unseen part of a random bulk, in every row of a column of W."""
@@ -317,7 +369,8 @@ class Posterior:
             change = each - mean
             mean += change / (draw + 1)
             square += change * (each - mean)
-        return mean, square / (W.num_draws - 1)
+        power = np.mean(np.sum(self.space.unwhiten(z)["M"] ** 2, axis=2), axis=0)
+        return self._among_recorded(mean, square / (W.num_draws - 1), power)
 
     def _mixture_moments(self, distribution: ParameterDistribution) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of W over all Normal components: the variance within them and that of their means."""
@@ -362,7 +415,8 @@ class Posterior:
             + np.einsum("irs,jrs->ij", S_MM, S_KK, optimize=True)
             + np.einsum("irjs,isjr->ij", S_MK, S_MK, optimize=True)
         )
-        return mean / num_neurons, variance / num_neurons**2
+        power = np.sum(M**2, axis=1) + np.einsum("irr->i", S_MM)
+        return self._among_recorded(mean / num_neurons, variance / num_neurons**2, power)
 
     def connectivity_interval(
         self, probability: float = 0.9, *, num_draws: int = 400, seed: int
@@ -380,8 +434,16 @@ class Posterior:
         return lower, upper
 
     def eigenvalues(self, num_draws: int = 400, *, seed: int) -> np.ndarray:
-        """Posterior draws of the eigenvalues of W, (draw, eigenvalue) complex, by decreasing magnitude."""
-        return self.sample_connectivity(num_draws, seed=seed).eigenvalues()
+        """Posterior draws of the eigenvalues of W, (draw, eigenvalue) complex, by decreasing magnitude.
+
+        With hidden neurons they are those of all of W, and not of the part of it among the recorded neurons.
+        """
+        return self.eigenvalues_of(self.sample_parameters(num_draws, seed=seed))
+
+    def eigenvalues_of(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Those of `eigenvalues`, of named draws of the parameters."""
+        whole = {name: value for name, value in draws.items() if name != K_RECORDED}
+        return connectivity_draws(whole, self.model.background).eigenvalues()
 
     def effective_rank(self, num_draws: int = 400, *, seed: int) -> np.ndarray:
         """Posterior draws (draw,) of the effective rank of W; see `LowRankConnectivity.effective_rank`."""

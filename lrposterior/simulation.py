@@ -19,6 +19,7 @@ from lrposterior.checks import (
     require_positive,
     require_shape,
 )
+from lrposterior.hidden import require_none_hidden
 from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.observations import PoissonObservation
@@ -93,6 +94,7 @@ def simulate_recording(
     Raises:
         ValueError: if an argument is out of its range, shapes do not fit, or the network diverges.
     """
+    require_none_hidden(model.hidden_neurons, "model")
     dt = require_positive(dt, "dt", "s")
     given = {name: _factor(value, name, model.rank) for name, value in (("M", M), ("K", K)) if value is not None}
     sizes = {len(value) for value in given.values()} | ({num_neurons} if num_neurons is not None else set())

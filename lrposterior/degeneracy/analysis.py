@@ -43,6 +43,7 @@ from lrposterior.degeneracy.subspaces import (
 )
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.gauge import product_svd
+from lrposterior.hidden import require_none_hidden
 from lrposterior.orbit import vertical_basis
 from lrposterior.posterior import Posterior
 
@@ -397,6 +398,7 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
             part was learned also of a sampled posterior, and of one in the structured form with a free initial state.
     """
     require_instance(posterior, "posterior", Posterior, "make it with lrposterior.fit(...)")
+    require_none_hidden(posterior.model.hidden_neurons, "posterior")
     threshold = require_positive(threshold, "threshold")
     rate_tolerance = require_probability(rate_tolerance, "rate_tolerance")
     space, mode = posterior.space, posterior.mode_coordinates

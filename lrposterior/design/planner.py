@@ -23,6 +23,7 @@ from lrposterior.design.greedy import choose, take
 from lrposterior.design.result import PerturbationDesign
 from lrposterior.design.structured import StructuredBeliefs, serves
 from lrposterior.design.trials import Setting, make_setting
+from lrposterior.hidden import require_none_hidden
 from lrposterior.perturbation.candidates import Candidates, ensemble_candidates
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.posterior import Posterior
@@ -93,6 +94,7 @@ def design_perturbations(
     if posterior.model.process_noise is not None:
         mend = "rank candidates by rank_perturbations(..., by='information')"
         raise argument_error("posterior", "a fit without process noise", "one with it", mend)
+    require_none_hidden(posterior.model.hidden_neurons, "posterior")
     num_patterns = require_integer(num_patterns, "num_patterns", 1)
     power = require_positive(power, "power", "current² s")
     trials_per_pattern = require_integer(trials_per_pattern, "trials_per_pattern", 1)

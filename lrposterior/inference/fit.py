@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, overload
@@ -33,6 +34,7 @@ from lrposterior.inference.problem import AnyProblem, Problem, dense
 from lrposterior.inference.structured_problem import StructuredProblem, require_structured_memory
 from lrposterior.inference.svi import SVI
 from lrposterior.inference.variational_mean import shifted, variational_shift
+from lrposterior.misfit import check_fit
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
@@ -151,6 +153,10 @@ def fit(
         FitError: if the fit fails; the text holds the cause and the remedy. Nothing is written or changed before the
             posterior is returned, so that an interrupted fit leaves no trace.
 
+    Warns:
+        UserWarning: where a fit with process noise leaves errors that last from bin to bin: what drives them is not in
+            the model, for example neurons that nobody recorded, and the eigenvalues of W are not to be trusted.
+
     "laplace" is fast and the place to start. "svi" finds the Normal distribution with the highest evidence lower bound
     instead of the one with the curvature of the mode: its draws fit the recording as well as those of the posterior do,
     and its intervals are somewhat narrow. "nuts" is the reference for small problems, and
@@ -174,7 +180,9 @@ def fit(
             return fit_ensemble(model, recording, chosen, seed=seed, progress=progress)
         if not isinstance(model, LowRankModel):
             return fit_circuit(_circuit(model, chosen), recording, seed, num_restarts, max_iterations, progress)
-        return _fit(model, recording, chosen, seed, num_restarts, max_iterations, progress)
+        posterior = _fit(model, recording, chosen, seed, num_restarts, max_iterations, progress)
+        _warn_of_lasting_noise(posterior)
+        return posterior
 
 
 @double_precision
@@ -262,6 +270,20 @@ def _fit(
         approximation.distribution,
         problem.scale_priors,
     )
+
+
+def _warn_of_lasting_noise(posterior: Posterior) -> None:
+    """Warn where noise that should be new in every bin lasts: the recurrence then takes the blame for its memory."""
+    if posterior.model.process_noise is None:
+        return
+    check = check_fit(posterior)
+    if check.has_lasting_residuals:
+        warnings.warn(
+            f"errors of predictions one bin ahead correlate from bin to bin ({check.autocorrelation:.2f}): something "
+            "that lasts drives the recorded neurons and is not in the model, such as neurons that nobody recorded. "
+            "Its memory is taken for that of the network: do not trust the eigenvalues of W",
+            stacklevel=3,
+        )
 
 
 def inferred_scales(balanced: Balanced) -> dict[str, tuple[float, float]]:

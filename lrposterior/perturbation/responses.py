@@ -11,6 +11,13 @@ the currents is q = L d with a state d of as many numbers (per draw, candidate a
 the state is q itself; with a random bulk every draw has a W0 of its own. Everything below is written for a state and
 its left factor, which is L in the first case and absent in the second, and for rates.
 
+With hidden neurons (`lrposterior.hidden`), light reaches the recorded one among those that are alike, and with
+K_recorded of this one and the share f
+
+    q[t+1] = (1 - a) q[t] + a M (f K_recorded^T (r_perturbed - r) + (K - f K_recorded)^T (r_alike - r)) / (f N),
+
+where r_alike = phi(x_perturbed - h p) are the rates of the others.
+
 With process noise, perturbed and unperturbed trials share their noise. The response is its average over the noise: what
 repeated stimulation shows. Every draw of the network has realisations of the noise of its own.
 """
@@ -32,6 +39,7 @@ from tqdm.auto import tqdm
 from lrposterior.background import Background, recurrent_drive
 from lrposterior.bulk import BulkDraws
 from lrposterior.fast_gaussian import FastBulk
+from lrposterior.hidden import K_RECORDED
 from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
@@ -243,6 +251,9 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
     parameters.pop("process", None)
     if bulk is None:
         parameters["M"], parameters["K"] = jax.vmap(lambda draw: model.latent_factors(draw, data))(parameters)
+        if K_RECORDED in parameters:
+            own = parameters[K_RECORDED]
+            parameters[K_RECORDED] = jnp.tile(own, (1, 1, parameters["K"].shape[2] // own.shape[2]))
 
     return Networks(
         model=model.structure,
@@ -406,12 +417,21 @@ def _respond(
         background = jax.vmap(lambda each: jnp.asarray(recurrent_drive(cast(Any, W0), each)))
         return read(rates) @ M.T + background(rates.reshape(-1, num_neurons)).reshape(rates.shape)
 
+    def read_change(change: Array, unperturbed: Array, recurrent_change: Array) -> Array:
+        """What latents receive of changed rates; light reaches the recorded one among neurons that are alike."""
+        if K_RECORDED not in parameters:
+            return read(change)
+        of_recorded = model.recorded_share(num_neurons) * parameters[K_RECORDED]
+        of_others = phi(unperturbed + recurrent_change) - phi(unperturbed)
+        return (change @ of_recorded + of_others @ (K - of_recorded)) / num_neurons
+
     def step(carry: tuple[Array, Array, Array], driven: tuple[Array, Array]) -> tuple:
         unperturbed, direct, state = carry
         drive_now, course_now = driven
         fed_through = unperturbed[None, :, :] + direct * patterns[:, None, :]
         rates = phi(unperturbed)
-        rates_perturbed = phi(fed_through + (state @ M.T if low_rank else state))
+        recurrent_change = state @ M.T if low_rank else state
+        rates_perturbed = phi(fed_through + recurrent_change)
         change = rates_perturbed - rates[None, :, :]
         kept: dict[Quantity, Array] = {"current": state}
         if "rate" in quantities:
@@ -419,7 +439,8 @@ def _respond(
         following = (
             (1.0 - a) * unperturbed + a * (recurrent(rates) + drive_now),
             (1.0 - a) * direct + a * course_now,
-            (1.0 - of_state) * state + of_state * (read(change) if low_rank else recurrent(change)),
+            (1.0 - of_state) * state
+            + of_state * (read_change(change, unperturbed, recurrent_change) if low_rank else recurrent(change)),
         )
         return following, {name: kept[name] for name in quantities}
 

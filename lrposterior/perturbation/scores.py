@@ -83,7 +83,7 @@ def score_candidates(
             bar.update(experiment.num_candidates)
         else:
             unseen = {name: draws[name][::stride] for name in UNSEEN if name in draws}
-            degenerate_draws = posterior.named(z_degenerate) | unseen
+            degenerate_draws = posterior.named_draws(z_degenerate, unseen_stream(seed)) | unseen
             _add_spreads(scores.degenerate_spread, posterior, experiment, quantity, degenerate_draws, bar)
     return scores
 
