@@ -15,7 +15,7 @@ from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
 from .model import LowRankModel
 from .numpyro_bridge import numpyro_model
-from .observations import GaussianObservation, PoissonObservation
+from .observations import GaussianObservation, NegativeBinomialObservation, PoissonObservation
 from .perturbation.candidates import (
     Candidates,
     combine_candidates,
@@ -66,6 +66,7 @@ __all__ = [
     "LatentPaths",
     "LowRankConnectivity",
     "LowRankModel",
+    "NegativeBinomialObservation",
     "NetworkPosterior",
     "PerturbationDesign",
     "PerturbationRanking",

@@ -24,7 +24,7 @@ class FitQuality:
         recording: the trials.
         predicted: (trial, time, neuron) noise-free activity at the mode, in units of the recording.
         noise_scale: (neuron,) inferred standard deviation of the observation noise, in the same units; of counts the
-            square root of their mean.
+            square root of the mean over bins of their variance.
         held_out: whether these trials were kept from the fit.
     """
 
@@ -144,9 +144,12 @@ def predict_activity(
 
 def _quality(posterior: Posterior, recording: Recording, held_out: Recording | None) -> FitQuality:
     predicted = _predict(posterior, held_out)
-    # The variance of a count is its mean.
-    of_counts = np.sqrt(np.maximum(predicted.mean(axis=(0, 1)), 0.0))
-    noise = of_counts if posterior.model.observation.of == "count" else posterior.mode["noise_scale"]
+    if posterior.model.observation.of == "count":
+        # The variance of a count is its mean, and the dispersion times the squared mean where they vary more.
+        variance = predicted + posterior.mode.get("dispersion", 0.0) * predicted**2
+        noise = np.sqrt(variance.mean(axis=(0, 1)))
+    else:
+        noise = posterior.mode["noise_scale"]
     return FitQuality(recording, predicted, noise, held_out=held_out is not None)
 
 

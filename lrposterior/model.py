@@ -25,10 +25,10 @@ from lrposterior.hidden import checked_hidden_neurons, recorded_share
 from lrposterior.network import NONLINEARITIES, rollout
 from lrposterior.observations import (
     PUBLIC_NAMES,
+    CountObservation,
     Emission,
     GaussianObservation,
     Observation,
-    PoissonObservation,
 )
 from lrposterior.observed import observed_currents, observed_rates
 from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
@@ -108,7 +108,8 @@ class LowRankModel:
         time_constant: tau in seconds, a number or a `TimeConstantPrior`, for all neurons or, as a mapping, for those of
             every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
-        observation: what is recorded, and with what noise: `GaussianObservation` or `PoissonObservation`.
+        observation: what is recorded, and with what noise: `GaussianObservation`,
+            `PoissonObservation` or `NegativeBinomialObservation`.
         background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
@@ -143,7 +144,12 @@ class LowRankModel:
         object.__setattr__(self, "process_noise", checked_process_noise(self.process_noise))
         object.__setattr__(self, "hidden_neurons", checked_hidden_neurons(self.hidden_neurons))
         for name, kind, expected, example in (
-            ("observation", Observation, "GaussianObservation or PoissonObservation", "GaussianObservation()"),
+            (
+                "observation",
+                Observation,
+                "GaussianObservation, PoissonObservation or NegativeBinomialObservation",
+                "GaussianObservation()",
+            ),
             ("priors", Priors, "Priors", "Priors()"),
             (
                 "background",
@@ -181,7 +187,7 @@ class LowRankModel:
                 f"{self.background.num_neurons}; select the same neurons in both"
             )
         settled = self
-        if isinstance(self.observation, PoissonObservation):
+        if isinstance(self.observation, CountObservation):
             observation = self.observation.settled(float(recording.activity[recording.mask].mean()) / recording.dt)
             settled = dataclasses.replace(settled, observation=observation)
         if isinstance(self.time_constant, ByCellType):
@@ -217,7 +223,7 @@ class LowRankModel:
     @property
     def _has_own_unit(self) -> bool:
         """Whether currents are of order one whatever the unit of the recording."""
-        return NONLINEARITIES[self.nonlinearity].bounded or isinstance(self.observation, PoissonObservation)
+        return NONLINEARITIES[self.nonlinearity].bounded or isinstance(self.observation, CountObservation)
 
     def with_noise_along(self, M: Any) -> LowRankModel:
         """This model with its process noise, where it has any, seen along the left singular vectors of M."""
@@ -394,10 +400,10 @@ class LowRankModel:
     def named(self, coordinates: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """Parameters as users see them, from those in the coordinates of `space_for`; leading axes are kept.
 
-        noise_scale, or rate_scale and baseline of counts, take the place of their logarithms, K stands for its
-        regression, and time_constant (s) is always there: () where it is one for all neurons, else (population,) in
-        the order in which the cell types were given. process_noise (rank, rank) is the
-        covariance Q of the noise of the latents in the gauge of M, per bin.
+        noise_scale, or rate_scale, baseline and dispersion of counts, take the place of their logarithms, K stands for
+        its regression, and time_constant (s) is always there: () where it is one for all neurons, else (population,)
+        in the order in which the cell types were given. process_noise (rank, rank) is the covariance Q of the noise of
+        the latents in the gauge of M, per bin.
         """
         named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
         noise = self.noise_of_process
@@ -433,11 +439,12 @@ class LowRankModel:
 
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
-                (neuron,), or for counts rate_scale and baseline (neuron,) in spikes/s, initial_kappa (trial, rank)
-                where the initial state is free, time_constant in seconds, () or (population,), where it has a prior,
-                process_noise (rank, rank), the covariance Q of what is added to the latents in every bin, where there
-                is any. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A (neuron,
-                dimension), the part that a recording sees: the rest is then 0.
+                (neuron,), or for counts rate_scale and baseline (neuron,) in spikes/s and, where they vary more than
+                Poisson's, dispersion (neuron,), initial_kappa (trial, rank) where the initial state is free,
+                time_constant in seconds, () or (population,), where it has a prior, process_noise (rank, rank), the
+                covariance Q of what is added to the latents in every bin, where there is any. With a random bulk also
+                its matrix W0 (post, pre), or, if the model is settled, A (neuron, dimension), the part that a recording
+                sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the noise.
 
@@ -475,7 +482,7 @@ class LowRankModel:
         model, noise = self, self.noise_of_process
         if noise is not None and noise.patterns is None:
             model = model.with_noise_along(parameters.get("M"))
-        if isinstance(model.observation, PoissonObservation):
+        if isinstance(model.observation, CountObservation):
             model = dataclasses.replace(model, observation=model.observation.settled(1.0))
         return model
 

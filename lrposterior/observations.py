@@ -6,21 +6,24 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lrposterior import negative_binomial
 from lrposterior.checks import argument_error, require_choice, require_positive
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Block
 
 # Names of the parameters (neuron,) in coordinates.
-NOISE, RATE_SCALE, BASELINE = "log_noise_scale", "log_rate_scale", "log_baseline"
+NOISE, RATE_SCALE, BASELINE, DISPERSION = "log_noise_scale", "log_rate_scale", "log_baseline", "log_dispersion"
 # What users see in their place, the exponential.
-PUBLIC_NAMES = {NOISE: "noise_scale", RATE_SCALE: "rate_scale", BASELINE: "baseline"}
+PUBLIC_NAMES = {NOISE: "noise_scale", RATE_SCALE: "rate_scale", BASELINE: "baseline", DISPERSION: "dispersion"}
+# Those that act on what is seen of a neuron's current, in the order of `Emission.slopes`.
+OWN = (RATE_SCALE, BASELINE, DISPERSION)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,48 @@ class GaussianObservation:
 
 
 @dataclass(frozen=True)
-class PoissonObservation:
+class CountObservation:
+    """What observations of numbers of spikes have in common: how the mean follows from the current."""
+
+    scale: float | None = None
+    scale_spread: float = 0.5
+    baseline: float = 0.1
+    baseline_spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                object.__setattr__(self, field.name, require_positive(value, f"observation.{field.name}"))
+
+    @property
+    def of(self) -> Literal["count"]:
+        """What is recorded."""
+        return "count"
+
+    def settled(self, mean_rate: float) -> Self:
+        """With the scale that the mean rate of a recording, in spikes/s, suggests.
+
+        Raises:
+            ValueError: if there is no spike, and no scale.
+        """
+        if self.scale is not None:
+            return self
+        if mean_rate == 0.0:
+            raise argument_error("activity", "counts with a spike in them", "zeros only", "check the export")
+        return dataclasses.replace(self, scale=mean_rate)
+
+    def _of_rate(self, num_neurons: int) -> list[Block]:
+        """The parameters of the rate of spikes."""
+        scale = require_settled(self.scale)
+        return [
+            Block(RATE_SCALE, (num_neurons,), math.log(scale), self.scale_spread),
+            Block(BASELINE, (num_neurons,), math.log(self.baseline), self.baseline_spread),
+        ]
+
+
+@dataclass(frozen=True)
+class PoissonObservation(CountObservation):
     """Activity = number of spikes in a bin.
 
         y[t, n] ~ Poisson(dt rate[t, n]),      rate = rate_scale[n] softplus(x[t, n]) + baseline[n]     (spikes/s)
@@ -77,49 +121,56 @@ class PoissonObservation:
         ValueError: if an argument is not positive.
     """
 
-    scale: float | None = None
-    scale_spread: float = 0.5
-    baseline: float = 0.1
-    baseline_spread: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "scale_spread", "baseline", "baseline_spread"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, require_positive(value, f"observation.{name}"))
-
-    @property
-    def of(self) -> Literal["count"]:
-        """What is recorded."""
-        return "count"
-
-    def settled(self, mean_rate: float) -> PoissonObservation:
-        """With the scale that the mean rate of a recording, in spikes/s, suggests.
-
-        Raises:
-            ValueError: if there is no spike, and no scale.
-        """
-        if self.scale is not None:
-            return self
-        if mean_rate == 0.0:
-            raise argument_error("activity", "counts with a spike in them", "zeros only", "check the export")
-        return dataclasses.replace(self, scale=mean_rate)
+    distribution: ClassVar[str] = "Poisson"
 
     def blocks(self, num_neurons: int, noise_median: float, noise_spread: float) -> tuple[list[Block], list[Block]]:
         """Parameters that act on what is seen of the currents, and those of the noise alone (none)."""
-        scale = require_settled(self.scale)
-        seen = [
-            Block(RATE_SCALE, (num_neurons,), math.log(scale), self.scale_spread),
-            Block(BASELINE, (num_neurons,), math.log(self.baseline), self.baseline_spread),
-        ]
-        return seen, []
+        return self._of_rate(num_neurons), []
 
     def emission(self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float) -> Emission:
         """What is seen of currents, at parameters in coordinates."""
         return PoissonEmission(parameters[RATE_SCALE], parameters[BASELINE], dt)
 
 
-Observation = GaussianObservation | PoissonObservation
+@dataclass(frozen=True)
+class NegativeBinomialObservation(CountObservation):
+    """Activity = number of spikes in a bin, where every neuron varies more than a Poisson number does.
+
+        y[t, n] ~ NegativeBinomial(mean = mu, variance = mu + dispersion[n] mu²),      mu = dt rate[t, n]
+        rate    = rate_scale[n] softplus(x[t, n]) + baseline[n]     (spikes/s)
+
+    The rate is that of `PoissonObservation`, multiplied in every bin by a Gamma variable of mean 1 and variance
+    dispersion, the variance of the gain of Goris et al. (2014, doi:10.1038/nn.3711). It is independent from bin to bin
+    and from neuron to neuron; what is shared by neurons, or lasts, is process noise. As dispersion goes to 0 the counts
+    are Poisson.
+
+    Args:
+        scale, scale_spread, baseline, baseline_spread: as for `PoissonObservation`.
+        dispersion: prior median of dispersion, without unit.
+        dispersion_spread: standard deviation of its natural logarithm. By default 90% of the prior lie between 0.02 and
+            0.5: at a mean of one spike, a variance between 1.02 and 1.5 times the mean.
+
+    Raises:
+        ValueError: if an argument is not positive.
+    """
+
+    dispersion: float = 0.1
+    dispersion_spread: float = 1.0
+
+    distribution: ClassVar[str] = "negative binomial"
+
+    def blocks(self, num_neurons: int, noise_median: float, noise_spread: float) -> tuple[list[Block], list[Block]]:
+        """Parameters that act on what is seen of the currents, and those of the noise alone (none)."""
+        dispersion = Block(DISPERSION, (num_neurons,), math.log(self.dispersion), self.dispersion_spread)
+        return [*self._of_rate(num_neurons), dispersion], []
+
+    def emission(self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float) -> Emission:
+        """What is seen of currents, at parameters in coordinates."""
+        poisson = PoissonEmission(parameters[RATE_SCALE], parameters[BASELINE], dt)
+        return NegativeBinomialEmission(poisson, parameters[DISPERSION])
+
+
+Observation = GaussianObservation | PoissonObservation | NegativeBinomialObservation
 
 
 def require_settled(scale: float | None) -> float:
@@ -165,7 +216,14 @@ class Emission(Protocol):
         ...
 
     def slopes(self, current: Array) -> Array:
-        """(..., neuron, parameter) derivatives of the mean with respect to the neuron's own parameters, if any."""
+        """(..., neuron, parameter) derivatives of the mean with respect to the neuron's parameters of `OWN`."""
+        ...
+
+    def own_information(self, mask: Array, current: Array) -> Array:
+        """(..., neuron, parameter) expected information about these beyond that of the mean; 0 where masked.
+
+        It is 0 jointly with the mean, and between two of them.
+        """
         ...
 
 
@@ -213,6 +271,9 @@ class GaussianEmission:
     def slopes(self, current: Array) -> Array:
         return jnp.zeros((*current.shape, 0), current.dtype)
 
+    def own_information(self, mask: Array, current: Array) -> Array:
+        return self.slopes(current)
+
 
 @dataclass(frozen=True)
 class PoissonEmission:
@@ -254,3 +315,53 @@ class PoissonEmission:
 
     def slopes(self, current: Array) -> Array:
         return jnp.stack([self._scale(current) * jax.nn.softplus(current), self._baseline(current)], axis=-1)
+
+    def own_information(self, mask: Array, current: Array) -> Array:
+        return jnp.zeros_like(self.slopes(current))
+
+
+@dataclass(frozen=True)
+class NegativeBinomialEmission:
+    """`Emission` of a `NegativeBinomialObservation`, whose mean is that of Poisson counts."""
+
+    poisson: PoissonEmission
+    log_dispersion: Array
+
+    def mean(self, current: Array) -> Array:
+        return self.poisson.mean(current)
+
+    def variance(self, current: Array) -> Array:
+        return self.mean(current) * self._excess(current)
+
+    def _excess(self, current: Array) -> Array:
+        """Variance over mean, 1 + dispersion mean."""
+        return 1.0 + self._dispersion(current) * self.mean(current)
+
+    def _dispersion(self, current: Array) -> Array:
+        return jnp.broadcast_to(jnp.exp(self.log_dispersion), current.shape)
+
+    def sensitivity(self, current: Array) -> Array:
+        return self.poisson.sensitivity(current)
+
+    def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
+        dispersion = np.asarray(self._dispersion(current))
+        mean = np.asarray(self.mean(current)) * random.gamma(1.0 / dispersion, dispersion)
+        return random.poisson(mean).astype(np.float64)
+
+    def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
+        log_density = negative_binomial.log_density(activity, self.mean(current), self._dispersion(current))
+        return jnp.where(mask, log_density, 0.0)
+
+    def score(self, activity: Array, mask: Array, current: Array) -> Array:
+        return self.poisson.score(activity, mask, current) / self._excess(current)
+
+    def weights(self, mask: Array, current: Array) -> Array:
+        return self.poisson.weights(mask, current) / self._excess(current)
+
+    def slopes(self, current: Array) -> Array:
+        return jnp.concatenate([self.poisson.slopes(current), jnp.zeros((*current.shape, 1), current.dtype)], axis=-1)
+
+    def own_information(self, mask: Array, current: Array) -> Array:
+        of_dispersion = negative_binomial.dispersion_information(self.mean(current), self._dispersion(current))
+        of_rate = self.poisson.own_information(mask, current)
+        return jnp.concatenate([of_rate, jnp.where(mask, of_dispersion, 0.0)[..., None]], axis=-1)

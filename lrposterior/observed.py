@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrposterior.network import NONLINEARITIES
-from lrposterior.observations import Observation, PoissonObservation, require_settled
+from lrposterior.observations import CountObservation, Observation, require_settled
 from lrposterior.preprocessing import smooth_activity
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def observed_rates(
     if observation.of == "rate":
         return _filled(recording.activity, recording.mask).reshape(-1, recording.num_neurons)
     currents = observed_currents(recording, observation, nonlinearity, time_constant)
-    if isinstance(observation, PoissonObservation):
+    if isinstance(observation, CountObservation):
         currents = currents[:, :: max(1, round(2.0 * _kernel_width(recording, time_constant)))]
     rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(currents)))
     return rates.reshape(-1, recording.num_neurons)
@@ -45,7 +45,7 @@ def observed_currents(
     Counts are smoothed first, by a Gaussian kernel as wide as the time constant. Args: as in `observed_rates`.
     """
     current, mask = recording.activity, recording.mask
-    if isinstance(observation, PoissonObservation):
+    if isinstance(observation, CountObservation):
         smoothed = smooth_activity(recording, _kernel_width(recording, time_constant) * recording.dt).activity
         rates = smoothed / (recording.dt * require_settled(observation.scale))
         return _filled(np.asarray(NONLINEARITIES["softplus"].current(jnp.asarray(rates), 1.0)), mask)

@@ -160,8 +160,9 @@ def _figures(
 
 
 def _noise_label(posterior: Posterior) -> str:
-    of_counts = posterior.model.observation.of == "count"
-    return "noise of Poisson counts, median over neurons" if of_counts else "noise, median over neurons"
+    observation = posterior.model.observation
+    of_counts = f" of {observation.distribution} counts" if observation.of == "count" else ""
+    return f"noise{of_counts}, median over neurons"
 
 
 def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple[str, str]]:

@@ -40,7 +40,7 @@ from lrposterior.distribution_arrays import (
     fields_of,
 )
 from lrposterior.model import LowRankModel
-from lrposterior.observations import GaussianObservation, PoissonObservation
+from lrposterior.observations import GaussianObservation, NegativeBinomialObservation, PoissonObservation
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
@@ -61,6 +61,7 @@ CONFIGURATIONS: dict[str, type] = {
     "LowRankModel": LowRankModel,
     "GaussianObservation": GaussianObservation,
     "PoissonObservation": PoissonObservation,
+    "NegativeBinomialObservation": NegativeBinomialObservation,
     "Priors": Priors,
     "CorrelatedLoadings": CorrelatedLoadings,
     "ScalePrior": ScalePrior,

@@ -2,7 +2,8 @@
 
     F = sum over observations of J^T J / variance,      J = d mean / d z,
 
-in whitened coordinates z without the noise scales. F is positive semidefinite and exactly zero along the gauge
+in whitened coordinates z without the noise scales; the dispersions of counts, which move the variance alone, have the
+information of `lrposterior.negative_binomial`. F is positive semidefinite and exactly zero along the gauge
 directions, which the Hessian of the log density is not.
 """
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from lrposterior.model import Data, LowRankModel
+from lrposterior.observations import OWN
 from lrposterior.parameters import Parameters, ParameterSpace
 
 
@@ -29,11 +30,21 @@ def automatic_information(model: LowRankModel, space: ParameterSpace, z: Array, 
         def mean(dynamics: Array) -> Array:
             return model.emission(parameters(dynamics), data.dt).mean(current(dynamics))
 
+        def own(dynamics: Array) -> Array:
+            named = parameters(dynamics)
+            return jnp.stack([named[name] for name in OWN if name in named], axis=-1)
+
         dynamics = z[: space.num_dynamics]
-        variance = model.emission(space.unwhiten(z), data.dt).variance(current(dynamics))
+        emission = model.emission(space.unwhiten(z), data.dt)
+        variance = emission.variance(current(dynamics))
         weights = jnp.where(data.mask[trial], 1.0 / variance, 0.0)
         flat = jax.jacfwd(mean)(dynamics).reshape(-1, space.num_dynamics)
-        return total + flat.T @ (weights.reshape(-1, 1) * flat), None
+        total = total + flat.T @ (weights.reshape(-1, 1) * flat)
+        of_own = jnp.sum(emission.own_information(data.mask[trial], current(dynamics)), axis=0)
+        if of_own.size:
+            own_slopes = jax.jacfwd(own)(dynamics)
+            total = total + jnp.einsum("np,npi,npj->ij", of_own, own_slopes, own_slopes)
+        return total, None
 
     start = jnp.zeros((space.num_dynamics, space.num_dynamics), dtype=z.dtype)
     total, _ = jax.lax.scan(one_trial, start, jnp.arange(data.activity.shape[0]))

@@ -37,7 +37,7 @@ from jax import Array
 from lrposterior.curvature.process_noise import with_process_noise
 from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES, low_pass
-from lrposterior.observations import BASELINE, RATE_SCALE
+from lrposterior.observations import OWN
 from lrposterior.parameters import Parameters, ParameterSpace
 from lrposterior.state_space import filter_trials
 
@@ -145,7 +145,7 @@ class _Layout:
         bulk = [index["A"]] if "A" in space else []
         loadings = np.concatenate([index["M"], *bulk, index["B"], index["b"][:, None]], axis=1)
         time_constant = index.get("log_time_constant_excess", np.empty(0, int)).reshape(-1)
-        own = [index[name] for name in (RATE_SCALE, BASELINE) if name in index]
+        own = [index[name] for name in OWN if name in index]
         of_seen = np.stack(own, axis=1).ravel() if own else np.empty(0, int)
         self.shared = np.concatenate([loadings.ravel(), index["K"].ravel(), time_constant, of_seen])
         self.initial_kappa = index.get("initial_kappa", np.empty((num_trials, rank), int))
@@ -215,7 +215,8 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     information = information.at[own[:, :, None], columns[None, None, :]].add(cross)
     information = information.at[columns[None, :, None], own[:, None, :]].add(jnp.moveaxis(cross, 1, 2))
     alone = jnp.einsum("tn,tnp,tnq->npq", precision, own_slopes, own_slopes)
-    return information.at[own[:, :, None], own[:, None, :]].add(alone)
+    information = information.at[own[:, :, None], own[:, None, :]].add(alone)
+    return information.at[own, own].add(jnp.sum(emission.own_information(trial.mask, trial.current), axis=0))
 
 
 def _through_latents(

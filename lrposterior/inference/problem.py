@@ -20,6 +20,7 @@ from lrposterior.gauge import canonical
 from lrposterior.inference.covariance import Covariance, DenseCovariance
 from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
+from lrposterior.observations import PUBLIC_NAMES
 from lrposterior.orbit import (
     balancing_gauge,
     move,
@@ -41,7 +42,7 @@ POINTS_AT_ONCE = 16
 # steps: it goes on with the next step of the dynamics.
 MAX_SCORING_STEPS, NOISE_DECREMENT = 2, 1e-8
 # Blocks with a row for every neuron.
-PER_NEURON = ("M", "K", "A", "B", "b", "log_noise_scale", "log_rate_scale", "log_baseline")
+PER_NEURON = ("M", "K", "A", "B", "b", *PUBLIC_NAMES)
 
 
 class AnyProblem(Protocol):
