@@ -26,6 +26,7 @@ import lrposterior as lrp
 NAME = "partial_observation"
 DT, TIME_CONSTANT, GAIN = 0.01, 0.1, 100.0
 INTEGRATION = DT / TIME_CONSTANT
+HEADER = "| recorded | regression | its limit | 90% interval, median | covers 0 | warned | refused |"
 SHARES = (0.05, 0.1, 0.5, 1.0)
 FITTED_SHARES = (0.1, 0.5)
 
@@ -74,8 +75,8 @@ def simulate(W: np.ndarray, num_trials: int, num_bins: int, seed: int) -> np.nda
     return currents
 
 
-def fit_leading_eigenvalue(currents: np.ndarray, hidden_neurons: int) -> tuple[list[float], bool]:
-    """The central 90% interval of the real part of the leading eigenvalue, and whether `fit` warned."""
+def fit_leading_eigenvalue(currents: np.ndarray, hidden_neurons: int) -> dict:
+    """The central 90% interval of the real part of the leading eigenvalue, and whether `fit` warned, or refused."""
     model = lrp.LowRankModel(
         2,
         time_constant=TIME_CONSTANT,
@@ -87,9 +88,13 @@ def fit_leading_eigenvalue(currents: np.ndarray, hidden_neurons: int) -> tuple[l
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        posterior = lrp.fit(model, lrp.Recording(currents, DT), lrp.Laplace(mean="mode"), seed=0, progress=False)
+        try:
+            posterior = lrp.fit(model, lrp.Recording(currents, DT), lrp.Laplace(mean="mode"), seed=0, progress=False)
+        except lrp.FitError as refusal:
+            return {"refused": str(refusal)}
     leading = posterior.eigenvalues(400, seed=0)[:, 0].real
-    return np.quantile(leading, [0.05, 0.95]).tolist(), any("eigenvalues of W" in str(each.message) for each in caught)
+    warned = any("eigenvalues of W" in str(each.message) for each in caught)
+    return {"interval": np.quantile(leading, [0.05, 0.95]).tolist(), "warned": warned}
 
 
 def measure(num_networks: int, num_neurons: int, num_trials: int, num_bins: int) -> dict:
@@ -109,28 +114,28 @@ def measure(num_networks: int, num_neurons: int, num_trials: int, num_bins: int)
         for seed in range(num_networks):
             W, chosen = network(num_neurons, seed), recorded_neurons(num_neurons, share, seed)
             currents = simulate(W, num_trials, num_bins, seed)[:, :, chosen]
-            interval, warned = fit_leading_eigenvalue(currents, num_neurons - len(chosen))
-            fits[str(share)].append({"interval": interval, "warned": warned})
-            print(f"{share:.0%} recorded, network {seed}: {interval[0]:.2f} to {interval[1]:.2f}", flush=True)
+            fits[str(share)].append(fit_leading_eigenvalue(currents, num_neurons - len(chosen)))
+            print(f"{share:.0%} recorded, network {seed}: {fits[str(share)][-1]}", flush=True)
     size = f"{num_neurons} neurons, {num_trials} trials of {num_bins} bins"
     return {"size": size, "regressed": regressed, "fits": fits}
 
 
 def summarise(results: dict) -> str:
-    lines = [results["size"], "", "| recorded | regression | its limit | 90% interval, median | covers 0 | warned |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = [results["size"], "", HEADER, "|---|---|---|---|---|---|---|"]
     for share, values in results["regressed"].items():
         cells = [f"{float(share):.0%}", ", ".join(f"{value:.2f}" for value in values), f"{limit(float(share)):.2f}"]
         fits = results["fits"].get(share)
         if fits is None:
-            cells += ["", "", ""]
+            cells += [""] * 4
         else:
-            low, high = np.median([each["interval"] for each in fits], axis=0)
-            covers = sum(each["interval"][0] <= 0.0 <= each["interval"][1] for each in fits)
+            kept = [each for each in fits if "interval" in each]
+            low, high = np.median([each["interval"] for each in kept], axis=0) if kept else (np.nan, np.nan)
+            covers = sum(each["interval"][0] <= 0.0 <= each["interval"][1] for each in kept)
             cells += [
                 f"{low:.2f} to {high:.2f}",
-                f"{covers} of {len(fits)}",
-                f"{sum(each['warned'] for each in fits)} of {len(fits)}",
+                f"{covers} of {len(kept)}",
+                f"{sum(each['warned'] for each in kept)} of {len(kept)}",
+                f"{len(fits) - len(kept)} of {len(fits)}",
             ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -140,8 +145,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--summary", action="store_true", help="print what is stored")
     parser.add_argument("--networks", type=int, default=20)
-    parser.add_argument("--neurons", type=int, default=100)
-    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--neurons", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--bins", type=int, default=200)
     parser.add_argument("--tiny", action="store_true", help="a test of seconds; stores nothing")
     options = parser.parse_args()

@@ -19,7 +19,7 @@ HEADERS = {
     "growth.py": "steps  seconds  ratio to base  peak GB  of which start   exponent: all, last two",
     "loadings.py": "network  priors       ",
     "mode.py": "within 0.1 nats  steps  seconds  ratio of seconds  nats above",
-    "partial_observation.py": "| recorded | regression | its limit | 90% interval, median | covers 0 | warned |",
+    "partial_observation.py": "| recorded | regression | its limit | 90% interval, median | covers 0 |",
     "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",
     "ranking_speed.py": "read       seconds    drawn (s)  ratio",
     "rank_selection.py": "true rank  gain  fitted bulk  size         right  chosen (rank: times)",

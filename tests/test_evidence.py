@@ -44,7 +44,9 @@ def importance_sampling(problem, mode, num_samples, seed):
     precision = np.eye(space.size)
     precision[: space.num_dynamics, : space.num_dynamics] += mode.information
     noise = np.arange(space.num_dynamics, space.size)
-    precision[noise, noise] += 2.0 * problem.num_observations() * space["log_noise_scale"].standard_deviation ** 2
+    precision[noise, noise] += (
+        2.0 * problem.recording.mask.sum(axis=(0, 1)) * space["log_noise_scale"].standard_deviation ** 2
+    )
     stretches = symmetric_basis(rank)
     stretch_sd = np.array(
         [1.0 / np.sqrt(2.0 * (np.sum((left @ E) ** 2) + np.sum((right @ E) ** 2))) for E in stretches]

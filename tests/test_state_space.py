@@ -13,7 +13,7 @@ from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.curvature import information
-from lrposterior.curvature.process_noise import covariance_information
+from lrposterior.curvature.process_noise import covariance_information, observation_noise_information
 from lrposterior.inference.problem import Problem
 from lrposterior.likelihood import log_likelihood, log_likelihood_by_trial
 from lrposterior.orbit import gauge_directions, move, vertical_basis
@@ -174,6 +174,24 @@ def test_the_information_about_the_noise_is_that_of_dense_covariances():
     symmetric = 0.5 * (np.eye(4) + np.eye(4)[[0, 2, 1, 3]])
     found = symmetric @ np.asarray(covariance_information(filtered, 2)) @ symmetric
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+def test_the_information_about_the_noise_of_observations_is_that_of_dense_covariances():
+    model, _, data, parameters, _ = noisy(num_bins=7, **LINEAR)
+    mask = np.random.default_rng(1).random(data.activity.shape) < 0.8
+    data = dataclasses.replace(data, mask=jnp.asarray(mask))
+    found, expected = observation_noise_information(model, parameters, data), np.zeros(4)
+    for trial in range(2):
+        mean, covariance, _ = dense_gaussian(model, parameters, data, trial)
+        seen = mask[trial].ravel()
+        variance = np.tile(np.exp(2.0 * np.asarray(parameters["log_noise_scale"])), len(mean))
+        inverse = np.linalg.inv((covariance + np.diag(variance))[np.ix_(seen, seen)])
+        for neuron in range(4):
+            of_neuron = np.zeros(mean.shape)
+            of_neuron[:, neuron] = 2.0 * np.exp(2.0 * parameters["log_noise_scale"][neuron])
+            change = inverse @ np.diag(of_neuron.ravel()[seen])
+            expected[neuron] += 0.5 * np.trace(change @ change)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
 def test_the_information_about_inputs_and_biases_is_exact_in_the_linear_case():

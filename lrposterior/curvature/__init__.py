@@ -12,6 +12,7 @@ from __future__ import annotations
 from jax import Array
 
 from lrposterior.curvature.automatic import automatic_information
+from lrposterior.curvature.process_noise import observation_noise_information as observation_noise_information
 from lrposterior.curvature.structured import structured_information
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace

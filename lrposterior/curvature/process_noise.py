@@ -17,6 +17,15 @@ A change of M at constant C changes Q as well. The part of it within the columns
 gauge together with dK = K Omega^T: so F is asked about (dM - M Omega, dK + K Omega^T, dQ), with Omega such that the
 rest of dM is orthogonal to M in the metric of the observations. Nothing that is known of Q depends on that rest, and F
 is exactly zero along the gauge.
+
+The noise of the observations has the smoothing errors u[t, n] as its score, u_n^T u_n, of which latents that are
+uncertain take a part upon them: with the covariance P_ts of the latents given all bins, and weights w of the
+observations,
+
+    v_ts = sqrt(w[t, n] w[s, n]) M_n P_ts M_n^T,      P_ts = P_t (G_{s-1} ... G_t)^T (1 - N_s P_s)   for s > t,
+    F_nn = 2 sum_{t,s} (delta_ts - v_ts)²
+
+about log noise_scale[n], where P_t is the covariance that the filter predicts.
 """
 
 from __future__ import annotations
@@ -30,7 +39,7 @@ from jax import Array
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Block, Parameters, ParameterSpace
 from lrposterior.process_noise import MIXING, SCALE, latent_covariance
-from lrposterior.state_space import Filtered
+from lrposterior.state_space import Filtered, filter_trials
 
 
 def with_process_noise(
@@ -78,6 +87,43 @@ def with_process_noise(
     _, pull_back = jax.vjp(equivalent, jnp.zeros(space.num_direct, information.dtype))
     pull_rows = jax.vmap(lambda row: pull_back(row)[0])
     return pull_rows(pull_rows(both).T)
+
+
+def observation_noise_information(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    """(neuron,) F about the log noise scales, of each alone."""
+    filtered = filter_trials(model, parameters, data)
+    left = model.factors(parameters, data)[0]
+    weights = model.emission(parameters, data.dt).weights(data.mask, filtered.current)
+    loadings = jnp.sqrt(weights)[..., None] * left
+    by_trial = jax.vmap(_of_observations)(filtered, loadings, data.mask)
+    return 2.0 * jnp.sum(by_trial, axis=0)
+
+
+def _of_observations(filtered: Filtered, loadings: Array, mask: Array) -> Array:
+    """(neuron,) sum_{t,s} (delta_ts - v_ts)² in one trial, for weighted loadings (time, neuron, latent)."""
+    _, num_neurons, num_latents = loadings.shape
+
+    def step(carry: tuple[Array, Array, Array], now: tuple[Filtered, Array, Array]) -> tuple:
+        # Of the bins after: N, and for every neuron the sum over them of (1 - N P) M_n^T, squared and brought back.
+        spread, later, total = carry
+        bin_, seen, observed = now
+        before, closed_loop = bin_.predicted_covariance, bin_.closed_loop
+        spread = bin_.learned + closed_loop.T @ spread @ closed_loop
+        later = jnp.einsum("ba,nbc,cd->nad", closed_loop, later, closed_loop)
+        at_once = jnp.einsum("nr,rs,ns->n", seen, before - before @ spread @ before, seen)
+        across = jnp.einsum("nr,nrs,ns->n", seen @ before, later, seen @ before)
+        left_over = seen - seen @ before @ spread
+        total = total + jnp.where(observed, (1.0 - at_once) ** 2, 0.0) + 2.0 * across
+        return (spread, later + left_over[:, :, None] * left_over[:, None, :], total), None
+
+    dtype = loadings.dtype
+    nothing = (
+        jnp.zeros((num_latents, num_latents), dtype),
+        jnp.zeros((num_neurons, num_latents, num_latents), dtype),
+        jnp.zeros(num_neurons, dtype),
+    )
+    (_, _, total), _ = jax.lax.scan(step, nothing, (filtered, loadings, mask), reverse=True)
+    return total
 
 
 def _direct(space: ParameterSpace) -> list[Block]:

@@ -46,7 +46,7 @@ from jax import Array
 from numpyro import distributions
 
 from lrposterior.gauge import log_group_volume
-from lrposterior.inference.laplace import noise_information, require_support
+from lrposterior.inference.laplace import require_support
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.likelihood import log_likelihood
@@ -172,7 +172,7 @@ def _scale(problem: Problem, mode: Mode, shape: str, stretches: np.ndarray) -> t
     num_dynamics = problem.space.num_dynamics
     stretches = stretches[:num_dynamics]
     precision = mode.information + np.eye(num_dynamics) + stretches @ stretches.T
-    noise = 1.0 / np.sqrt(noise_information(problem) + 1.0)
+    noise = 1.0 / np.sqrt(problem.noise_information(mode.z) + 1.0)
     if shape == "diagonal":
         scale = diagonal = np.concatenate([1.0 / np.sqrt(np.diag(precision)), noise])
     else:

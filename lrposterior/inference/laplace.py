@@ -48,7 +48,8 @@ def laplace(problem: AnyProblem, mode: Mode, scale_precision: np.ndarray | None 
 
     In whitened coordinates the precision is F + I. F is exactly zero on the vertical space, so that this space is an
     eigenspace of the precision with eigenvalue 1, and (F + I)^-1 loses its vertical part by a projection. The noise
-    scales are independent of the dynamics, with expected information 2 for every observation.
+    scales are independent of the dynamics, with expected information 2 for every observation, or with process noise
+    less.
 
     Where prior scales are inferred, their logarithms are Normal with the given precision, and the posterior is a
     mixture over `NUM_SCALE_NODES` values of them, each with the Normal distribution at its own mode.
@@ -107,12 +108,12 @@ def _structured(
     ratios = np.stack([_ratio(problem, scaled) for scaled, _ in nodes])
     locations = ratios * np.stack([moved.z for _, moved in nodes])
     information = cast(StructuredInformation, mode.information)
-    return problem.distribution(mode.z, information, ratios, locations, _noise_spread(problem))
+    return problem.distribution(mode.z, information, ratios, locations, _noise_spread(problem, mode.z))
 
 
-def _noise_spread(problem: AnyProblem) -> np.ndarray:
+def _noise_spread(problem: AnyProblem, z: np.ndarray) -> np.ndarray:
     """(neuron,) posterior standard deviations of the whitened log noise scales."""
-    return 1.0 / np.sqrt(noise_information(problem) + 1.0)
+    return 1.0 / np.sqrt(problem.noise_information(z) + 1.0)
 
 
 def normal_at_mode(problem: AnyProblem, mode: Mode) -> NormalDistribution:
@@ -121,7 +122,9 @@ def normal_at_mode(problem: AnyProblem, mode: Mode) -> NormalDistribution:
     root = np.linalg.cholesky(mode.information + np.eye(len(mode.information)))
     scale = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True, trans=1, check_finite=False)
     scale -= vertical @ (vertical.T @ scale)
-    return NormalDistribution(mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(_noise_spread(problem)))))
+    return NormalDistribution(
+        mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(_noise_spread(problem, mode.z))))
+    )
 
 
 def scale_nodes(precision: np.ndarray) -> np.ndarray:
@@ -155,13 +158,6 @@ def require_support(problem: AnyProblem, mode: Mode, covariance: Covariance | No
             f"rank "
             f"{rank}; lower it, or use method='nuts'"
         )
-
-
-def noise_information(problem: AnyProblem) -> np.ndarray:
-    """(neuron,) expected information about the whitened log noise scales; (0,) where there are none."""
-    if "log_noise_scale" not in problem.space:
-        return np.zeros(0)
-    return 2.0 * problem.num_observations() * problem.space["log_noise_scale"].standard_deviation ** 2
 
 
 def log_evidence(
@@ -202,7 +198,7 @@ def laplace_evidence(
     space, rank = problem.space, problem.model.rank
     log_determinant = covariance.log_determinant
     log_determinant += 0.5 * rank * (rank + 1) * np.log(2.0)
-    log_determinant += np.sum(np.log(noise_information(problem) + 1.0))
+    log_determinant += np.sum(np.log(problem.noise_information(mode.z) + 1.0))
     num_flat = rank * (rank - 1) // 2
     of_scales = 0.0
     if scale_precision is not None and scale_precision.size:

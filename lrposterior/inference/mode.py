@@ -30,7 +30,7 @@ class Mode:
         z: (coordinate,) whitened parameters in the canonical gauge.
         objective: -log p(activity, z) in nats.
         gradient_norm: norm of its gradient in whitened coordinates.
-        decrement: g^T (F + I)^-1 g / 2, the nats that the quadratic model still expects to gain.
+        decrement: g^T (F + I)^-1 g / 2, the nats that the quadratic model still expects to gain, noise scales included.
         information: Gauss-Newton information F at z: (dynamics, dynamics), or in the structured form.
         num_iterations: Gauss-Newton steps taken.
     """
@@ -76,8 +76,9 @@ def find_mode(
         _check_noise(problem, z)
         information = problem.information(z)
         curvature = information + np.eye(num_dynamics)
-        slope = gradient[:num_dynamics]
+        slope, of_noise = gradient[:num_dynamics], gradient[num_dynamics:]
         decrement = 0.5 * float(slope @ _solve(curvature, slope))
+        decrement += 0.5 * float(np.sum(of_noise**2 / (problem.noise_information(z) + 1.0)))
         if report is not None:
             report(iteration, objective, decrement)
         mode = Mode(z, objective, float(np.linalg.norm(gradient)), decrement, information, iteration)

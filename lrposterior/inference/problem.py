@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from lrposterior.background import RandomBulk
-from lrposterior.curvature import information
+from lrposterior.curvature import information, observation_noise_information
 from lrposterior.fit_error import FitError
 from lrposterior.gauge import canonical
 from lrposterior.inference.covariance import Covariance, DenseCovariance
@@ -86,8 +86,8 @@ class AnyProblem(Protocol):
         """The inferred scales at their present values."""
         ...
 
-    def num_observations(self) -> np.ndarray:
-        """(neuron,) number of observed entries."""
+    def noise_information(self, z: np.ndarray) -> np.ndarray:
+        """(neuron,) expected information about the whitened log noise scales; (0,) where there are none."""
         ...
 
     def negative_log_density(self, z: np.ndarray) -> float:
@@ -277,7 +277,20 @@ class Problem(ScaledProblem):
     def currents(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(_currents(self.model.structure, self.space, jnp.asarray(z), self.data))
 
-    def num_observations(self) -> np.ndarray:
+    def noise_information(self, z: np.ndarray) -> np.ndarray:
+        """(neuron,) expected information about the whitened log noise scales; (0,) where there are none.
+
+        It is 2 for every observation; with process noise less, as the latents can take some of it upon them.
+        """
+        if "log_noise_scale" not in self.space:
+            return np.zeros(0)
+        variance = self.space["log_noise_scale"].standard_deviation ** 2
+        if self.model.process_noise is None:
+            return 2.0 * variance * self._num_observations
+        return variance * np.asarray(_noise_information(self.model.structure, self.space, jnp.asarray(z), self.data))
+
+    @property
+    def _num_observations(self) -> np.ndarray:
         """(neuron,) number of observed entries."""
         return self.recording.mask.sum(axis=(0, 1))
 
@@ -294,7 +307,7 @@ class Problem(ScaledProblem):
         if self.model.process_noise is not None:
             return self._best_noise_of_filter(z)
         block = self.space["log_noise_scale"]
-        count = self.num_observations()
+        count = self._num_observations
         squares = np.asarray(_residual_squares(self.model.structure, self.space, jnp.asarray(z), self.data))
         squares = np.maximum(squares, count * (SMALLEST_NOISE * (self.model.priors.unit or 1.0)) ** 2)
         precision = block.standard_deviation**-2
@@ -311,7 +324,7 @@ class Problem(ScaledProblem):
 
     def _best_noise_of_filter(self, z: np.ndarray) -> np.ndarray:
         noise = slice(self.space.num_dynamics, self.space.size)
-        information = 2.0 * self.num_observations() * self.space["log_noise_scale"].standard_deviation ** 2 + 1.0
+        information = self.noise_information(z) + 1.0
         objective = self.negative_log_density(z)
         for _ in range(MAX_SCORING_STEPS):
             slope = self.gradient(z)[noise]
@@ -407,6 +420,11 @@ def _each(model: LowRankModel, space: ParameterSpace, points: Array, data: Data)
 @compiled
 def _information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
     return information(model, space, z, data)
+
+
+@compiled
+def _noise_information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    return observation_noise_information(model, space.unwhiten(z), data)
 
 
 @compiled

@@ -100,9 +100,9 @@ class StructuredProblem(ScaledProblem):
     def coordinates(self) -> Coordinates:
         return Coordinates.of(self.system.layout, self.space)
 
-    def num_observations(self) -> np.ndarray:
-        """(neuron,) number of observed entries."""
-        return self.system.num_observed
+    def noise_information(self, z: np.ndarray) -> np.ndarray:
+        """(neuron,) expected information about the whitened log noise scales, 2 for every observation."""
+        return 2.0 * self.system.num_observed * self.space["log_noise_scale"].standard_deviation ** 2
 
     def point(self, z: np.ndarray) -> Point:
         return Point.at(self.system, self.coordinates.vector(z), self.coordinates.deviations)
