@@ -15,7 +15,7 @@ from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
 from .model import LowRankModel
 from .numpyro_bridge import numpyro_model
-from .observations import GaussianObservation, NegativeBinomialObservation, PoissonObservation
+from .observations import CalciumObservation, GaussianObservation, NegativeBinomialObservation, PoissonObservation
 from .perturbation.candidates import (
     Candidates,
     combine_candidates,
@@ -49,6 +49,7 @@ __version__: str
 __all__ = [
     "NUTS",
     "SVI",
+    "CalciumObservation",
     "CalibrationResult",
     "Candidates",
     "Clipping",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_GIGABYTES = 2.0
 DEFAULT_DRAWS = 400
 # Parameters that no change of gauge touches.
-INVARIANT = ("B", "b", "noise_scale", "rate_scale", "baseline", "dispersion", "gain")
+INVARIANT = ("B", "b", "noise_scale", "rate_scale", "baseline", "dispersion", "decay_time", "gain")
 
 AXES = {
     "W": ["post", "pre"],
@@ -43,6 +43,7 @@ AXES = {
     "rate_scale": ["neuron"],
     "baseline": ["neuron"],
     "dispersion": ["neuron"],
+    "decay_time": ["neuron"],
     "initial_current": ["trial", "neuron"],
     "process_noise": ["post", "pre"],
     "activity": ["trial", "time", "neuron"],  # of the log likelihood: ["trial"], by leaving out what is not there
@@ -60,7 +61,8 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
 
     - posterior: W (post, pre), eigenvalue_real and eigenvalue_imag of W (eigenvalue), by decreasing magnitude, hidden
       neurons included, effective_rank, B (neuron, input), b and noise_scale (neuron), of counts rate_scale, baseline
-      and, where they vary more than Poisson's, dispersion in its place, time_constant in seconds where it is inferred,
+      and, where they vary more than Poisson's, dispersion in its place, of calcium also decay_time in seconds,
+      time_constant in seconds where it is inferred,
       initial_current (trial, neuron) where the initial state is free, process_noise (post, pre), the covariance of what
       process noise adds to the currents in every bin, where there is any and W is included, the gain of a random bulk,
       whose unseen part is in W. M and K are not there: they depend on the gauge.

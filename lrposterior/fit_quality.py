@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +22,7 @@ class FitQuality:
     """Observed trials beside what the network at the mode predicts from their inputs alone.
 
     Attributes:
-        recording: the trials.
+        recording: the trials; of calcium, bins without an observed predecessor are masked.
         predicted: (trial, time, neuron) noise-free activity at the mode, in units of the recording.
         noise_scale: (neuron,) inferred standard deviation of the observation noise, in the same units; of counts the
             square root of the mean over bins of their variance.
@@ -85,7 +86,9 @@ class FitQuality:
 
 
 def assess_fit(posterior: Posterior, held_out: Recording | None = None) -> FitQuality:
-    """Compare what was recorded with what the most probable network predicts; one bin ahead with process noise.
+    """Compare what was recorded with what the most probable network predicts.
+
+    With process noise, and of calcium, it predicts one bin ahead.
 
     Args:
         posterior: The fit.
@@ -150,7 +153,8 @@ def _quality(posterior: Posterior, recording: Recording, held_out: Recording | N
         noise = np.sqrt(variance.mean(axis=(0, 1)))
     else:
         noise = posterior.mode["noise_scale"]
-    return FitQuality(recording, predicted, noise, held_out=held_out is not None)
+    counted = dataclasses.replace(recording, mask=posterior.model.informative(recording))
+    return FitQuality(counted, predicted, noise, held_out=held_out is not None)
 
 
 def _predict(posterior: Posterior, trials: Recording | None) -> np.ndarray:

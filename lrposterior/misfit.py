@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse.linalg
 
 from lrposterior.checks import argument_error, require_instance, require_integer
+from lrposterior.observations import require_rates_or_currents
 from lrposterior.posterior import NORMAL_90, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
@@ -107,7 +108,8 @@ def check_fit(
 
     Raises:
         ValueError: if the trials are of other neurons, inputs or bins, if what was observed does not depend on the
-            network, or if new trials are given for a fit with process noise or of counts.
+            network, or if new trials are given for a fit with process noise, of counts or of
+            calcium.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) of a LowRankModel returned")
     num_draws = require_integer(num_draws, "num_draws", minimum=100)
@@ -116,7 +118,7 @@ def check_fit(
 
 
 def _check_fitted(posterior: Posterior) -> FitCheck:
-    mask = posterior.recording.mask
+    mask = posterior.model.informative(posterior.recording)
     residuals = _residuals(posterior)
     pairs = mask[:, 1:] & mask[:, :-1]
     products = (residuals[:, 1:] * residuals[:, :-1])[pairs]
@@ -145,7 +147,7 @@ def _residuals(posterior: Posterior) -> np.ndarray:
     model, data = posterior.model, posterior.model.data(posterior.recording)
     coordinates = posterior.space.unwhiten(posterior.mode_coordinates)
     parameters = {name: jnp.asarray(value) for name, value in coordinates.items()}
-    emission = model.emission(parameters, data.dt)
+    emission = model.emission(parameters, data.dt, data.before)
     if model.process_noise is None:
         current, uncertain = model.currents(parameters, data), None
     else:
@@ -157,7 +159,7 @@ def _residuals(posterior: Posterior) -> np.ndarray:
     precision = jnp.where(data.mask, emission.variance(current) ** -0.5, 0.0)
     residuals = np.array((data.activity - emission.mean(current)) * precision)
     if uncertain is None:
-        return np.where(posterior.recording.mask, residuals, 0.0)
+        return np.where(data.mask, residuals, 0.0)
     seen = np.asarray((emission.sensitivity(current) * precision)[..., None] * uncertain)
     for residual, root in zip(residuals, seen, strict=True):
         turns, sizes, _ = np.linalg.svd(root, full_matrices=False)
@@ -176,9 +178,8 @@ def _check_new(posterior: Posterior, trials: Recording, num_draws: int, seed: in
     if posterior.model.process_noise is not None:
         mend = "compare held-out trials by their density, or check the fitted ones with check_fit(posterior)"
         raise argument_error("trials", "a fit without process noise", "one with it", mend)
-    if posterior.model.observation.of == "count":
-        mend = "compare held-out trials by their density, or check the fitted ones with check_fit(posterior)"
-        raise argument_error("trials", "a fit of rates or currents", "one of counts", mend)
+    mend = "compare held-out trials by their density, or check the fitted ones with check_fit(posterior)"
+    require_rates_or_currents(posterior.model.observation, "trials", mend)
     draws = posterior.sample_parameters(num_draws, seed=seed)
     noise, random = posterior.mode["noise_scale"], np.random.default_rng([seed, 1])
     start = posterior.space["initial_kappa"] if "initial_kappa" in draws else None

@@ -25,10 +25,12 @@ from lrposterior.hidden import checked_hidden_neurons, recorded_share
 from lrposterior.network import NONLINEARITIES, rollout
 from lrposterior.observations import (
     PUBLIC_NAMES,
+    CalciumObservation,
     CountObservation,
     Emission,
     GaussianObservation,
     Observation,
+    bins_before,
 )
 from lrposterior.observed import observed_currents, observed_rates
 from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
@@ -58,10 +60,12 @@ class Data:
     """A recording (and a known background) in the form that compiled functions take as an argument.
 
     Attributes:
-        activity, mask: (trial, time, neuron).
+        activity, mask: (trial, time, neuron); the mask is that of the bins that say something
+            (`LowRankModel.informative`).
         inputs: (trial, time, input).
         stimulation: (trial, time, neuron) or None.
         dt: bin width in seconds.
+        before: (trial, time, neuron) activity of the bins before, where what is seen depends on it, else None.
         background: a known W0 or None.
         known_factors: left and right factors (neuron, dimension) of known connectivity, or None.
         population: (neuron,) which of the time constants every neuron has, counted from 0.
@@ -74,21 +78,22 @@ class Data:
     inputs: Array
     stimulation: Array | None
     dt: Array
+    before: Array | None
     background: Background | None
     known_factors: tuple[Array, Array] | None
     subspace: Array | None
     population: Array
     noise_patterns: Array | None
 
-    def of_trials(self, chosen: np.ndarray) -> Data:
+    def of_trials(self, chosen: np.ndarray | Array) -> Data:
         """Some of the trials, by their numbers from 0."""
-        stimulation = None if self.stimulation is None else self.stimulation[chosen]
         return dataclasses.replace(
             self,
             activity=self.activity[chosen],
             mask=self.mask[chosen],
             inputs=self.inputs[chosen],
-            stimulation=stimulation,
+            stimulation=None if self.stimulation is None else self.stimulation[chosen],
+            before=None if self.before is None else self.before[chosen],
         )
 
 
@@ -109,7 +114,7 @@ class LowRankModel:
             every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
         observation: what is recorded, and with what noise: `GaussianObservation`,
-            `PoissonObservation` or `NegativeBinomialObservation`.
+            `PoissonObservation`, `NegativeBinomialObservation` or `CalciumObservation`.
         background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
@@ -147,7 +152,7 @@ class LowRankModel:
             (
                 "observation",
                 Observation,
-                "GaussianObservation, PoissonObservation or NegativeBinomialObservation",
+                "GaussianObservation, PoissonObservation, NegativeBinomialObservation or CalciumObservation",
                 "GaussianObservation()",
             ),
             ("priors", Priors, "Priors", "Priors()"),
@@ -334,6 +339,15 @@ class LowRankModel:
             dt=recording.dt,
         )
 
+    def informative(self, recording: Recording) -> np.ndarray:
+        """(trial, time, neuron) which bins say something: those observed, and of calcium also in the bin before."""
+        mask = recording.mask
+        return mask & bins_before(mask) if self._depends_on_bins_before else mask
+
+    @property
+    def _depends_on_bins_before(self) -> bool:
+        return isinstance(self.observation, CalciumObservation)
+
     def data(self, recording: Recording) -> Data:
         """The recording and the background as arrays for compiled functions.
 
@@ -346,10 +360,11 @@ class LowRankModel:
         known = self.background if isinstance(self.background, FixedBackground) else None
         return Data(
             activity=jnp.asarray(recording.activity),
-            mask=jnp.asarray(recording.mask),
+            mask=jnp.asarray(self.informative(recording)),
             inputs=jnp.asarray(recording.inputs),
             stimulation=None if recording.stimulation is None else jnp.asarray(recording.stimulation),
             dt=jnp.asarray(recording.dt),
+            before=jnp.asarray(bins_before(recording.activity)) if self._depends_on_bins_before else None,
             background=None if known is None else known.arrays(),
             known_factors=(
                 None if known is None or known.left is None else (jnp.asarray(known.left), jnp.asarray(known.right))
@@ -389,9 +404,14 @@ class LowRankModel:
         """(population,) tau in seconds."""
         return self.time_constants.values(parameters.get("log_time_constant_excess"), dt)
 
-    def emission(self, parameters: Parameters | Mapping[str, np.ndarray], dt: Array | float) -> Emission:
-        """What is seen of currents, at parameters in coordinates."""
-        return self.observation.emission(cast(Any, parameters), self.nonlinearity, dt)
+    def emission(
+        self, parameters: Parameters | Mapping[str, np.ndarray], dt: Array | float, before: Array | None = None
+    ) -> Emission:
+        """What is seen of currents, at parameters in coordinates, in bins whose predecessors had the activity before.
+
+        Only calcium depends on it, and only what is expected, not what is simulated.
+        """
+        return self.observation.emission(cast(Any, parameters), self.nonlinearity, dt, before)
 
     def integration_constants(self, parameters: Parameters, data: Data) -> Array:
         """(neuron,) a = dt / tau."""
@@ -400,10 +420,10 @@ class LowRankModel:
     def named(self, coordinates: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """Parameters as users see them, from those in the coordinates of `space_for`; leading axes are kept.
 
-        noise_scale, or rate_scale, baseline and dispersion of counts, take the place of their logarithms, K stands for
-        its regression, and time_constant (s) is always there: () where it is one for all neurons, else (population,)
-        in the order in which the cell types were given. process_noise (rank, rank) is the covariance Q of the noise of
-        the latents in the gauge of M, per bin.
+        noise_scale, or rate_scale, baseline and dispersion of counts, and decay_time (s) of calcium take the place of
+        their logarithms, K stands for its regression, and time_constant (s) is always there: () where it is one for all
+        neurons, else (population,) in the order in which the cell types were given. process_noise (rank, rank) is the
+        covariance Q of the noise of the latents in the gauge of M, per bin.
         """
         named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
         noise = self.noise_of_process
@@ -439,12 +459,12 @@ class LowRankModel:
 
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
-                (neuron,), or for counts rate_scale and baseline (neuron,) in spikes/s and, where they vary more than
-                Poisson's, dispersion (neuron,), initial_kappa (trial, rank) where the initial state is free,
-                time_constant in seconds, () or (population,), where it has a prior, process_noise (rank, rank), the
-                covariance Q of what is added to the latents in every bin, where there is any. With a random bulk also
-                its matrix W0 (post, pre), or, if the model is settled, A (neuron, dimension), the part that a recording
-                sees: the rest is then 0.
+                (neuron,), for calcium also decay_time in seconds (neuron,), or for counts rate_scale and baseline
+                (neuron,) in spikes/s and, where they vary more than Poisson's, dispersion (neuron,), initial_kappa
+                (trial, rank) where the initial state is free, time_constant in seconds, () or (population,), where it
+                has a prior, process_noise (rank, rank), the covariance Q of what is added to the latents in every bin,
+                where there is any. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A
+                (neuron, dimension), the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the noise.
 

@@ -36,8 +36,8 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
       K, which gives the mean of its prior,
     - log_process_scale (rank,), and process_mixing for a full covariance, where there is process noise
       (`lrposterior.process_noise`),
-    - log_noise_scale (neuron,), or for counts log_rate_scale and log_baseline (neuron,), and log_dispersion where they
-      vary more than Poisson's,
+    - log_noise_scale (neuron,), for calcium also log_decay_time (neuron,), or for counts log_rate_scale and
+      log_baseline (neuron,), and log_dispersion where they vary more than Poisson's,
 
     with scales that have priors of their own at the medians of these. It adds the log likelihood of the recording by
     `numpyro.factor`, and returns the parameters by name. Its log density is that of `lrposterior.log_density`.

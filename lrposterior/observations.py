@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +21,17 @@ from lrposterior.parameters import Block
 
 # Names of the parameters (neuron,) in coordinates.
 NOISE, RATE_SCALE, BASELINE, DISPERSION = "log_noise_scale", "log_rate_scale", "log_baseline", "log_dispersion"
+DECAY_TIME = "log_decay_time"
 # What users see in their place, the exponential.
-PUBLIC_NAMES = {NOISE: "noise_scale", RATE_SCALE: "rate_scale", BASELINE: "baseline", DISPERSION: "dispersion"}
+PUBLIC_NAMES = {
+    NOISE: "noise_scale",
+    RATE_SCALE: "rate_scale",
+    BASELINE: "baseline",
+    DISPERSION: "dispersion",
+    DECAY_TIME: "decay_time",
+}
 # Those that act on what is seen of a neuron's current, in the order of `Emission.slopes`.
-OWN = (RATE_SCALE, BASELINE, DISPERSION)
+OWN = (RATE_SCALE, BASELINE, DISPERSION, DECAY_TIME)
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,57 @@ class GaussianObservation:
         """Parameters that act on what is seen of the currents (none), and those of the noise alone."""
         return [], [Block(NOISE, (num_neurons,), noise_median, noise_spread)]
 
-    def emission(self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float) -> Emission:
+    def emission(
+        self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float, before: Array | None = None
+    ) -> Emission:
         """What is seen of currents, at parameters in coordinates."""
-        return GaussianEmission(self, nonlinearity, parameters[NOISE])
+        return GaussianEmission(parameters[NOISE], self, nonlinearity)
+
+
+@dataclass(frozen=True)
+class CalciumObservation:
+    """Activity = fluorescence of a calcium indicator, which follows the rate and decays, with noise in every step.
+
+        y[t, n] ~ Normal(gamma[n] y[t-1, n] + (1 - gamma[n]) r[t, n], noise_scale[n]²)
+        gamma[n] = exp(-dt / decay_time[n]),      r = phi(x) of the network
+
+    The unit is that of the rates: where a rate stays, the fluorescence goes to it. The noise is that of what a step
+    adds, and lasts as long as calcium does; of y[t] given y[t-1] it is all there is, so that this density is exact and
+    nothing is deconvolved. A bin is a datum where its own fluorescence and that of the bin before were observed; the
+    first bin of a trial, and one whose predecessor is masked, are known and say nothing. As decay_time goes to 0 it is
+    `GaussianObservation` of rates. In a simulation the first bin of a trial is the rate in it, with noise.
+
+    Args:
+        decay_time: prior median of decay_time, in s, the time in which fluorescence falls to 1 / e: a property of the
+            indicator.
+        decay_spread: standard deviation of its natural logarithm.
+
+    Raises:
+        ValueError: if an argument is not positive.
+    """
+
+    decay_time: float
+    decay_spread: float = 0.3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decay_time", require_positive(self.decay_time, "observation.decay_time", "s"))
+        object.__setattr__(self, "decay_spread", require_positive(self.decay_spread, "observation.decay_spread"))
+
+    @property
+    def of(self) -> Literal["calcium"]:
+        """What is recorded."""
+        return "calcium"
+
+    def blocks(self, num_neurons: int, noise_median: float, noise_spread: float) -> tuple[list[Block], list[Block]]:
+        """Parameters that act on what is seen of the currents, and those of the noise alone."""
+        decay_time = Block(DECAY_TIME, (num_neurons,), math.log(self.decay_time), self.decay_spread)
+        return [decay_time], [Block(NOISE, (num_neurons,), noise_median, noise_spread)]
+
+    def emission(
+        self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float, before: Array | None = None
+    ) -> Emission:
+        """What is seen of currents, at parameters in coordinates."""
+        return CalciumEmission(parameters[NOISE], nonlinearity, parameters[DECAY_TIME], dt, before)
 
 
 @dataclass(frozen=True)
@@ -127,7 +183,9 @@ class PoissonObservation(CountObservation):
         """Parameters that act on what is seen of the currents, and those of the noise alone (none)."""
         return self._of_rate(num_neurons), []
 
-    def emission(self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float) -> Emission:
+    def emission(
+        self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float, before: Array | None = None
+    ) -> Emission:
         """What is seen of currents, at parameters in coordinates."""
         return PoissonEmission(parameters[RATE_SCALE], parameters[BASELINE], dt)
 
@@ -164,13 +222,15 @@ class NegativeBinomialObservation(CountObservation):
         dispersion = Block(DISPERSION, (num_neurons,), math.log(self.dispersion), self.dispersion_spread)
         return [*self._of_rate(num_neurons), dispersion], []
 
-    def emission(self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float) -> Emission:
+    def emission(
+        self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float, before: Array | None = None
+    ) -> Emission:
         """What is seen of currents, at parameters in coordinates."""
         poisson = PoissonEmission(parameters[RATE_SCALE], parameters[BASELINE], dt)
         return NegativeBinomialEmission(poisson, parameters[DISPERSION])
 
 
-Observation = GaussianObservation | PoissonObservation | NegativeBinomialObservation
+Observation = GaussianObservation | PoissonObservation | NegativeBinomialObservation | CalciumObservation
 
 
 def require_settled(scale: float | None) -> float:
@@ -182,6 +242,22 @@ def require_settled(scale: float | None) -> float:
     if scale is None:
         raise ValueError("observation: expected a scale; settle the model with for_recording(recording)")
     return scale
+
+
+def bins_before(values: np.ndarray) -> np.ndarray:
+    """Values (trial, time, neuron) of the bin before; 0, or False, in the first."""
+    return np.concatenate([np.zeros_like(values[:, :1]), values[:, :-1]], axis=1)
+
+
+def require_rates_or_currents(observation: Observation, argument: str, mend: str) -> None:
+    """Refuse a fit of what is not Gaussian about rates or currents.
+
+    Raises:
+        ValueError: if it is one of counts or calcium.
+    """
+    if not isinstance(observation, GaussianObservation):
+        got = "one of counts" if observation.of == "count" else "one of calcium"
+        raise argument_error(argument, "a fit of rates or currents", got, mend)
 
 
 class Emission(Protocol):
@@ -200,7 +276,7 @@ class Emission(Protocol):
         ...
 
     def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
-        """Activity with noise."""
+        """Activity with noise, at currents (..., time, neuron)."""
         ...
 
     def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
@@ -228,18 +304,22 @@ class Emission(Protocol):
 
 
 @dataclass(frozen=True)
-class GaussianEmission:
-    """`Emission` of a `GaussianObservation`.
+class NormalEmission(abc.ABC):
+    """What `Emission`s with Gaussian noise have in common, whatever their mean.
 
-    The expected information about log_noise_scale is 2 for every observation, and 0 jointly with the current.
+    The expected information about log_noise_scale is 2 for every observation, and 0 jointly with the mean.
     """
 
-    observation: GaussianObservation
-    nonlinearity: str
     log_noise_scale: Array
 
-    def mean(self, current: Array) -> Array:
-        return self.observation.mean(current, self.nonlinearity)
+    @abc.abstractmethod
+    def mean(self, current: Array) -> Array: ...
+
+    @abc.abstractmethod
+    def sensitivity(self, current: Array) -> Array: ...
+
+    @abc.abstractmethod
+    def slopes(self, current: Array) -> Array: ...
 
     def variance(self, current: Array) -> Array:
         return jnp.exp(2.0 * self._log_scale(current))
@@ -247,12 +327,8 @@ class GaussianEmission:
     def _log_scale(self, current: Array) -> Array:
         return jnp.broadcast_to(self.log_noise_scale, current.shape)
 
-    def sensitivity(self, current: Array) -> Array:
-        return self.observation.sensitivity(current, self.nonlinearity)
-
-    def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
-        noise = random.standard_normal(current.shape)
-        return np.asarray(self.mean(current)) + np.asarray(jnp.exp(self._log_scale(current))) * noise
+    def _noise(self, random: np.random.Generator, current: Array) -> np.ndarray:
+        return np.asarray(jnp.exp(self._log_scale(current))) * random.standard_normal(current.shape)
 
     def log_likelihood(self, activity: Array, mask: Array, current: Array) -> Array:
         log_scale = self._log_scale(current)
@@ -268,11 +344,68 @@ class GaussianEmission:
         information = (self.sensitivity(current) * jnp.exp(-self._log_scale(current))) ** 2
         return jnp.where(mask, information, 0.0)
 
+    def own_information(self, mask: Array, current: Array) -> Array:
+        return jnp.zeros_like(self.slopes(current))
+
+
+@dataclass(frozen=True)
+class GaussianEmission(NormalEmission):
+    """`Emission` of a `GaussianObservation`."""
+
+    observation: GaussianObservation
+    nonlinearity: str
+
+    def mean(self, current: Array) -> Array:
+        return self.observation.mean(current, self.nonlinearity)
+
+    def sensitivity(self, current: Array) -> Array:
+        return self.observation.sensitivity(current, self.nonlinearity)
+
     def slopes(self, current: Array) -> Array:
         return jnp.zeros((*current.shape, 0), current.dtype)
 
-    def own_information(self, mask: Array, current: Array) -> Array:
-        return self.slopes(current)
+    def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
+        return np.asarray(self.mean(current)) + self._noise(random, current)
+
+
+@dataclass(frozen=True)
+class CalciumEmission(NormalEmission):
+    """`Emission` of a `CalciumObservation` in bins whose predecessors have the fluorescence `before`.
+
+    Without it, it gives samples alone.
+    """
+
+    nonlinearity: str
+    log_decay_time: Array
+    dt: Array | float
+    before: Array | None
+
+    def mean(self, current: Array) -> Array:
+        kept = self._kept(current)
+        return kept * cast(Array, self.before) + (1.0 - kept) * self._rate(current)
+
+    def sensitivity(self, current: Array) -> Array:
+        return (1.0 - self._kept(current)) * NONLINEARITIES[self.nonlinearity].slope(current)
+
+    def slopes(self, current: Array) -> Array:
+        bins = self.dt * jnp.exp(-self.log_decay_time)
+        return (self._kept(current) * bins * (cast(Array, self.before) - self._rate(current)))[..., None]
+
+    def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
+        kept, rate = np.asarray(self._kept(current)), np.asarray(self._rate(current))
+        activity = self._noise(random, current)
+        activity[..., 0, :] += rate[..., 0, :]
+        for time in range(1, activity.shape[-2]):
+            now = ..., time, slice(None)
+            activity[now] += kept[now] * activity[..., time - 1, :] + (1.0 - kept[now]) * rate[now]
+        return activity
+
+    def _kept(self, current: Array) -> Array:
+        """gamma, the part of the fluorescence that a bin leaves."""
+        return jnp.broadcast_to(jnp.exp(-self.dt * jnp.exp(-self.log_decay_time)), current.shape)
+
+    def _rate(self, current: Array) -> Array:
+        return NONLINEARITIES[self.nonlinearity].rate(current)
 
 
 @dataclass(frozen=True)

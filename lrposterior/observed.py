@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 
 from lrposterior.network import NONLINEARITIES
-from lrposterior.observations import CountObservation, Observation, require_settled
+from lrposterior.observations import (
+    CalciumObservation,
+    CountObservation,
+    GaussianObservation,
+    Observation,
+    bins_before,
+    require_settled,
+)
 from lrposterior.preprocessing import smooth_activity
 
 if TYPE_CHECKING:
@@ -20,7 +28,7 @@ def observed_rates(
 ) -> np.ndarray:
     """(sample, neuron) the recorded rates r; what is not observed gets its neuron's mean.
 
-    Those of counts are smoothed, and taken at bins whose noise is nearly independent.
+    Those of counts and calcium are smoothed, and taken at bins whose noise is nearly independent.
 
     Args:
         recording: what was recorded.
@@ -31,7 +39,7 @@ def observed_rates(
     if observation.of == "rate":
         return _filled(recording.activity, recording.mask).reshape(-1, recording.num_neurons)
     currents = observed_currents(recording, observation, nonlinearity, time_constant)
-    if isinstance(observation, CountObservation):
+    if not isinstance(observation, GaussianObservation):
         currents = currents[:, :: max(1, round(2.0 * _kernel_width(recording, time_constant)))]
     rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(currents)))
     return rates.reshape(-1, recording.num_neurons)
@@ -42,21 +50,36 @@ def observed_currents(
 ) -> np.ndarray:
     """Currents (trial, time, neuron) by the inverse nonlinearity; what is not observed gets its neuron's mean.
 
-    Counts are smoothed first, by a Gaussian kernel as wide as the time constant. Args: as in `observed_rates`.
+    Counts, and what each bin adds to calcium, are smoothed first, by a Gaussian kernel as wide as the time constant.
+    Args: as in `observed_rates`.
     """
     current, mask = recording.activity, recording.mask
     if isinstance(observation, CountObservation):
         smoothed = smooth_activity(recording, _kernel_width(recording, time_constant) * recording.dt).activity
         rates = smoothed / (recording.dt * require_settled(observation.scale))
         return _filled(np.asarray(NONLINEARITIES["softplus"].current(jnp.asarray(rates), 1.0)), mask)
-    if observation.of == "rate":
+    if isinstance(observation, CalciumObservation):
+        added = _added(recording, observation.decay_time)
+        current, mask = (
+            smooth_activity(added, _kernel_width(recording, time_constant) * recording.dt).activity,
+            added.mask,
+        )
+    if observation.of != "current":
         scale = float(np.sqrt(np.mean(current[mask] ** 2)))
         current = np.asarray(NONLINEARITIES[nonlinearity].current(jnp.asarray(current), scale))
     return _filled(current, mask)
 
 
+def _added(recording: Recording, decay_time: float) -> Recording:
+    """What each bin adds to calcium, in units of the rate: (y[t] - gamma y[t-1]) / (1 - gamma)."""
+    kept = np.exp(-recording.dt / decay_time)
+    added = (recording.activity - kept * bins_before(recording.activity)) / (1.0 - kept)
+    mask = recording.mask & bins_before(recording.mask)
+    return dataclasses.replace(recording, activity=np.where(mask, added, 0.0), mask=mask)
+
+
 def _kernel_width(recording: Recording, time_constant: float) -> float:
-    """Standard deviation of the kernel that smooths counts, in bins."""
+    """Standard deviation of the kernel that smooths counts and calcium, in bins."""
     return max(1.0, time_constant / recording.dt)
 
 

@@ -167,11 +167,11 @@ class Posterior:
     def mode(self) -> dict[str, np.ndarray]:
         """The most probable parameters by name, read-only.
 
-        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), or of counts rate_scale and baseline (neuron,)
-        in spikes/s and, where they vary more than Poisson's, dispersion (neuron,), process_noise (rank, rank) where
-        there is any, time_constant in seconds, () or (population,) in the order in which the model names the cell
-        types, initial_kappa (trial, rank) where the initial state is free, and A (neuron, dimension) of a random bulk,
-        whose unseen part is 0 here.
+        M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), of calcium also decay_time (neuron,) in
+        seconds, or of counts rate_scale and baseline (neuron,) in spikes/s and, where they vary more than Poisson's,
+        dispersion (neuron,), process_noise (rank, rank) where there is any, time_constant in seconds, () or
+        (population,) in the order in which the model names the cell types, initial_kappa (trial, rank) where the
+        initial state is free, and A (neuron, dimension) of a random bulk, whose unseen part is 0 here.
         """
         return dict(self._mode)
 
@@ -183,9 +183,11 @@ class Posterior:
     def explained_parts(self) -> ExplainedParts | None:
         """How much of the activity the low-rank part and the random bulk explain at the mode.
 
-        None without a bulk, and with process noise, where no trial is the rollout of its inputs.
+        None without a bulk, with process noise, where no trial is the rollout of its inputs, and of calcium, which is
+        predicted from the bin before.
         """
-        if self.subspace is None or self.model.process_noise is not None:
+        of_inputs = self.model.process_noise is None and self.model.observation.of != "calcium"
+        if self.subspace is None or not of_inputs:
             return None
         return explained_by_parts(self.model, self.mode, self.recording)
 

@@ -57,7 +57,8 @@ def predicted_activity(model: LowRankModel, draws: Mapping[str, np.ndarray], tri
     """What every draw expects to be recorded (draw, trial, time, neuron).
 
     Without process noise that is the activity of the network, from inputs and stimulation alone. With process noise it
-    is said one bin ahead, from the bins that were recorded before; a random bulk counts as far as it is seen.
+    is said one bin ahead, from the bins that were recorded before; a random bulk counts as far as it is seen. Calcium
+    is always said one bin ahead.
 
     Args:
         model, draws: as in `simulate_draws`.
@@ -70,7 +71,7 @@ def predicted_activity(model: LowRankModel, draws: Mapping[str, np.ndarray], tri
 
 def _expected(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     predict = LowRankModel.currents if model.process_noise is None else predicted_currents
-    return model.emission(parameters, data.dt).mean(predict(model, parameters, data))
+    return model.emission(parameters, data.dt, data.before).mean(predict(model, parameters, data))
 
 
 def simulate_each(

@@ -83,6 +83,7 @@ class Smoothed(NamedTuple):
 class _Bin(NamedTuple):
     activity: Array
     mask: Array
+    before: Array | None
     known: Array
 
 
@@ -166,13 +167,14 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
     num_neurons, num_latents = left.shape
     a = model.integration_constants(parameters, data)[0]
     noise = noise_covariance(model, parameters, data, num_latents)
-    phi, emission = NONLINEARITIES[model.nonlinearity], model.emission(parameters, data.dt)
+    phi = NONLINEARITIES[model.nonlinearity]
     identity = jnp.eye(num_latents, dtype=left.dtype)
     # Sums over neurons as products of matrices: trials are mapped over, and their backward pass is one as well.
     written, read = (jnp.einsum("nr,ns->nrs", one, left).reshape(num_neurons, -1) for one in (left, right))
 
     def step(state: tuple[Array, Array], now: _Bin) -> tuple:
         mean, covariance = state
+        emission = model.emission(parameters, data.dt, now.before)
 
         def observed(score: Array) -> tuple[Array, Array, Array]:
             kappa = mean + covariance @ score
@@ -209,4 +211,5 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
         return jax.lax.scan(jax.checkpoint(step), state, bins)[1]
 
     start = initial_latents(model, parameters, data.activity.shape[0], num_latents)
-    return jax.vmap(one_trial)(_Bin(data.activity, data.mask, known_currents(model, parameters, data)), start)
+    bins = _Bin(data.activity, data.mask, data.before, known_currents(model, parameters, data))
+    return jax.vmap(one_trial)(bins, start)

@@ -40,7 +40,12 @@ from lrposterior.distribution_arrays import (
     fields_of,
 )
 from lrposterior.model import LowRankModel
-from lrposterior.observations import GaussianObservation, NegativeBinomialObservation, PoissonObservation
+from lrposterior.observations import (
+    CalciumObservation,
+    GaussianObservation,
+    NegativeBinomialObservation,
+    PoissonObservation,
+)
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
@@ -62,6 +67,7 @@ CONFIGURATIONS: dict[str, type] = {
     "GaussianObservation": GaussianObservation,
     "PoissonObservation": PoissonObservation,
     "NegativeBinomialObservation": NegativeBinomialObservation,
+    "CalciumObservation": CalciumObservation,
     "Priors": Priors,
     "CorrelatedLoadings": CorrelatedLoadings,
     "ScalePrior": ScalePrior,

@@ -265,11 +265,17 @@ def test_the_default_scale_is_the_mean_rate():
     assert isinstance(settled.observation, lrp.NegativeBinomialObservation)
 
 
-def test_svi_and_a_numpyro_program_take_the_dispersion():
+@pytest.mark.slow
+def test_svi_takes_the_dispersion():
     model, simulation = noisy_simulation(1, None)
     recording = simulation.recording.select(trials=range(4))
     posterior = lrp.fit(model, recording, lrp.SVI(num_steps=200), seed=0, progress=False)
     assert posterior.sample_parameters(5, seed=0)["dispersion"].shape == (5, 14)
+
+
+def test_a_numpyro_program_has_the_density_with_the_dispersion():
+    model, simulation = noisy_simulation(1, None)
+    recording = simulation.recording.select(trials=range(4))
     with jax.enable_x64(True):
         program = numpyro.handlers.seed(lrp.numpyro_model(model, recording), 0)
         trace = numpyro.handlers.trace(program).get_trace()

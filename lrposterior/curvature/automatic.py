@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -21,21 +19,23 @@ def automatic_information(model: LowRankModel, space: ParameterSpace, z: Array, 
     noise = z[space.num_dynamics :]
 
     def one_trial(total: Array, trial: Array) -> tuple[Array, None]:
+        before = None if data.before is None else data.before[trial]
+
         def parameters(dynamics: Array) -> Parameters:
             return space.unwhiten(jnp.concatenate([dynamics, noise]))
 
         def current(dynamics: Array) -> Array:
-            return model.currents(_keep_initial_state(parameters(dynamics), trial), _select(data, trial))[0]
+            return model.currents(_keep_initial_state(parameters(dynamics), trial), data.of_trials(trial[None]))[0]
 
         def mean(dynamics: Array) -> Array:
-            return model.emission(parameters(dynamics), data.dt).mean(current(dynamics))
+            return model.emission(parameters(dynamics), data.dt, before).mean(current(dynamics))
 
         def own(dynamics: Array) -> Array:
             named = parameters(dynamics)
             return jnp.stack([named[name] for name in OWN if name in named], axis=-1)
 
         dynamics = z[: space.num_dynamics]
-        emission = model.emission(space.unwhiten(z), data.dt)
+        emission = model.emission(space.unwhiten(z), data.dt, before)
         variance = emission.variance(current(dynamics))
         weights = jnp.where(data.mask[trial], 1.0 / variance, 0.0)
         flat = jax.jacfwd(mean)(dynamics).reshape(-1, space.num_dynamics)
@@ -49,16 +49,6 @@ def automatic_information(model: LowRankModel, space: ParameterSpace, z: Array, 
     start = jnp.zeros((space.num_dynamics, space.num_dynamics), dtype=z.dtype)
     total, _ = jax.lax.scan(one_trial, start, jnp.arange(data.activity.shape[0]))
     return total
-
-
-def _select(data: Data, trial: Array) -> Data:
-    return dataclasses.replace(
-        data,
-        activity=data.activity[trial][None],
-        mask=data.mask[trial][None],
-        inputs=data.inputs[trial][None],
-        stimulation=None if data.stimulation is None else data.stimulation[trial][None],
-    )
 
 
 def _keep_initial_state(parameters: dict[str, Array], trial: Array) -> dict[str, Array]:

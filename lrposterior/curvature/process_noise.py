@@ -59,7 +59,7 @@ def with_process_noise(
     """
     patterns = jnp.asarray(data.noise_patterns)
     M = parameters["M"]
-    weights = model.emission(parameters, data.dt).weights(data.mask, filtered.current)
+    weights = model.emission(parameters, data.dt, data.before).weights(data.mask, filtered.current)
     weighted = M * jnp.sum(weights, axis=(0, 1))[:, None]
     metric = jnp.linalg.solve(weighted.T @ M, weighted.T)
     names = [name for name in (SCALE, MIXING) if name in parameters]

@@ -51,6 +51,7 @@ class _Trial(NamedTuple):
     Attributes:
         current: (time, neuron) the state of the network at the parameters; with process noise, that of the filter.
         mask, inputs, stimulation: of the recording.
+        before: (time, neuron) as in `Data`, or None.
         initial_kappa: (rank,).
         filtered: (time, latent) and (time, latent, latent), mean and covariance of the latents, or None without
             process noise.
@@ -60,6 +61,7 @@ class _Trial(NamedTuple):
     mask: Array
     inputs: Array
     stimulation: Array
+    before: Array | None
     initial_kappa: Array
     filtered: tuple[Array, Array] | None
 
@@ -93,6 +95,7 @@ def structured_information(model: LowRankModel, space: ParameterSpace, z: Array,
         mask=data.mask,
         inputs=data.inputs,
         stimulation=jnp.zeros_like(current) if data.stimulation is None else data.stimulation,
+        before=data.before,
         initial_kappa=parameters["initial_kappa"] if free else jnp.zeros((num_trials, model.rank), z.dtype),
         filtered=None if filtered is None else (filtered.mean, filtered.covariance),
     )
@@ -159,7 +162,7 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     of_neuron, of_latent = constants[data.population], constants[population_of_latent]
     phi = NONLINEARITIES[model.nonlinearity]
     rates, slopes = phi.rate(trial.current), phi.slope(trial.current)
-    emission = model.emission(parameters, data.dt)
+    emission = model.emission(parameters, data.dt, trial.before)
     weights = emission.weights(trial.mask, trial.current)
     own_slopes = emission.slopes(trial.current)
     precision = jnp.where(trial.mask, 1.0 / emission.variance(trial.current), 0.0)

@@ -24,6 +24,7 @@ from lrposterior.design.result import PerturbationDesign
 from lrposterior.design.structured import StructuredBeliefs, serves
 from lrposterior.design.trials import Setting, make_setting
 from lrposterior.hidden import require_none_hidden
+from lrposterior.observations import require_rates_or_currents
 from lrposterior.perturbation.candidates import Candidates, ensemble_candidates
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.posterior import Posterior
@@ -88,11 +89,9 @@ def design_perturbations(
             free patterns or a readout (1,500 coordinates) and has parts that the form for large networks does not know.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
-    if posterior.model.observation.of == "count":
-        mend = "rank candidates by rank_perturbations(..., by='information')"
-        raise argument_error("posterior", "a fit of rates or currents", "one of counts", mend)
+    mend = "rank candidates by rank_perturbations(..., by='information')"
+    require_rates_or_currents(posterior.model.observation, "posterior", mend)
     if posterior.model.process_noise is not None:
-        mend = "rank candidates by rank_perturbations(..., by='information')"
         raise argument_error("posterior", "a fit without process noise", "one with it", mend)
     require_none_hidden(posterior.model.hidden_neurons, "posterior")
     num_patterns = require_integer(num_patterns, "num_patterns", 1)

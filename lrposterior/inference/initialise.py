@@ -20,7 +20,7 @@ from lrposterior.background import FixedBackground
 from lrposterior.fit_error import FitError
 from lrposterior.inference.problem import Problem
 from lrposterior.network import NONLINEARITIES, low_pass
-from lrposterior.observations import Emission, GaussianEmission
+from lrposterior.observations import Emission, NormalEmission
 from lrposterior.process_noise import pattern_coordinates
 
 NUM_SWEEPS = 4
@@ -38,7 +38,7 @@ def initialise(problem: Problem) -> np.ndarray:
     model, space, data = problem.model, problem.space, problem.data
     recording, rank = problem.recording, model.rank
     priors_of: dict[str, Any] = {block.name: block.standard_deviation for block in space.blocks}
-    activity, mask = recording.activity, recording.mask
+    activity, mask = recording.activity, np.asarray(data.mask)
     num_trials, num_bins, num_neurons = activity.shape
     prior_mean = space.unwhiten(jnp.zeros(space.size))
     own_constant = np.asarray(model.integration_constants(prior_mean, data))
@@ -70,7 +70,8 @@ def initialise(problem: Problem) -> np.ndarray:
     )
     kappa_variance = np.maximum(np.var(kappa, axis=0), 1e-12)
 
-    nonlinearity, emission = model.nonlinearity, model.emission(prior_mean, recording.dt)
+    before = None if data.before is None else data.before.reshape(flat_activity.shape)
+    nonlinearity, emission = model.nonlinearity, model.emission(prior_mean, recording.dt, before)
     for _ in range(NUM_SWEEPS):
         latents = np.concatenate([kappa, flat_features], axis=1)
         residual, slope, noise = _linearise(emission, flat_known + latents @ loadings.T, flat_activity, flat_mask)
@@ -224,7 +225,7 @@ def _linearise(
     at = jnp.asarray(current)
     residual = np.where(mask, activity - np.asarray(emission.mean(at)), 0.0)
     slope = np.where(mask, np.asarray(emission.sensitivity(at)), 0.0)
-    if not isinstance(emission, GaussianEmission):
+    if not isinstance(emission, NormalEmission):
         sd = np.sqrt(np.asarray(emission.variance(at)))
         return residual / sd, slope / sd, np.ones(current.shape[1])
     noise = np.sum(residual**2, axis=0) / np.maximum(mask.sum(axis=0), 1)

@@ -174,7 +174,7 @@ class ScaledProblem:
     def of_observed(self) -> np.ndarray:
         """(coordinate,) False for what belongs to neurons that were never observed."""
         of_coordinate = np.ones(self.space.size, dtype=bool)
-        unobserved = np.flatnonzero(~self.recording.mask.any(axis=(0, 1)))
+        unobserved = np.flatnonzero(~self.model.informative(self.recording).any(axis=(0, 1)))
         for name in PER_NEURON:
             if name in self.space:
                 rows = self.space.coordinates(np.arange(self.space.size), name)[unobserved]
@@ -292,7 +292,7 @@ class Problem(ScaledProblem):
     @property
     def _num_observations(self) -> np.ndarray:
         """(neuron,) number of observed entries."""
-        return self.recording.mask.sum(axis=(0, 1))
+        return self.model.informative(self.recording).sum(axis=(0, 1))
 
     def best_noise(self, z: np.ndarray) -> np.ndarray:
         """z with every noise scale at its conditional mode given the dynamics.
@@ -435,5 +435,5 @@ def _currents(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) 
 @compiled
 def _residual_squares(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
     parameters = space.unwhiten(z)
-    mean = model.emission(parameters, data.dt).mean(model.currents(parameters, data))
+    mean = model.emission(parameters, data.dt, data.before).mean(model.currents(parameters, data))
     return jnp.sum(jnp.where(data.mask, (data.activity - mean) ** 2, 0.0), axis=(0, 1))
