@@ -93,7 +93,7 @@ def observation_noise_information(model: LowRankModel, parameters: Parameters, d
     """(neuron,) F about the log noise scales, of each alone."""
     filtered = filter_trials(model, parameters, data)
     left = model.factors(parameters, data)[0]
-    weights = model.emission(parameters, data.dt).weights(data.mask, filtered.current)
+    weights = model.emission(parameters, data.dt, data.before).weights(data.mask, filtered.current)
     loadings = jnp.sqrt(weights)[..., None] * left
     by_trial = jax.vmap(_of_observations)(filtered, loadings, data.mask)
     return 2.0 * jnp.sum(by_trial, axis=0)
