@@ -39,6 +39,7 @@ class Recording:
     Args:
         activity: ``(trial, time, neuron)``: rates in spikes/s, currents, dF/F or counts. Two axes ``(time, neuron)``
             are one trial; inputs, stimulation and mask may then have two axes as well. Integers are taken for counts.
+            Trials of different lengths go through :meth:`from_trials`.
         dt: Width of a time bin in s.
         inputs: ``(trial, time, input)``, known external inputs in any unit (their weights are inferred).
             ``None`` is stored as an array of zero inputs.
