@@ -213,7 +213,8 @@ class LowRankModel:
             require_patterns(noise, recording.num_neurons, self.rank)
         if noise is not None and noise.patterns is None:
             a = recording.dt / self._typical_time_constant
-            patterns = recurrent_patterns(settled.observed_currents(recording), recording.inputs, a, self.rank)
+            currents, observed = settled.observed_currents(recording), np.any(recording.mask, axis=2)
+            patterns = recurrent_patterns(currents, recording.inputs, observed, a, self.rank)
             settled = dataclasses.replace(settled, process_noise=dataclasses.replace(noise, patterns=patterns))
         if self.priors.unit is None:
             unit = 1.0 if self._has_own_unit else _root_mean_square(recording)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def observed_rates(
     recording: Recording, observation: Observation, nonlinearity: str, time_constant: float
 ) -> np.ndarray:
-    """(sample, neuron) the recorded rates r; what is not observed gets its neuron's mean.
+    """(sample, neuron) the recorded rates r, in bins that were observed; a masked neuron in them gets its mean.
 
     Those of counts and calcium are smoothed, and taken at bins whose noise is nearly independent.
 
@@ -36,13 +36,14 @@ def observed_rates(
         nonlinearity: of the network.
         time_constant: in seconds, how long the currents hardly change.
     """
+    seen = np.any(recording.mask, axis=2)
     if observation.of == "rate":
-        return _filled(recording.activity, recording.mask).reshape(-1, recording.num_neurons)
+        return _filled(recording.activity, recording.mask)[seen]
     currents = observed_currents(recording, observation, nonlinearity, time_constant)
     if not isinstance(observation, GaussianObservation):
-        currents = currents[:, :: max(1, round(2.0 * _kernel_width(recording, time_constant)))]
-    rates = np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(currents)))
-    return rates.reshape(-1, recording.num_neurons)
+        apart = max(1, round(2.0 * _kernel_width(recording, time_constant)))
+        currents, seen = currents[:, ::apart], seen[:, ::apart]
+    return np.asarray(NONLINEARITIES[nonlinearity].rate(jnp.asarray(currents)))[seen]
 
 
 def observed_currents(

@@ -171,18 +171,21 @@ def _frame(M: Array, patterns: Array) -> Array:
     return jnp.swapaxes(jnp.linalg.cholesky(gram), -1, -2) @ overlap
 
 
-def recurrent_patterns(currents: np.ndarray, inputs: np.ndarray, integration_constant: float, rank: int) -> np.ndarray:
+def recurrent_patterns(
+    currents: np.ndarray, inputs: np.ndarray, observed: np.ndarray, integration_constant: float, rank: int
+) -> np.ndarray:
     """P (neuron, rank): principal directions of the currents beyond the filtered inputs.
 
     Args:
         currents: (trial, time, neuron).
         inputs: (trial, time, input).
+        observed: (trial, time) True for the bins that count.
         integration_constant: a = dt / tau.
         rank: number of directions.
     """
     a = integration_constant
     filtered = np.asarray(scipy.signal.lfilter([0.0, a], [1.0, a - 1.0], inputs, axis=1))
-    flat = currents.reshape(-1, currents.shape[2])
-    features = np.concatenate([filtered.reshape(len(flat), -1), np.ones((len(flat), 1))], axis=1)
+    flat = currents[observed]
+    features = np.concatenate([filtered[observed], np.ones((len(flat), 1))], axis=1)
     rest = flat - features @ np.linalg.lstsq(features, flat, rcond=None)[0]
     return np.linalg.svd(rest, full_matrices=False)[2][:rank].T

@@ -39,6 +39,7 @@ class Recording:
     Args:
         activity: ``(trial, time, neuron)``: rates in spikes/s, currents, dF/F or counts. Two axes ``(time, neuron)``
             are one trial; inputs, stimulation and mask may then have two axes as well. Integers are taken for counts.
+            Trials of different lengths go through :meth:`from_trials`.
         dt: Width of a time bin in s.
         inputs: ``(trial, time, input)``, known external inputs in any unit (their weights are inferred).
             ``None`` is stored as an array of zero inputs.
@@ -73,6 +74,9 @@ class Recording:
         cell_types: Sequence[str] | None = None,
         trial_labels: Sequence[str] | None = None,
     ) -> None:
+        if _num_axes(activity) is None:
+            mend = "make it with Recording.from_trials(activity, dt), which masks what is missing"
+            raise argument_error("activity", "trials of one length and one number of neurons", "different ones", mend)
         one_trial = not isinstance(activity, np.ma.MaskedArray) and _num_axes(activity) == 2
         values = _as_trials(activity, "activity", "neuron", one_trial)
         num_trials, num_bins, num_neurons = values.shape
@@ -109,6 +113,60 @@ class Recording:
         }
         for name, value in stored.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_trials(
+        cls,
+        activity: Sequence[ArrayLike],
+        dt: float,
+        inputs: Sequence[ArrayLike] | None = None,
+        stimulation: Sequence[ArrayLike] | None = None,
+        mask: Sequence[ArrayLike] | None = None,
+        **labels: Any,
+    ) -> Recording:
+        """A recording of trials of different lengths.
+
+        All are as long as the longest one; behind the end of the others, bins are masked, and activity, inputs and
+        stimulation are 0. What is masked at the end of a trial enters no computation, inputs included.
+
+        Args:
+            activity: for every trial an array ``(time, neuron)``.
+            dt: Width of a time bin in s.
+            inputs: for every trial ``(time, input)``, as long as its activity, or ``None``.
+            stimulation: for every trial ``(time, neuron)``, or ``None``.
+            mask: for every trial ``(time, neuron)``, True where the activity was observed, or ``None``.
+            **labels: neuron_labels, cell_types and trial_labels, as :class:`Recording` takes them.
+
+        Raises:
+            ValueError: Not as many trials in all of them, trials of another length or number of columns, or what
+                :class:`Recording` refuses.
+        """
+        lengths = [len(np.atleast_1d(trial)) for trial in activity]
+        if not lengths:
+            raise argument_error("activity", "one array (time, neuron) for every trial", "none", "give a trial")
+
+        def filled(given: Sequence[Any], name: str, axis: str) -> np.ndarray:
+            if len(given) != len(lengths):
+                raise argument_error(name, f"{len(lengths)} arrays, one per trial", f"{len(given)}", "give all of them")
+            parts: list[np.ndarray] = []
+            for place, (each, length) in enumerate(zip(given, lengths, strict=True)):
+                part = as_array(
+                    each, f"{name}[{place}]", ("time", axis), may_be_empty=() if axis == "neuron" else (axis,)
+                )
+                size = {"time": length, axis: (parts or [part])[0].shape[1]}
+                require_shape(part, f"{name}[{place}]", size, "give every trial the same columns, in its own bins")
+                parts.append(np.pad(part, ((0, max(lengths) - length), (0, 0))))
+            return np.stack(parts)
+
+        seen = [np.ones(np.shape(trial)) for trial in activity] if mask is None else [_numbers(each) for each in mask]
+        return cls(
+            filled(activity, "activity", "neuron"),
+            dt,
+            None if inputs is None else filled(inputs, "inputs", "input"),
+            None if stimulation is None else filled(stimulation, "stimulation", "neuron"),
+            filled(seen, "mask", "neuron"),
+            **labels,
+        )
 
     @property
     def num_trials(self) -> int:
@@ -329,7 +387,7 @@ def _read_array(archive: Any, key: str) -> np.ndarray:
 def _num_axes(value: Any) -> int | None:
     try:
         return np.ndim(value)
-    except ValueError:  # ragged: refused by the check that follows
+    except ValueError:  # ragged: refused where it is asked for
         return None
 
 
@@ -340,12 +398,16 @@ def _as_trials(value: Any, name: str, last_axis: str, one_trial: bool) -> np.nda
     return as_array(value, name, ("trial", "time", last_axis), may_be_empty=may_be_empty)
 
 
+def _numbers(mask: Any) -> Any:
+    """Booleans as 0 and 1, anything else as it came."""
+    boolean = _num_axes(mask) is not None and np.asarray(mask).dtype.kind == "b"
+    return np.asarray(mask, dtype=np.uint8) if boolean else mask
+
+
 def _as_mask(mask: Any, shape: tuple[int, ...], one_trial: bool) -> np.ndarray:
     if mask is None:
         return np.ones(shape, dtype=bool)
-    numbers = np.asarray(mask) if _num_axes(mask) is not None else mask
-    boolean = isinstance(numbers, np.ndarray) and numbers.dtype.kind == "b"
-    numbers = _as_trials(numbers.astype(np.uint8) if boolean else numbers, "mask", "neuron", one_trial)
+    numbers = _as_trials(_numbers(mask), "mask", "neuron", one_trial)
     require_shape(
         numbers, "mask", dict(zip(("trial", "time", "neuron"), shape, strict=True)), "give it the activity's shape"
     )

@@ -39,6 +39,21 @@ def test_shorter_trials_are_masked_behind_their_end():
     np.testing.assert_array_equal(recording.mask[:, :, 0], [[True, True, True], [True, False, False]])
 
 
+def test_trials_of_different_lengths_are_those_of_single_ones():
+    trains, onsets, lengths = [[0.05, 1.05, 1.25], [0.15]], [0.0, 1.0], [0.3, 0.1]
+    together = lrp.bin_spikes(trains, 0.1, duration=lengths, onsets=onsets)
+    alone = [
+        lrp.bin_spikes(trains, 0.1, duration=length, onsets=onset).activity[0]
+        for length, onset in zip(lengths, onsets, strict=True)
+    ]
+    ragged = lrp.Recording.from_trials(alone, 0.1)
+    np.testing.assert_array_equal(ragged.mask, together.mask)
+    np.testing.assert_array_equal(ragged.activity[ragged.mask], together.activity[together.mask])
+    combined = lrp.combine_recordings(*(lrp.Recording(one, 0.1) for one in alone))
+    np.testing.assert_array_equal(combined.mask, together.mask)
+    np.testing.assert_array_equal(combined.activity, ragged.activity)
+
+
 def test_bins_of_a_duration_do_not_hang_on_the_last_digit():
     assert lrp.bin_spikes([[0.1]], 0.1, duration=0.3).num_bins == 3
     assert lrp.bin_spikes([[0.1]], 0.01, duration=1.0).num_bins == 100

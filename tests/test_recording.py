@@ -100,6 +100,64 @@ def test_counts_float_activity_below_zero_and_masked_sentinels_pass():
     assert not Recording(counts, 0.01, mask=counts >= 0).fully_observed
 
 
+# Trials of different lengths
+
+
+def trials_of(lengths):
+    """Keyword arguments of `Recording.from_trials`, trials cut from those of `make_recording`."""
+    whole = make_recording().select(trials=np.arange(len(lengths)))
+    return {name: [one[:length] for one, length in zip(getattr(whole, name), lengths, strict=True)] for name in ARRAYS}
+
+
+def test_trials_of_different_lengths_end_in_masked_bins():
+    lengths = [5, BINS, 1]
+    arrays = trials_of(lengths)
+    recording = Recording.from_trials(**arrays, dt=0.01, trial_labels=["a", "b", "c"])
+    assert recording.activity.shape == (3, BINS, NEURONS)
+    assert recording.trial_labels == ("a", "b", "c")
+    for trial, length in enumerate(lengths):
+        for name in ARRAYS:
+            np.testing.assert_array_equal(getattr(recording, name)[trial, :length], arrays[name][trial])
+            assert not getattr(recording, name)[trial, length:].any()
+    assert Recording.from_trials([[[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]], 0.01).mask.sum() == 6
+
+
+def test_trials_of_one_length_are_those_of_the_array():
+    full = make_recording()
+    arrays = {name: list(getattr(full, name)) for name in ARRAYS}
+    labels = {name: getattr(full, name) for name in LABELS}
+    assert_same(full, Recording.from_trials(**arrays, dt=full.dt, **labels))
+
+
+def test_counts_stay_counts():
+    with pytest.raises(ValueError, match="negative counts"):
+        Recording.from_trials([np.ones((2, 1), dtype=int), np.full((1, 1), -1)], 0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"activity": []}, "activity: expected one array (time, neuron) for every trial, got none; give a trial"),
+        (
+            {"activity": [np.ones((2, 3)), np.ones((2, 2))]},
+            "activity[1]: expected shape (time=2, neuron=3), got (2, 2)",
+        ),
+        (
+            {"activity": [np.ones((2, 3)), np.ones(3)]},
+            "activity[1]: expected an array of real numbers with axes (time,",
+        ),
+        ({"inputs": [np.ones((4, 1))]}, "inputs: expected 2 arrays, one per trial, got 1; give all of them"),
+        ({"inputs": [np.ones((4, 1)), np.ones((4, 1))]}, "inputs[1]: expected shape (time=3, input=1), got (4, 1)"),
+        ({"mask": [np.ones((4, 3), bool), np.ones((3, 2), bool)]}, "mask[1]: expected shape (time=3, neuron=3)"),
+        ({"mask": [np.zeros((4, 3), bool), np.zeros((3, 3), bool)]}, "mask: expected something observed"),
+    ],
+)
+def test_trials_that_do_not_fit_are_refused_by_name(change, message):
+    arguments = {"activity": [np.ones((4, 3)), np.ones((3, 3))], "dt": 0.01}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recording.from_trials(**(arguments | change))
+
+
 # Selection
 
 
@@ -255,7 +313,10 @@ BAD_ARGUMENTS = {
     "objects": ({"activity": np.full(SHAPE, None)}, "got ndarray of dtype object; convert it to one dense array"),
     "complex": ({"activity": np.full(SHAPE, 1j)}, "got ndarray of dtype complex128; convert it"),
     "booleans": ({"activity": np.ones(SHAPE, bool)}, "got ndarray of dtype bool; convert it"),
-    "ragged trials": ({"activity": [[[1.0]], [[1.0], [2.0]]]}, "got rows of different lengths; pad them"),
+    "ragged trials": (
+        {"activity": [[[1.0]], [[1.0], [2.0]]]},
+        "got different ones; make it with Recording.from_trials",
+    ),
     "numpy mask": (
         {"activity": np.ma.masked_less(np.ones(SHAPE), 0)},
         "got a numpy masked array; pass its .data, and what it hides by mask=",

@@ -160,7 +160,7 @@ def test_what_cannot_be_updated_is_refused():
         ValueError, match=r"posterior: expected a Laplace posterior without correction, got one of.*'svi'"
     ):
         lrp.update_posterior(dataclasses.replace(posterior, method="svi"), trials)
-    with pytest.raises(ValueError, match=r"recordings\[1\]: expected 6 along neuron"):
+    with pytest.raises(ValueError, match=r"recordings\[0\]\.neuron_labels: expected labels"):
         lrp.update_posterior(posterior, trials.select(neurons=[0, 1]))
     with pytest.raises(ValueError, match="trials: expected Recording"):
         lrp.update_posterior(posterior, trials.activity)

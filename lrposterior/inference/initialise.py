@@ -1,7 +1,7 @@
 """A start for the mode from the data: principal components, regression, and a conjugate ridge for K.
 
 1. The activity, through the inverse nonlinearity, minus the filtered inputs, gives the latents by its leading
-   principal components.
+   principal components. Where sessions had different neurons, the mode of the largest gives those of all.
 2. A few sweeps of Gauss-Newton for the loadings of every neuron given the latents, and for the latents of every bin
    given the loadings, undo the distortion of the inverse nonlinearity.
 3. Given latents and loadings, kappa is linear in K: kappa = K^T (filtered rates) / N. Ridge regression on the
@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -18,14 +19,19 @@ import numpy as np
 
 from lrposterior.background import FixedBackground
 from lrposterior.fit_error import FitError
+from lrposterior.inference.mode import find_mode
 from lrposterior.inference.problem import Problem
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import Emission, NormalEmission
+from lrposterior.priors import Priors
 from lrposterior.process_noise import pattern_coordinates
+from lrposterior.state_space import filter_trials, smooth
 
 NUM_SWEEPS = 4
 # The noise of the latents has at least this part of the variance that their regression leaves.
 SMALLEST_DRIVE = 0.05
+# Nats that may still be expected at the mode of one session.
+SESSION_TOLERANCE = 1.0
 SHRINKAGES = (1.0, 0.7, 0.4, 0.1)
 
 
@@ -61,9 +67,13 @@ def initialise(problem: Problem) -> np.ndarray:
     flat_features, flat_known, flat_mask, flat_activity = (
         array.reshape(num_trials * num_bins, -1) for array in (features, known, mask, activity)
     )
-    recurrent = first_current.reshape(flat_known.shape) - flat_known
-    recurrent = recurrent - flat_features @ np.linalg.lstsq(flat_features, recurrent, rcond=None)[0]
-    kappa, M = _principal_latents(recurrent, rank, priors_of["M"])
+    session = _session_to_start_from(np.any(mask, axis=1))
+    if session.all():
+        recurrent = first_current.reshape(flat_known.shape) - flat_known
+        recurrent = recurrent - flat_features @ np.linalg.lstsq(flat_features, recurrent, rcond=None)[0]
+        kappa, M = _principal_latents(recurrent, rank, priors_of["M"])
+    else:
+        kappa, M = _latents_of_session(problem, session), np.zeros((num_neurons, rank))
     loadings = np.concatenate([M, np.zeros((num_neurons, features.shape[2]))], axis=1)
     loading_sd = np.concatenate(
         [np.full(rank, priors_of["M"]), np.full(recording.num_inputs, priors_of["B"]), [priors_of["b"]]]
@@ -200,6 +210,55 @@ def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np
 
 def _filter(drive: np.ndarray, a: float | np.ndarray) -> np.ndarray:
     return np.asarray(jax.vmap(lambda one: low_pass(one, jnp.asarray(a), jnp.zeros_like(one[0])))(jnp.asarray(drive)))
+
+
+def _session_to_start_from(seen: np.ndarray) -> np.ndarray:
+    """(trial,) True for all trials, or, where some neurons never met in a trial, for those of the largest session.
+
+    A session are the trials in which the same neurons were observed; the largest has the most of them in all its
+    trials together.
+
+    Args:
+        seen: (trial, neuron) whether a neuron was observed in a trial.
+    """
+    known = seen[:, np.any(seen, axis=0)].astype(float)
+    if np.all(known.T @ known > 0.0):
+        return np.ones(len(seen), dtype=bool)
+    _, session = np.unique(seen, axis=0, return_inverse=True)
+    return session == np.argmax(np.bincount(session, weights=seen.sum(axis=1)))
+
+
+def _latents_of_session(problem: Problem, session: np.ndarray) -> np.ndarray:
+    """Latents (sample, rank) of all trials, as the mode of one session's trials (trial,) and neurons has them.
+
+    Trials in which none of these neurons was observed have the latents that follow from their inputs: sessions without
+    a neuron in common are aligned by what drives both.
+    """
+    model, noise = problem.model, problem.model.noise_of_process
+    neurons = np.any(problem.recording.mask[session], axis=(0, 1))
+    trials = problem.recording.select(neurons=neurons)
+    names = [field.name for field in dataclasses.fields(Priors) if field.name != "K"]
+    alone = dataclasses.replace(
+        model,
+        time_constant=float(np.mean(model.time_constants.medians)),
+        background=None,
+        priors=Priors(**{name: getattr(model.priors, name) for name in names}),
+        process_noise=None if noise is None else dataclasses.replace(noise, patterns=None),
+    )
+    own = Problem.of(alone, trials.select(trials=session))
+    mode = find_mode(own, initialise(own), tolerance=SESSION_TOLERANCE)
+    parameters = dict(own.space.unwhiten(jnp.asarray(mode.z)))
+    data, initial = own.model.data(trials), jnp.zeros((trials.num_trials, model.rank))
+    if "initial_kappa" in parameters:
+        initial = initial.at[session].set(parameters["initial_kappa"])
+        parameters["initial_kappa"] = initial
+    if noise is not None:
+        kappa = smooth(filter_trials(own.model, parameters, data)).mean
+    else:
+        read = own.model.rates(parameters, data) @ parameters["K"] / trials.num_neurons
+        a = own.model.integration_constants(parameters, data)[0]
+        kappa = jax.vmap(lambda drive, start: low_pass(drive, a, start))(read, initial)
+    return np.asarray(kappa).reshape(-1, model.rank)
 
 
 def _principal_latents(recurrent: np.ndarray, rank: int, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -53,7 +53,7 @@ def update_posterior(
 
     Args:
         posterior: a Laplace posterior.
-        trials: new trials of the same neurons, in bins of the same width and number.
+        trials: new trials of neurons that were fitted, in bins of the same width.
         method: options of the Laplace approximation; None for the defaults.
         max_new_patterns: patterns of rates at most by which the visited ones of a random bulk grow. With 0 they stay,
             and what the bulk does with other patterns is put down to those that are there.
@@ -102,8 +102,15 @@ def _updated(
     progress: bool,
 ) -> Posterior:
     started = time.perf_counter()
-    recording = combine_recordings(posterior.recording, trials)
-    extended = with_visited(model, trials, max_new_patterns)
+    num_old, recording = posterior.recording.num_trials, combine_recordings(posterior.recording, trials)
+    if recording.num_neurons != posterior.recording.num_neurons:
+        raise argument_error(
+            "trials",
+            f"neurons among the {posterior.recording.num_neurons} that were fitted",
+            f"{recording.num_neurons - posterior.recording.num_neurons} others",
+            "fit all together: fit(model, combine_recordings(recording, trials), ...)",
+        )
+    extended = with_visited(model, recording.select(trials=slice(num_old, None)), max_new_patterns)
     problem = make_problem(extended, recording, method)
     problem = problem.with_scales({name: posterior.model.scale(name) for name in problem.scale_priors})
     with tqdm(desc="update", unit="step", disable=not progress) as bar:
