@@ -153,8 +153,8 @@ def _quality(posterior: Posterior, recording: Recording, held_out: Recording | N
         noise = np.sqrt(variance.mean(axis=(0, 1)))
     else:
         noise = posterior.mode["noise_scale"]
-    counted = dataclasses.replace(recording, mask=posterior.model.informative(recording))
-    return FitQuality(counted, predicted, noise, held_out=held_out is not None)
+    informative = dataclasses.replace(recording, mask=posterior.model.informative(recording))
+    return FitQuality(informative, predicted, noise, held_out=held_out is not None)
 
 
 def _predict(posterior: Posterior, trials: Recording | None) -> np.ndarray:

@@ -55,16 +55,14 @@ def observed_currents(
     Args: as in `observed_rates`.
     """
     current, mask = recording.activity, recording.mask
+    width = _kernel_width(recording, time_constant) * recording.dt
     if isinstance(observation, CountObservation):
-        smoothed = smooth_activity(recording, _kernel_width(recording, time_constant) * recording.dt).activity
+        smoothed = smooth_activity(recording, width).activity
         rates = smoothed / (recording.dt * require_settled(observation.scale))
         return _filled(np.asarray(NONLINEARITIES["softplus"].current(jnp.asarray(rates), 1.0)), mask)
     if isinstance(observation, CalciumObservation):
-        added = _added(recording, observation.decay_time)
-        current, mask = (
-            smooth_activity(added, _kernel_width(recording, time_constant) * recording.dt).activity,
-            added.mask,
-        )
+        added = smooth_activity(_added(recording, observation.decay_time), width)
+        current, mask = added.activity, added.mask
     if observation.of != "current":
         scale = float(np.sqrt(np.mean(current[mask] ** 2)))
         current = np.asarray(NONLINEARITIES[nonlinearity].current(jnp.asarray(current), scale))

@@ -8,8 +8,10 @@ import re
 
 import numpy as np
 import pytest
+from plain import plain_model
 from small_fit import EVIL, small_fit
 
+import lrposterior as lrp
 from lrposterior.fit_quality import assess_fit
 from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.report import render_report, write_report
@@ -141,6 +143,29 @@ def test_what_the_evidence_chose_is_said(ahead, said):
     if ahead == -3.5:
         degeneracy = dataclasses.replace(fit.degeneracy, posterior=posterior)
         assert said in _Page(render_report(posterior, degeneracy, fit.ranking, seed=0)).text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("observation", "said"),
+    [
+        (lrp.PoissonObservation(scale=40.0), ("count, Poisson", "From the inputs alone", "noise of Poisson counts")),
+        (
+            lrp.NegativeBinomialObservation(scale=40.0),
+            ("count, negative binomial", "From the inputs alone", "noise of negative binomial counts"),
+        ),
+        (lrp.CalciumObservation(0.4), ("calcium, with Gaussian noise", "One bin ahead", "noise, median over neurons")),
+    ],
+)
+def test_what_is_observed_is_said(observation, said):
+    model = plain_model(rank=1, observation=observation, priors=lrp.Priors(noise_scale=0.02))
+    recording = lrp.simulate_recording(model, num_neurons=8, num_trials=12, num_bins=40, seed=0).recording
+    posterior = lrp.fit(model, recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+    candidates = lrp.single_neuron_candidates(recording, power=1.0)
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=20, progress=False)
+    page = _Page(render_report(posterior, lrp.analyze_degeneracy(posterior), ranking, seed=0))
+    for text in said:
+        assert text in page.text
 
 
 def test_the_same_results_give_the_same_file(report, tmp_path):

@@ -14,7 +14,8 @@ observation weights w, S[t] = L^T diag(w) L and H[t] = L^T diag(w) (direct effec
 
     F = sum_t J^T S J + J^T H + H^T J + (direct effect)^T diag(w) (direct effect).
 
-Known loadings (left) have no columns in J.
+Known loadings (left) have no columns in J, nor have the parameters of what is seen of a neuron's current: they move
+what is expected in the bin alone, and dispersions, which move its variance alone, have information of their own.
 
 With process noise (`lrposterior.state_space`) the data tell the latents as well, and what they take from them they do
 not say about the parameters. J is then the sensitivity of the latents minus that of the filter's prediction of them.
