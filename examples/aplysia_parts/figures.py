@@ -34,7 +34,6 @@ def save_all(folder: Path, results: dict, shown: dict[str, dict[str, Any]]) -> N
     if fitted:
         first = next(iter(fitted.values()))
         made |= {
-            "ranks": draw_ranks(by_name),
             "spectra": draw_spectra({name: by_name[name]["spectra"] for name in fitted}),
             "traces": draw_traces(first["preparation"], first["predicted"].ahead[0], first["run"]),
             "degeneracy": first["degeneracy"].plot_contraction(),
@@ -56,7 +55,7 @@ def draw_recordings(preparations: dict[str, Preparation]) -> Figure:
     panels = figure.subplots(len(preparations), 3, sharex=True, squeeze=False)
     mesh = None
     for row, (name, preparation) in zip(panels, preparations.items(), strict=True):
-        order = np.argsort(leading_pattern(preparation))
+        order = np.argsort(-leading_pattern(preparation))
         for number, (axes, counts) in enumerate(
             zip(row, (*preparation.counts, *preparation.test.activity), strict=True)
         ):
@@ -67,7 +66,8 @@ def draw_recordings(preparations: dict[str, Preparation]) -> Figure:
             for start in BLOCK_STARTS[number] if number < 2 else ():
                 axes.axvspan(start, start + BLOCK, ymin=1.0, ymax=1.04, color=VERMILION, clip_on=False, linewidth=0)
         row[0].set_ylabel(f"{name}\n{len(order)} neurons")
-    for axes, title in zip(panels[0], ("First response", "Second response", "Third response: test"), strict=True):
+    titles = ("First response (orange: validation)", "Second response", "Third response: test")
+    for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title, pad=10)
     for axes in panels[-1]:
         axes.set_xlabel("time after the stimulation began (s)")
@@ -83,7 +83,7 @@ def draw_prediction(by_name: dict) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     colors = dict(zip(by_name, (BLACK, BLUE, VERMILION), strict=True))
     markers = dict(zip(by_name, "osD", strict=True))
-    lowest = -0.15
+    lowest = -0.35
     for axes, task, title in zip(
         panels, ("ahead", "hidden"), ("One step ahead", "Hidden neurons from the others"), strict=True
     ):
@@ -110,30 +110,6 @@ def _score(one: dict, model: str, task: str) -> float | None:
         return one["networks"][str(one["rank"])]["test"][task] if "rank" in one else None
     found = one["baselines"].get(f"glm_{task}" if model == "glm" else model)
     return None if found is None else found["test"][task]
-
-
-@styled
-def draw_ranks(by_name: dict) -> Figure:
-    """Held-out density and scores against rank."""
-    figure = Figure(figsize=(9.0, 3.0))
-    panels = figure.subplots(1, len(by_name), sharey=True, squeeze=False)[0]
-    curves = {
-        "density, validation blocks": (BLUE, "o-", lambda fit: fit["density"]["validation"]),
-        "density, third response": (BLACK, "s-", lambda fit: fit["density"]["test"]),
-        "one step, third response": (VERMILION, "D--", lambda fit: fit["test"]["ahead"]),
-        "hidden neurons, third response": (GREY, "^:", lambda fit: fit["test"]["hidden"]),
-    }
-    for axes, (name, one) in zip(panels, by_name.items(), strict=True):
-        fits = {int(rank): fit for rank, fit in one["networks"].items() if "failure" not in fit}
-        for label, (color, style, value) in curves.items():
-            axes.plot(list(fits), [value(fit) for fit in fits.values()], style, color=color, label=label)
-        axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=0)
-        axes.set_xticks([int(rank) for rank in one["networks"]])
-        axes.set_xlabel("rank")
-        axes.set_title(name)
-    panels[0].set_ylabel("bits per spike\nover constant rates")
-    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
 
 
 @styled

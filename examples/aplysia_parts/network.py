@@ -11,9 +11,9 @@ import lrposterior as lrp
 from aplysia_parts.recordings import DT, Preparation
 from aplysia_parts.scores import Predicted, log_likelihood
 
-SEGMENT = 25.6  # s, of the spectra
-LONGEST = 2.0 / SEGMENT  # Hz, below which a spectrum has too few cycles in a segment
-FASTEST = 1.0  # Hz
+SEGMENT = 51.2  # s, of the spectra: some four cycles of the rhythm
+LOWEST_FREQUENCY = 2.0 / SEGMENT  # Hz, below which a spectrum has too few cycles in a segment
+HIGHEST_FREQUENCY = 1.0  # Hz
 
 
 # [predict]
@@ -77,16 +77,17 @@ def simulate_freely(posterior: lrp.Posterior, trials: lrp.Recording, *, num_draw
 
 # [end]
 def leading_pattern(preparation: Preparation) -> np.ndarray:
-    """(neuron,) the first principal component of the smoothed spikes of the training recordings."""
+    """(neuron,) the first principal component of the smoothed spikes of the training recordings, of positive sum."""
     smooth = np.concatenate([scipy.signal.savgol_filter(one, 11, 2, axis=0) for one in preparation.counts])
-    return np.linalg.svd(smooth - smooth.mean(axis=0), full_matrices=False)[2][0]
+    pattern = np.linalg.svd(smooth - smooth.mean(axis=0), full_matrices=False)[2][0]
+    return pattern * np.sign(pattern.sum())
 
 
 def spectrum(counts: np.ndarray, pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies in Hz and power per Hz of the spikes (time, neuron) along a pattern, by Welch's method."""
     length = min(round(SEGMENT / DT), len(counts))
     frequencies, power = scipy.signal.welch(counts @ pattern, 1.0 / DT, nperseg=length, detrend="linear")
-    kept = (frequencies >= LONGEST) & (frequencies <= FASTEST)
+    kept = (frequencies >= LOWEST_FREQUENCY) & (frequencies <= HIGHEST_FREQUENCY)
     return frequencies[kept], power[kept]
 
 
