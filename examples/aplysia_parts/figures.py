@@ -81,13 +81,13 @@ def draw_prediction(by_name: dict) -> Figure:
     """Bits per spike in the third response of all models."""
     figure = Figure(figsize=(9.0, 3.4))
     panels = figure.subplots(1, 2, sharey=True)
-    colors = dict(zip(by_name, (BLACK, BLUE, VERMILION), strict=True))
-    markers = dict(zip(by_name, "osD", strict=True))
+    colors = dict(zip(by_name, (BLACK, BLUE, VERMILION), strict=False))
+    markers = dict(zip(by_name, "osD", strict=False))
     lowest = -0.35
     for axes, task, title in zip(
         panels, ("ahead", "hidden"), ("One step ahead", "Hidden neurons from the others"), strict=True
     ):
-        for shift, (name, one) in zip((0.2, 0.0, -0.2), by_name.items(), strict=True):
+        for shift, (name, one) in zip((0.2, 0.0, -0.2), by_name.items(), strict=False):
             values = [_score(one, model, task) for model in MODELS]
             rows = np.arange(len(MODELS)) + shift
             known = np.array([np.nan if value is None else max(value, lowest) for value in values])
