@@ -20,6 +20,7 @@ import importlib.util
 import os
 import tempfile
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -74,7 +75,11 @@ def make_model(rank: int) -> lrp.LowRankModel:
 
 
 def fit(preparation: Preparation, rank: int) -> lrp.Posterior:
-    """Fit the training recordings without their validation blocks."""
+    """Fit the training recordings without their validation blocks.
+
+    The warning that errors last from bin to bin, if it comes, is in the table of ranks as their correlation.
+    """
+    warnings.filterwarnings("ignore", "errors of predictions one bin ahead")
     return lrp.fit(make_model(rank), preparation.training, lrp.Laplace(mean="mode"), seed=SEED, progress=False)
 
 
@@ -156,6 +161,7 @@ def run_networks(preparation: Preparation, hidden: np.ndarray, folder: Path | No
         mode = posterior.mode
         numbers[str(rank)] = score(preparation, hidden, partial(predict, posterior, hidden=hidden)) | {
             "density": density_gained(posterior, preparation),
+            "autocorrelation": lrp.check_fit(posterior).autocorrelation,
             "log_evidence": posterior.statistics.log_evidence,
             "num_iterations": posterior.statistics.num_iterations,
             "seconds": seconds,

@@ -14,6 +14,9 @@ from plain import plain_model
 import lrposterior as lrp
 from lrposterior.curvature.automatic import automatic_information
 from lrposterior.curvature.structured import structured_information
+from lrposterior.inference.initialise import initialise
+from lrposterior.inference.mode import find_mode
+from lrposterior.inference.problem import Problem
 from lrposterior.likelihood import log_likelihood, log_likelihood_by_trial
 from lrposterior.process_noise import latent_covariance
 
@@ -215,3 +218,22 @@ def test_what_counts_cannot_do_says_so():
     silent = dataclasses.replace(recording, activity=np.zeros(recording.activity.shape))
     with pytest.raises(ValueError, match="counts with a spike in them"):
         lrp.LowRankModel(rank=1, observation=lrp.PoissonObservation()).for_recording(silent)
+
+
+def test_the_mode_of_spikes_that_no_network_made_is_found_in_a_few_rounds(shared_data):
+    """A rhythm of a real ganglion, which one latent cannot make: damped Gauss-Newton steps alone take 52 rounds."""
+    with np.load(shared_data / "aplysia_pedal_bruno2017.npz", allow_pickle=False) as file:
+        counts = file["counts__Sep2914da01"][300:, :30].astype(float)
+    model = plain_model(
+        1,
+        time_constant=0.5,
+        observation=lrp.PoissonObservation(scale_spread=0.1),
+        process_noise="full",
+        initial_state="free",
+    )
+    with jax.enable_x64(True):
+        problem = Problem.of(model, lrp.Recording(counts, 0.1))
+        mode = find_mode(problem, initialise(problem), max_iterations=10)
+        slope = problem.gradient(mode.z)
+        expected = np.linalg.solve(mode.information + np.eye(len(slope)), slope)
+    assert 0.5 * slope @ expected < 1e-6

@@ -140,7 +140,7 @@ def _ranks(by_name: dict) -> str:
         for rank, fit in one["networks"].items():
             chosen = "**" if str(one.get("rank")) == rank else ""
             if "failure" in fit:
-                rows.append([name, rank, fit["failure"], *[""] * 6, f"{fit['seconds'] / 60.0:.0f}"])
+                rows.append([name, rank, fit["failure"], *[""] * 7, f"{fit['seconds'] / 60.0:.0f}"])
                 continue
             rows.append(
                 [
@@ -149,12 +149,13 @@ def _ranks(by_name: dict) -> str:
                     *(_number(fit["density"][part]) for part in ("validation", "test")),
                     *(_number(fit[part][task]) for task in ("ahead", "hidden") for part in ("validation", "test")),
                     f"{fit['noise']:.2f}",
+                    f"{fit['autocorrelation']:.3f}",
                     f"{fit['seconds'] / 60.0:.0f}",
                 ]
             )
     header = [
         "", "rank", "density, blocks", "density, third", "one step, blocks", "third", "hidden, blocks", "third",
-        "noise in a bin", "minutes",
+        "noise in a bin", "errors of neighbouring bins", "minutes",
     ]  # fmt: skip
     return _table(header, rows)
 
