@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.cli import main
@@ -158,6 +159,30 @@ def test_fit_takes_the_options_of_the_model(folder, tmp_path, capsys):
     assert model.time_constant == lrp.TimeConstantPrior(0.08)
     assert (model.nonlinearity, model.observation.of, model.initial_state) == ("linear", "current", "free")
     np.testing.assert_array_equal(model.background.to_dense(), 0.01)
+
+
+@pytest.mark.slow
+def test_fit_takes_spikes_of_single_trials_and_hidden_neurons(tmp_path, capsys):
+    spiking = plain_model(1, observation=lrp.PoissonObservation(scale=50.0), process_noise="diagonal")
+    simulation = lrp.simulate_recording(spiking, num_neurons=10, num_trials=8, num_bins=50, num_inputs=1, seed=0)
+    simulation.recording.save(tmp_path / "session.npz")
+    options = ["--rank", 1, "--observe", "count", "--process-noise", "diagonal", "--background", "none"]
+    options += ["--hidden-neurons", "0.5", "--loadings", "independent"]
+    code, _, err = run(capsys, "fit", tmp_path / "session.npz", tmp_path / "fit.nc", *options)
+    assert code == 0, err
+    model = lrp.load_posterior(tmp_path / "fit.nc").model
+    assert isinstance(model.observation, lrp.PoissonObservation)
+    assert (model.process_noise.shape, model.hidden_neurons) == ("diagonal", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("--observe", "spikes"), ("--hidden-neurons", "many"), ("--process-noise", "some")]
+)
+def test_an_option_that_the_model_does_not_have_is_named(folder, tmp_path, capsys, name, value):
+    code, _, err = run(capsys, "fit", folder / "session.npz", tmp_path / "fit.nc", "--rank", 1, name, value)
+    assert code != 0
+    assert name.lstrip("-").replace("-", "_") in err.replace("-", "_")
+    assert repr(value) in err
 
 
 def test_degeneracy_in_json_agrees_with_python(folder, tmp_path, capsys):

@@ -15,7 +15,15 @@ import numpy as np
 import typer
 
 from lrposterior.checks import require_choice, require_integer
-from lrposterior.cli.input import make_candidates, prepare_jax, read_background, read_priors, require_new
+from lrposterior.cli.input import (
+    make_candidates,
+    prepare_jax,
+    read_background,
+    read_hidden_neurons,
+    read_observation,
+    read_priors,
+    require_new,
+)
 from lrposterior.cli.output import (
     describe_degeneracy,
     describe_fit,
@@ -185,7 +193,10 @@ def fit(
         bool, typer.Option("--infer-time-constant", help="Infer it, with --time-constant as the prior's median.")
     ] = False,
     nonlinearity: Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")] = "tanh",
-    observe: Annotated[str, typer.Option(help="What the activity is: rate or current.")] = "rate",
+    observe: Annotated[
+        str,
+        typer.Option(help="What the activity is: rate, current, count (Poisson) or overdispersed-count."),
+    ] = "rate",
     initial_state: Annotated[
         str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")
     ] = "zero",
@@ -197,6 +208,16 @@ def fit(
             "matrix (post, pre), .npy or .npz of scipy.sparse.save_npz.",
         ),
     ] = "bulk",
+    process_noise: Annotated[
+        str, typer.Option(help="Noise that drives the latents of single trials: none, diagonal or full.")
+    ] = "none",
+    hidden_neurons: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER|SHARE",
+            help="Neurons that were not recorded, or their share; with --background none.",
+        ),
+    ] = "0",
     loadings: Annotated[
         str, typer.Option(help="correlated: a neuron's K depends on its other loadings; or independent.")
     ] = "correlated",
@@ -230,8 +251,10 @@ def fit(
     options: dict[str, Any] = {
         "time_constant": lrp.TimeConstantPrior(time_constant) if infer_time_constant else time_constant,
         "nonlinearity": nonlinearity,
-        "observation": lrp.GaussianObservation(of=cast(Any, observe)),
+        "observation": read_observation(observe),
         "background": read_background(background),
+        "process_noise": None if process_noise == "none" else process_noise,
+        "hidden_neurons": read_hidden_neurons(hidden_neurons),
         "initial_state": initial_state,
         "priors": read_priors(loadings),
     }

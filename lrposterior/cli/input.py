@@ -19,6 +19,7 @@ from lrposterior.files import require_file_name
 
 if TYPE_CHECKING:
     from lrposterior.background import FixedBackground, RandomBulk
+    from lrposterior.observations import Observation
     from lrposterior.perturbation.candidates import Candidates
     from lrposterior.posterior import Posterior
     from lrposterior.priors import Priors
@@ -104,6 +105,36 @@ def read_priors(loadings: str) -> Priors:
 
     kinds = {"correlated": CorrelatedLoadings, "independent": Priors}
     return kinds[require_choice(loadings, "--loadings", tuple(kinds))]()
+
+
+def read_observation(observe: str) -> Observation:
+    """What an option says of the activity.
+
+    Raises:
+        ValueError: Another name.
+    """
+    from lrposterior.observations import GaussianObservation, NegativeBinomialObservation, PoissonObservation
+
+    kinds: dict[str, Observation] = {
+        "rate": GaussianObservation(of="rate"),
+        "current": GaussianObservation(of="current"),
+        "count": PoissonObservation(),
+        "overdispersed-count": NegativeBinomialObservation(),
+    }
+    return kinds[require_choice(observe, "--observe", tuple(kinds))]
+
+
+def read_hidden_neurons(value: str) -> int | float:
+    """A number of neurons, or with a decimal point their share of all.
+
+    Raises:
+        ValueError: No number.
+    """
+    try:
+        return int(value) if value.isdigit() else float(value)
+    except ValueError:
+        mend = "write 900, or 0.9 for nine of ten"
+        raise argument_error("--hidden-neurons", "a number of neurons, or a share", repr(value), mend) from None
 
 
 def _load_matrix(path: Path) -> Any:
