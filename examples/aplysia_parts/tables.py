@@ -134,13 +134,25 @@ def _settings(settings: dict) -> str:
     return ", ".join(NAMES[name].format(value) for name, value in settings.items() if name in NAMES)
 
 
+# What a fit that refuses says first, and what it means.
+FAILURES = {"rank": "not supported by the data"}
+
+
 def _ranks(by_name: dict) -> str:
     rows = []
     for name, one in by_name.items():
         for rank, fit in one["networks"].items():
             chosen = "**" if str(one.get("rank")) == rank else ""
             if "failure" in fit:
-                rows.append([name, rank, fit["failure"], *[""] * 7, f"{fit['seconds'] / 60.0:.0f}"])
+                rows.append(
+                    [
+                        name,
+                        rank,
+                        FAILURES.get(fit["failure"], fit["failure"]),
+                        *[""] * 7,
+                        f"{fit['seconds'] / 60.0:.0f}",
+                    ]
+                )
                 continue
             rows.append(
                 [
