@@ -148,7 +148,10 @@ def test_eigenvalues_are_those_of_the_whole_network():
 
 @pytest.mark.slow
 def test_intervals_of_W_cover_a_network_of_which_a_quarter_was_recorded():
-    """Ten networks; entries of one depend on each other, and single networks hold .80 to .95."""
+    """Ten networks; entries of one depend on each other, and single networks hold .80 to .95.
+
+    Five of them are fitted as if the recorded neurons were all, too: such fits need not converge.
+    """
     whole, covers = everything(), {0: [], 90: []}
     for seed in range(10):
         simulation = lrp.simulate_recording(whole, num_neurons=120, num_trials=20, num_bins=60, seed=seed)
@@ -156,8 +159,11 @@ def test_intervals_of_W_cover_a_network_of_which_a_quarter_was_recorded():
         M, K = simulation.parameters["M"], simulation.parameters["K"]
         W = M[chosen] @ K[chosen].T / 120
         for hidden, cover in covers.items():
+            if not hidden and seed >= 5:
+                continue
             model = dataclasses.replace(whole, hidden_neurons=hidden)
-            posterior = lrp.fit(model, simulation.recording.select(neurons=chosen), seed=0, progress=False)
+            recording, method = simulation.recording.select(neurons=chosen), lrp.Laplace(mean="mode")
+            posterior = lrp.fit(model, recording, method, seed=0, progress=False)
             lower, upper = posterior.connectivity_interval(0.9, seed=0)
             cover.append(np.mean((lower <= W) & (upper >= W)))
     assert 0.85 <= np.mean(covers[90]) <= 0.95
