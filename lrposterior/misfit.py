@@ -108,8 +108,7 @@ def check_fit(
 
     Raises:
         ValueError: if the trials are of other neurons, inputs or bins, if what was observed does not depend on the
-            network, or if new trials are given for a fit with process noise, of counts or of
-            calcium.
+            network, or if new trials are given for a fit with process noise, of counts or of calcium.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) of a LowRankModel returned")
     num_draws = require_integer(num_draws, "num_draws", minimum=100)

@@ -11,8 +11,9 @@ from scipy.stats import chi2, kstest
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution
 from lrposterior.inference.problem import Problem
-from lrposterior.inference.variational_mean import descend, standard_draws, variational_shift
+from lrposterior.inference.variational_mean import standard_draws, variational_shift
 from lrposterior.precision import double_precision
+from lrposterior.quasi_newton import descend
 
 GRID, LOG_SCALES = np.linspace(-4.0, 4.0, 400), np.log(0.3) + np.linspace(-1.0, 1.0, 25)
 
@@ -59,7 +60,7 @@ def test_a_shift_of_more_than_half_a_standard_deviation_is_refused():
 
 def test_mean_stays_where_the_expectation_does_not_exist():
     start = np.ones(2)
-    point, gained = descend(lambda _: (np.inf, np.zeros(2)), lambda slope: slope, start)
+    point, gained = descend(lambda _: (np.inf, np.zeros(2)), lambda slope: slope, start, tolerance=0.0, max_steps=1)
     np.testing.assert_array_equal(point, start)
     assert gained == 0.0
 

@@ -11,7 +11,7 @@ import scipy.linalg
 
 from lrposterior.fit_error import FitError
 from lrposterior.inference.problem import SMALLEST_NOISE, Problem
-from lrposterior.quasi_newton import quasi_newton_step
+from lrposterior.quasi_newton import descend
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 # The slope of relu jumps where a current crosses zero, so a descent may stand still on a kink, where the gradient is
@@ -23,8 +23,7 @@ STANDSTILL_GAIN, STANDSTILL_PART = 1e-5, 0.02
 NEARBY, NUM_NEARBY = 0.02, 16
 # A step that gains less than this part of what was expected is followed by so many of quasi-Newton at most, which learn
 # how the curvature differs from that of Gauss-Newton.
-EXPECTED_PART, MAX_QUASI_NEWTON, MEMORY = 0.5, 60, 20
-STEP_LENGTHS = (1.0, 0.4, 0.16, 0.06, 0.02, 0.005)
+EXPECTED_PART, MAX_QUASI_NEWTON = 0.5, 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +93,7 @@ def find_mode(
         least_gain = min(STANDSTILL_GAIN, 0.1 * decrement)
         z, reached, damping = _descend(problem, z, curvature, slope, objective, damping)
         if problem.model.process_noise is not None and objective - reached < EXPECTED_PART * decrement:
-            z, reached = _quasi_newton(problem, z, reached, curvature, 0.1 * tolerance)
+            z, reached = _quasi_newton(problem, z, curvature, 0.1 * tolerance)
         if objective - reached < least_gain:
             z, reached = _leave_kink(problem, z, curvature, reached)
             damping = 1e-3
@@ -128,9 +127,7 @@ def _descend(
     return z, objective, damping
 
 
-def _quasi_newton(
-    problem: Problem, z: np.ndarray, objective: float, curvature: np.ndarray, tolerance: float
-) -> tuple[np.ndarray, float]:
+def _quasi_newton(problem: Problem, z: np.ndarray, curvature: np.ndarray, tolerance: float) -> tuple[np.ndarray, float]:
     """The point after steps of limited-memory BFGS from the curvature of Gauss-Newton, and its objective.
 
     With process noise that curvature is an expectation, far off along some directions where the model does not fit.
@@ -142,23 +139,10 @@ def _quasi_newton(
         of_dynamics = scipy.linalg.cho_solve(factor, slope[:num_dynamics], check_finite=False)
         return np.concatenate([of_dynamics, slope[num_dynamics:] / of_noise])
 
-    steps: list[np.ndarray] = []
-    changes: list[np.ndarray] = []
-    point, lowest, slope = z, objective, problem.gradient(z)
-    for _ in range(MAX_QUASI_NEWTON):
-        direction = quasi_newton_step(solve, slope, steps, changes)
-        if 0.5 * float(slope @ direction) < tolerance:
-            break
-        candidates = ((point - length * direction) for length in STEP_LENGTHS)
-        reached = ((each, problem.negative_log_density(each)) for each in candidates)
-        following = next(((each, value) for each, value in reached if value < lowest), None)
-        if following is None:
-            break
-        new_slope = problem.gradient(following[0])
-        step, change = following[0] - point, new_slope - slope
-        if float(step @ change) > 0.0:
-            steps, changes = [*steps, step][-MEMORY:], [*changes, change][-MEMORY:]
-        (point, lowest), slope = following, new_slope
+    def evaluate(point: np.ndarray) -> tuple[float, np.ndarray]:
+        return problem.negative_log_density(point), problem.gradient(point)
+
+    point, _ = descend(evaluate, solve, z, tolerance=tolerance, max_steps=MAX_QUASI_NEWTON)
     settled = problem.prior_gauge(point)
     return settled, problem.negative_log_density(settled)
 

@@ -21,7 +21,6 @@ from the truth than the mode. The sign of it is a long way: then the mean stays.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
@@ -31,15 +30,12 @@ from lrposterior.distribution import (
     ParameterDistribution,
 )
 from lrposterior.inference.problem import Problem
-from lrposterior.quasi_newton import quasi_newton_step
+from lrposterior.quasi_newton import descend
 
 # Nats that may still be expected, a way of 0.06 standard deviations in all directions together.
 DECREMENT_TOLERANCE = 2e-3
 MAX_STEPS = 30
 LONGEST_SHIFT = 0.5
-STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003)
-
-Expectation = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 def variational_shift(problem: Problem, approximation: NormalDistribution) -> tuple[np.ndarray, float]:
@@ -70,7 +66,11 @@ def variational_shift(problem: Problem, approximation: NormalDistribution) -> tu
         return value, moves * slope
 
     nowhere = np.zeros(len(approximation.location))
-    shift, gained = descend(expectation, lambda slope: moves * (scale @ (scale.T @ slope)), nowhere)
+
+    def times(slope: np.ndarray) -> np.ndarray:
+        return moves * (scale @ (scale.T @ slope))
+
+    shift, gained = descend(expectation, times, nowhere, tolerance=DECREMENT_TOLERANCE, max_steps=MAX_STEPS)
     # A quadratic bound falls by half the squared distance in standard deviations.
     return (shift, gained) if 2.0 * gained < LONGEST_SHIFT**2 * len(nowhere) else (nowhere, 0.0)
 
@@ -95,34 +95,3 @@ def standard_draws(size: int, num_pairs: int, *, seed: int) -> np.ndarray:
     ]
     draws = np.sqrt(random.chisquare(size, num_pairs))[:, None] * np.concatenate(bases)
     return np.concatenate([draws, -draws])
-
-
-def descend(
-    expectation: Expectation, times: Callable[[np.ndarray], np.ndarray], start: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """The lowest point, and by how much it lies below the start: BFGS from a given inverse curvature.
-
-    Args:
-        expectation: the value at a point and its slope.
-        times: the inverse curvature times a slope; steps stay in its range.
-        start: where to begin. Where the value is not finite there, it is also the end.
-    """
-    point, (value, slope) = start, expectation(start)
-    if not np.isfinite(value):
-        return start, 0.0
-    first, steps, changes = value, [], []
-    for _ in range(MAX_STEPS):
-        direction = quasi_newton_step(times, slope, steps, changes)
-        if 0.5 * float(slope @ direction) < DECREMENT_TOLERANCE:
-            break
-        for length in STEP_LENGTHS:
-            reached, following = expectation(point - length * direction)
-            if reached < value:
-                break
-        else:
-            break
-        step, change = -length * direction, following - slope
-        if float(step @ change) > 0.0:
-            steps, changes = [*steps, step], [*changes, change]
-        point, value, slope = point + step, reached, following
-    return point, first - value
