@@ -40,6 +40,7 @@ from aplysia_parts.recordings import (
 )
 from aplysia_parts.scores import bits_per_spike
 from aplysia_parts.summaries import rate_correlations, summarize_connectivity, summarize_ranking
+from page_parts.tables import rounded, save
 
 import lrposterior as lrp
 
@@ -250,12 +251,12 @@ def run(path: Path, output: Path | None, folder: Path | None) -> None:
     results, shown = {}, {}
     for name in NAMES:
         results[name], shown[name] = run_preparation(path, name, folder)
-    stored = tables.rounded({"version": lrp.__version__, "seed": SEED, "preparations": results})
+    stored = rounded({"version": lrp.__version__, "seed": SEED, "preparations": results})
     print(f"\n{tables.as_markdown(stored)}")
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         figures.save_all(output, stored, shown)
-        tables.save(stored, output)
+        save(stored, tables.as_markdown(stored), output)
         print(f"\nThe figures, results.json and results.md are in {output}")
 
 

@@ -23,6 +23,7 @@ from mouse_opto_parts import figures, tables
 from mouse_opto_parts.prediction import compare_predictions, hide_blocks, hide_end
 from mouse_opto_parts.session import DT, FILE, LOWEST_RATE, PUBLISHED, Session, find_file, load_session
 from mouse_opto_parts.summaries import check_noise, summarize_connectivity, summarize_drives, summarize_ranking
+from page_parts.tables import rounded, save
 
 import lrposterior as lrp
 
@@ -115,7 +116,7 @@ def run(session: Session, output: Path | None) -> None:
     others = {f"rank {rank}, a fifth of the entries hidden": one for rank, one in by_rank.items()}
     others = {name: one for name, one in others.items() if isinstance(one, lrp.Posterior)}
     others["first 10 ms of the response hidden"] = without_onset
-    results = tables.rounded(
+    results = rounded(
         {
             "version": lrp.__version__,
             "rank": RANK,
@@ -149,7 +150,7 @@ def run(session: Session, output: Path | None) -> None:
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         figures.save_all(output, session, posterior, degeneracy, by_rank[RANK], blocks, rankings, results, **DRAWS)
-        tables.save(results, output)
+        save(results, tables.as_markdown(results), output)
         print(f"\nThe figures, results.json and results.md are in {output}")
 
 

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -21,25 +20,6 @@ def part(monkeypatch):
     yield lambda name: importlib.import_module(f"aplysia_parts.{name}")
     for name in [one for one in sys.modules if one.startswith("aplysia_parts")]:
         del sys.modules[name]
-
-
-def test_the_tables_of_the_page_are_those_of_the_stored_numbers(part):
-    results = json.loads((STORED / "results.json").read_text(encoding="utf-8"))
-    assert part("tables").as_markdown(results) == (STORED / "results.md").read_text(encoding="utf-8")
-
-
-def test_all_that_the_page_includes_is_there():
-    page, tables = PAGE.read_text(encoding="utf-8"), (STORED / "results.md").read_text(encoding="utf-8")
-    for marker in re.findall(r'^:(?:start-after|end-before): "(<!--.*-->)"$', page, flags=re.MULTILINE):
-        assert tables.count(marker) == 1
-    figures = re.findall(r"\]\((aplysia/\w+\.png)\)", page)
-    assert {Path(name).name for name in figures} == {path.name for path in STORED.glob("*.png")}
-
-
-def test_the_page_states_no_result_beside_its_tables():
-    """Scores, shares and nats come from the stored results alone."""
-    prose = re.sub(r"^```.*?^```$", "", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    assert not re.findall(r"\d\.\d|\d%|\d nats|\d bits", prose)
 
 
 def test_every_choice_was_the_best_in_the_validation_blocks():

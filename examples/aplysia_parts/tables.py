@@ -1,11 +1,8 @@
-"""The results as numbers (results.json) and as the tables that the page includes (results.md)."""
+"""The tables that the page includes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from page_parts.tables import between_comments, interval, number, table
 
 BASELINES = {
     "history": "each neuron's own smoothed history",
@@ -13,23 +10,6 @@ BASELINES = {
     "linear_system": "linear dynamical system (Gaussian, square roots)",
     "average": "average of the training responses (PSTH)",
 }
-
-
-def rounded(value: Any) -> Any:
-    """Numbers with four significant decimals, in any nesting of dictionaries and lists."""
-    if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(one) for one in value]
-    if isinstance(value, float):
-        return round(value, 1 if abs(value) >= 1000.0 else 4)
-    return value
-
-
-def save(results: dict, folder: Path) -> None:
-    text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-    (folder / "results.json").write_text(text, encoding="utf-8")
-    (folder / "results.md").write_text(as_markdown(results), encoding="utf-8")
 
 
 def as_markdown(results: dict) -> str:
@@ -44,7 +24,7 @@ def as_markdown(results: dict) -> str:
         "connectivity": _connectivity(by_name),
         "ranking": _ranking(by_name),
     }
-    return "\n".join(f"<!-- {name}: start -->\n{text}\n<!-- {name}: end -->\n" for name, text in parts.items())
+    return between_comments(parts)
 
 
 def _data(by_name: dict) -> str:
@@ -61,7 +41,7 @@ def _data(by_name: dict) -> str:
         )
     header = ["preparation", "neurons (hidden)", "mean rates (spikes/s)", "correlation, 1 and 2", "1 + 2 and 3"]
     first = next(iter(by_name.values()))["data"]
-    return _table(header, rows) + (
+    return table(header, rows) + (
         f"\n\nEach response has {first['num_bins']} bins of 0.1 s; {first['num_validation']} of the "
         f"{2 * first['num_bins']} bins to learn from are in validation blocks. The correlations are those of the "
         "neurons' mean rates: between the first two responses, and of these with the third."
@@ -82,7 +62,7 @@ def _prediction(by_name: dict) -> str:
         "bits per spike in the third response",
         *(f"{name}, {task}" for name in by_name for task in ("one step", "hidden neurons")),
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _baseline(baselines: dict, key: str) -> list[str]:
@@ -119,7 +99,7 @@ def _tried(by_name: dict) -> str:
                 ]
             )
     header = ["", "baseline", "chosen in the blocks", "there", "third response", "best of those tried there"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 NAMES = {
@@ -169,7 +149,7 @@ def _ranks(by_name: dict) -> str:
         "", "rank", "density, blocks", "density, third", "one step, blocks", "third", "hidden, blocks", "third",
         "noise in a bin", "errors of neighbouring bins", "minutes",
     ]  # fmt: skip
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _spectra(by_name: dict) -> str:
@@ -183,19 +163,19 @@ def _spectra(by_name: dict) -> str:
             [
                 name,
                 f"{training} / {spectra['peak_test']:.2f}",
-                _interval(spectra["peak_free"]),
-                _interval(spectra["distance_free"], 1),
+                interval(spectra["peak_free"]),
+                interval(spectra["distance_free"], 1),
                 " / ".join(f"{value:.1f}" for value in spectra["distance_training"]),
                 f"{spectra['distance_poisson']:.1f}",
                 f"{spectra['rate_test']:.2f}",
-                _interval(spectra["rate_free"]),
+                interval(spectra["rate_free"]),
             ]
         )
     header = [
         "", "peak (Hz), responses 1 / 2 / 3", "free runs", "distance from 3 (dB), free runs", "responses 1 / 2",
         "constant rates", "mean rate (spikes/s), 3", "free runs",
     ]  # fmt: skip
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _connectivity(by_name: dict) -> str:
@@ -212,16 +192,16 @@ def _connectivity(by_name: dict) -> str:
                 f"{numbers['information']:.0f}",
                 f"{100 * numbers['variance_removed_median']:.0f}%",
                 f"{100 * numbers['sign_known']:.0f}%",
-                _interval(numbers["largest_step"], 3),
+                interval(numbers["largest_step"], 3),
                 f"{100 * numbers['unstable']:.0f}%",
-                _interval(numbers["frequency"], 3),
+                interval(numbers["frequency"], 3),
             ]
         )
     header = [
         "", "directions of W", "constrained / degenerate", "information (nats)", "variance removed, median synapse",
         "signs known", "slowest latent, factor per bin", "above 1", "its frequency (Hz)",
     ]  # fmt: skip
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _ranking(by_name: dict) -> str:
@@ -243,19 +223,9 @@ def _ranking(by_name: dict) -> str:
         "", "stimulation (candidates)", "expected R²: median (range)", "uncertainty from degenerate directions",
         "noise in one trial", "sign of the mean current sure",
     ]  # fmt: skip
-    return _table(header, rows)
+    return table(header, rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _interval(bounds: Sequence[float], digits: int = 2) -> str:
-    lower, middle, upper = (_number(bound, digits) for bound in bounds)
-    return f"{middle} [{lower}, {upper}]"
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """With a proper minus sign, and none for zero; a dash where there is none."""
-    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+def _number(value: float | None) -> str:
+    """Bits per spike; a dash where there are none."""
+    return "–" if value is None else number(value, 3)

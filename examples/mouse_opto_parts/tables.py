@@ -1,11 +1,8 @@
-"""The results as numbers (results.json) and as the tables that the page includes (results.md)."""
+"""The tables that the page includes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from page_parts.tables import between_comments, interval, number, table
 
 REFERENCES = {
     "mean": "each neuron's mean",
@@ -24,23 +21,6 @@ KNOWN_SIGNS = {
 }  # fmt: skip
 
 
-def rounded(value: Any) -> Any:
-    """Numbers with as many digits as the page could show, in any nesting of dictionaries and lists."""
-    if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(one) for one in value]
-    if isinstance(value, float):
-        return round(value, 1 if abs(value) >= 1000.0 else 4)
-    return value
-
-
-def save(results: dict, folder: Path) -> None:
-    text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
-    (folder / "results.json").write_text(text, encoding="utf-8")
-    (folder / "results.md").write_text(as_markdown(results), encoding="utf-8")
-
-
 def as_markdown(results: dict) -> str:
     """Every table between two comments with its name, for pages that include one at a time."""
     parts = {
@@ -51,7 +31,7 @@ def as_markdown(results: dict) -> str:
         "drives": _drives(results),
         "ranking": _ranking(results["rankings"]),
     }
-    return "\n".join(f"<!-- {name}: start -->\n{text}\n<!-- {name}: end -->\n" for name, text in parts.items())
+    return between_comments(parts)
 
 
 def _data(results: dict) -> str:
@@ -80,20 +60,20 @@ def _prediction(results: dict) -> str:
     text = ""
     if "failure" not in chosen:
         gain = chosen["advantage"]
-        mean, error = _number(gain["mean"]), _number(gain["standard_error"])
-        before, first, later = (_number(gain["by_epoch"][name]) for name in ("before", "first_100_ms", "later"))
+        mean, error = number(gain["mean"]), number(gain["standard_error"])
+        before, first, later = (number(gain["by_epoch"][name]) for name in ("before", "first_100_ms", "later"))
         text = (
             f"\n\nOver the two means, rank {results['rank']} gains {mean} ± {error} nats an entry on the hidden blocks "
             f"(± standard error over neurons): {before} before the light, {first} in the first 100 ms after it came "
             f"on, and {later} later. "
         )
     evidences = [
-        f"{_number(scores['log_evidence'], 0)} (rank {rank})"
+        f"{number(scores['log_evidence'], 0)} (rank {rank})"
         for rank, scores in blocks["ranks"].items()
         if scores.get("log_evidence") is not None
     ]
     text += f"Log evidence of the entries that were fitted, in nats: {', '.join(evidences)}."
-    return _table(["explained variance (log predictive density, nats)", "blocks of 40 ms", "last 100 ms"], rows) + text
+    return table(["explained variance (log predictive density, nats)", "blocks of 40 ms", "last 100 ms"], rows) + text
 
 
 def _score(scores: dict | None) -> str:
@@ -101,7 +81,7 @@ def _score(scores: dict | None) -> str:
         return "–"
     if "failure" in scores:
         return scores["failure"]
-    return f"{_number(scores['explained_variance'])} ({_number(scores['log_density'])})"
+    return f"{number(scores['explained_variance'])} ({number(scores['log_density'])})"
 
 
 def _noise(noise: dict) -> str:
@@ -111,8 +91,8 @@ def _noise(noise: dict) -> str:
         if label.endswith("(share)"):
             rows.append([label, f"{100 * recorded:.1f}%", f"{100 * low:.1f} to {100 * high:.1f}%"])
         else:
-            rows.append([label, _number(recorded), f"{_number(low)} to {_number(high)}"])
-    return _table(["", "recorded", "if the model were right (90%)"], rows) + (
+            rows.append([label, number(recorded), f"{number(low)} to {number(high)}"])
+    return table(["", "recorded", "if the model were right (90%)"], rows) + (
         f"\n\nThe variance over bins is {noise['over_counts_before']:.1f} times that of spike counts before the "
         f"light and "
         f"{noise['over_counts_during']:.1f} times during it (median neuron)."
@@ -138,8 +118,8 @@ def _connectivity(numbers: dict) -> str:
             for share, value in above.items()
         ),
         ["synapses whose sign is known (90% interval without 0)", f"**{100 * numbers['sign_known']:.1f}%**"],
-        ["effective rank of W, 90% interval", _interval(numbers["effective_rank"])],
-        ["largest eigenvalue of W (magnitude), 90% interval", _interval(numbers["spectral_radius"])],
+        ["effective rank of W, 90% interval", interval(numbers["effective_rank"])],
+        ["largest eigenvalue of W (magnitude), 90% interval", interval(numbers["spectral_radius"])],
         ["time constant at the mode", f"{1000 * numbers['time_constant']:.1f} ms, in bins of 10 ms"],
     ]
     text = ""
@@ -150,7 +130,7 @@ def _connectivity(numbers: dict) -> str:
             f"{1 + len(rest)} modes; the log evidence of the one that is shown is higher by "
             f"{best - max(rest):.0f} nats than that of the next."
         )
-    return _table(["", ""], rows) + text
+    return table(["", ""], rows) + text
 
 
 def _drives(results: dict) -> str:
@@ -159,17 +139,17 @@ def _drives(results: dict) -> str:
     rows = [
         [
             name,
-            _interval(drive["posterior"]),
+            interval(drive["posterior"]),
             _percent(drive["positive"]),
-            _interval(hidden["drives"][name]["posterior"]),
-            _interval(drive["prior"]),
+            interval(hidden["drives"][name]["posterior"]),
+            interval(drive["prior"]),
             KNOWN_SIGNS[name],
         ]
         for name, drive in results["drives"].items()
     ]
     header = ["drive", "posterior", "P(positive)", "without the first 10 ms", "prior", "anatomy and opsin"]
     listed = [f"{one['correlation']:.2f} ({name})" for name, one in others.items()]
-    return _table(header, rows) + (
+    return table(header, rows) + (
         "\n\nCorrelation of the posterior mean of W, over all synapses, with that of other fits: "
         + ", ".join(listed)
         + "."
@@ -200,26 +180,11 @@ def _ranking(rankings: dict) -> str:
         "mean E rate surely falls / rises",
     ]
     best = [
-        f"{light}, the mean E rate changes by {_number(one['ten_best']['readout'])} spikes/s and the cosine of the "
-        f"predicted change of all rates with that by the light is {_number(one['ten_best']['cosine_with_light'])}"
+        f"{light}, the mean E rate changes by {number(one['ten_best']['readout'])} spikes/s and the cosine of the "
+        f"predicted change of all rates with that by the light is {number(one['ten_best']['cosine_with_light'])}"
         for light, one in rankings.items()
     ]
-    return _table(header, rows) + f"\n\nOf the ten most certain stimulations of all, in the median: {'; '.join(best)}."
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _interval(bounds: Sequence[float]) -> str:
-    lower, middle, upper = (_number(bound) for bound in bounds)
-    return f"{middle} [{lower}, {upper}]"
-
-
-def _number(value: float, digits: int = 2) -> str:
-    """With a proper minus sign, and none for zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+    return table(header, rows) + f"\n\nOf the ten most certain stimulations of all, in the median: {'; '.join(best)}."
 
 
 def _percent(share: float) -> str:
