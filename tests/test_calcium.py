@@ -6,9 +6,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import pytest
 import scipy.stats
+from observed_fits import (
+    connectivity_cover,
+    parameter_cover,
+    require_answers,
+    require_density_of_numpyro,
+)
 from plain import plain_model
 
 import lrposterior as lrp
@@ -183,22 +188,10 @@ def fitted(seed=0):
 
 def test_everything_a_user_asks_works_for_calcium(tmp_path):
     simulation, posterior = fitted()
-    assert lrp.check_fit(posterior).warnings == ()
+    require_answers(simulation, posterior, "decay_time", tmp_path)
     quality = assess_fit(posterior)
     assert not quality.recording.mask[:, 0].any()
     assert 0.9 < np.nanmean(quality.standardized_residuals**2) < 1.1
-    paths = lrp.infer_latents(posterior)
-    error = paths.currents - np.arctanh(simulation.rates)
-    assert np.mean(error**2) < 0.5 * np.var(np.arctanh(simulation.rates))
-    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0).select([0, 3])
-    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=50, progress=False)
-    assert np.all(np.isfinite(ranking.information) & (ranking.information > 0.0))
-    tree = posterior.to_arviz(20, seed=0)
-    assert tree["posterior"]["decay_time"].dims == ("chain", "draw", "neuron")
-    posterior.save(tmp_path / "fit.nc")
-    loaded = lrp.load_posterior(tmp_path / "fit.nc")
-    assert loaded.model.observation == posterior.model.observation
-    np.testing.assert_array_equal(loaded.mode["decay_time"], posterior.mode["decay_time"])
     again = posterior.model.simulate(posterior.mode, posterior.recording, seed=1)
     assert again.activity.shape == posterior.recording.activity.shape
 
@@ -225,12 +218,9 @@ def test_decay_times_are_recovered_and_rates_with_independent_noise_are_too_sure
         for observation, inside in ((CALCIUM, of_W), (lrp.GaussianObservation(), of_W_by_rates)):
             fitted_model = dataclasses.replace(model, observation=observation)
             posterior = lrp.fit(fitted_model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
-            z = (simulation.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd()
-            inside.append(np.mean(np.abs(z) < 1.645))
+            inside.append(connectivity_cover(simulation, posterior))
             if observation is CALCIUM:
-                draws = np.log(posterior.sample_parameters(400, seed=0)["decay_time"])
-                error = np.log(simulation.parameters["decay_time"]) - draws.mean(axis=0)
-                of_decay_time.append(np.mean(np.abs(error) < 1.645 * draws.std(axis=0)))
+                of_decay_time.append(parameter_cover(simulation, posterior, "decay_time"))
     assert 0.8 < np.mean(of_decay_time) < 0.98
     assert 0.8 < np.mean(of_W) < 0.98
     assert np.mean(of_W_by_rates) < 0.6
@@ -247,16 +237,7 @@ def test_svi_takes_the_decay_time():
 def test_a_numpyro_program_has_the_density_with_the_decay_time():
     model, simulation = noisy_simulation(1, None)
     recording = simulation.recording.select(trials=range(4))
-    with jax.enable_x64(True):
-        program = numpyro.handlers.seed(lrp.numpyro_model(model, recording), 0)
-        trace = numpyro.handlers.trace(program).get_trace()
-        settled = model.for_recording(recording)
-        parameters = {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
-        density, _ = numpyro.infer.util.log_density(program, (), {}, parameters)
-        space, data = settled.space_for(recording), settled.data(recording)
-        parameters = {block.name: parameters[block.name] for block in space.blocks}
-        assert "log_decay_time" in parameters
-        assert np.isclose(density, lrp.log_density(settled, space, parameters, data))
+    require_density_of_numpyro(model, recording, "log_decay_time")
 
 
 def test_a_bulk_finds_what_the_rates_visit_in_fluorescence():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from observed_fits import connectivity_cover, parameter_cover, require_answers
 from plain import plain_model
 
 import lrposterior as lrp
@@ -149,30 +150,15 @@ def test_intervals_are_nearly_right_for_counts(kind):
             model = plain_model(rank=1, observation=COUNTS)
             simulation = lrp.simulate_recording(model, num_neurons=14, num_trials=20, num_bins=50, seed=seed)
         posterior = lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
-        z = (simulation.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd()
-        inside.append(np.mean(np.abs(z) < 1.645))
-        draws = np.log(posterior.sample_parameters(300, seed=0)["rate_scale"])
-        error = np.log(simulation.parameters["rate_scale"]) - draws.mean(axis=0)
-        of_scale.append(np.mean(np.abs(error) < 1.645 * draws.std(axis=0)))
+        inside.append(connectivity_cover(simulation, posterior))
+        of_scale.append(parameter_cover(simulation, posterior, "rate_scale"))
     assert 0.75 < np.mean(inside) < 0.98
     assert 0.75 < np.mean(of_scale) < 0.98
 
 
 def test_everything_a_user_asks_works_for_counts(tmp_path):
     simulation, posterior = fitted()
-    assert lrp.check_fit(posterior).warnings == ()
-    paths = lrp.infer_latents(posterior)
-    error = paths.currents - np.arctanh(simulation.rates)
-    assert np.mean(error**2) < 0.5 * np.var(np.arctanh(simulation.rates))
-    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0).select([0, 3])
-    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=50, progress=False)
-    assert np.all(np.isfinite(ranking.information) & (ranking.information > 0.0))
-    tree = posterior.to_arviz(20, seed=0)
-    assert tree["posterior"]["rate_scale"].dims == ("chain", "draw", "neuron")
-    posterior.save(tmp_path / "fit.nc")
-    loaded = lrp.load_posterior(tmp_path / "fit.nc")
-    assert loaded.model.observation == posterior.model.observation
-    np.testing.assert_array_equal(loaded.mode["baseline"], posterior.mode["baseline"])
+    require_answers(simulation, posterior, "rate_scale", tmp_path)
 
 
 def test_the_default_scale_is_the_mean_rate():

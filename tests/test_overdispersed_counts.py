@@ -6,10 +6,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import pytest
 import scipy.special
 import scipy.stats
+from observed_fits import (
+    connectivity_cover,
+    parameter_cover,
+    require_answers,
+    require_density_of_numpyro,
+)
 from plain import plain_model
 
 import lrposterior as lrp
@@ -202,19 +207,7 @@ def fitted(seed=0):
 
 def test_everything_a_user_asks_works_for_counts(tmp_path):
     simulation, posterior = fitted()
-    assert lrp.check_fit(posterior).warnings == ()
-    paths = lrp.infer_latents(posterior)
-    error = paths.currents - np.arctanh(simulation.rates)
-    assert np.mean(error**2) < 0.5 * np.var(np.arctanh(simulation.rates))
-    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0).select([0, 3])
-    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=50, progress=False)
-    assert np.all(np.isfinite(ranking.information) & (ranking.information > 0.0))
-    tree = posterior.to_arviz(20, seed=0)
-    assert tree["posterior"]["dispersion"].dims == ("chain", "draw", "neuron")
-    posterior.save(tmp_path / "fit.nc")
-    loaded = lrp.load_posterior(tmp_path / "fit.nc")
-    assert loaded.model.observation == posterior.model.observation
-    np.testing.assert_array_equal(loaded.mode["dispersion"], posterior.mode["dispersion"])
+    require_answers(simulation, posterior, "dispersion", tmp_path)
     again = posterior.model.simulate(posterior.mode, posterior.recording, seed=1)
     np.testing.assert_array_equal(again.activity, np.round(again.activity))
 
@@ -246,12 +239,9 @@ def test_dispersions_are_recovered_and_a_poisson_fit_is_too_sure_of_the_connecti
         for observation, inside in ((COUNTS, of_W), (lrp.PoissonObservation(scale=COUNTS.scale), of_W_by_poisson)):
             fitted_model = dataclasses.replace(model, observation=observation)
             posterior = lrp.fit(fitted_model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
-            z = (simulation.connectivity - posterior.connectivity_mean()) / posterior.connectivity_sd()
-            inside.append(np.mean(np.abs(z) < 1.645))
+            inside.append(connectivity_cover(simulation, posterior))
             if observation is COUNTS:
-                draws = np.log(posterior.sample_parameters(400, seed=0)["dispersion"])
-                error = np.log(simulation.parameters["dispersion"]) - draws.mean(axis=0)
-                of_dispersion.append(np.mean(np.abs(error) < 1.645 * draws.std(axis=0)))
+                of_dispersion.append(parameter_cover(simulation, posterior, "dispersion"))
     assert 0.75 < np.mean(of_dispersion) < 0.98
     assert 0.75 < np.mean(of_W) < 0.98
     assert np.mean(of_W_by_poisson) < np.mean(of_W) - 0.08
@@ -276,16 +266,7 @@ def test_svi_takes_the_dispersion():
 def test_a_numpyro_program_has_the_density_with_the_dispersion():
     model, simulation = noisy_simulation(1, None)
     recording = simulation.recording.select(trials=range(4))
-    with jax.enable_x64(True):
-        program = numpyro.handlers.seed(lrp.numpyro_model(model, recording), 0)
-        trace = numpyro.handlers.trace(program).get_trace()
-        settled = model.for_recording(recording)
-        parameters = {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
-        density, _ = numpyro.infer.util.log_density(program, (), {}, parameters)
-        space, data = settled.space_for(recording), settled.data(recording)
-        parameters = {name: parameters[name] for name in (block.name for block in space.blocks)}
-        assert "log_dispersion" in parameters
-        assert np.isclose(density, lrp.log_density(settled, space, parameters, data))
+    require_density_of_numpyro(model, recording, "log_dispersion")
 
 
 def test_what_is_no_count_and_what_counts_cannot_do_is_refused():
