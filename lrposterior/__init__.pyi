@@ -9,6 +9,7 @@ from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
 from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
+from .drift import SessionDrift
 from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
 from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
@@ -82,6 +83,7 @@ __all__ = [
     "RankSelection",
     "Recording",
     "ScalePrior",
+    "SessionDrift",
     "Simulation",
     "TimeConstantPrior",
     "analyze_degeneracy",

@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 MAX_GIGABYTES = 2.0
 DEFAULT_DRAWS = 400
 # Parameters that no change of gauge touches.
-INVARIANT = ("B", "b", "noise_scale", "rate_scale", "baseline", "dispersion", "decay_time", "gain")
+INVARIANT = (
+    "B",
+    "b",
+    "noise_scale",
+    "rate_scale",
+    "baseline",
+    "dispersion",
+    "decay_time",
+    "session_offset",
+    "session_scale",
+    "gain",
+)
 
 AXES = {
     "W": ["post", "pre"],
@@ -44,6 +55,8 @@ AXES = {
     "baseline": ["neuron"],
     "dispersion": ["neuron"],
     "decay_time": ["neuron"],
+    "session_offset": ["neuron", "session"],
+    "session_scale": ["neuron", "session"],
     "initial_current": ["trial", "neuron"],
     "process_noise": ["post", "pre"],
     "activity": ["trial", "time", "neuron"],  # of the log likelihood: ["trial"], by leaving out what is not there
@@ -51,6 +64,7 @@ AXES = {
     "stimulation": ["trial", "time", "neuron"],
     "cell_types": ["neuron"],
     "trial_labels": ["trial"],
+    "session_labels": ["trial"],
 }
 
 
@@ -62,14 +76,14 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
     - posterior: W (post, pre), eigenvalue_real and eigenvalue_imag of W (eigenvalue), by decreasing magnitude, hidden
       neurons included, effective_rank, B (neuron, input), b and noise_scale (neuron), of counts rate_scale, baseline
       and, where they vary more than Poisson's, dispersion in its place, of calcium also decay_time in seconds,
-      time_constant in seconds where it is inferred,
-      initial_current (trial, neuron) where the initial state is free, process_noise (post, pre), the covariance of what
-      process noise adds to the currents in every bin, where there is any and W is included, the gain of a random bulk,
-      whose unseen part is in W. M and K are not there: they depend on the gauge.
+      session_offset and session_scale (neuron, session) where they drift, time_constant in seconds where it is
+      inferred, initial_current (trial, neuron) where the initial state is free, process_noise (post, pre), the
+      covariance of what process noise adds to the currents in every bin, where there is any and W is included, the gain
+      of a random bulk, whose unseen part is in W. M and K are not there: they depend on the gauge.
     - log_likelihood: activity (trial), in nats, so that `loo` leaves out whole trials. A random bulk counts as far as
       the recording sees it, as in the fit.
     - observed_data: activity (trial, time, neuron), NaN where masked.
-    - constant_data: inputs, stimulation, dt in seconds, cell_types, trial_labels.
+    - constant_data: inputs, stimulation, dt in seconds, cell_types, trial_labels, session_labels.
 
     Laplace and variational draws are independent and form one chain. R-hat and effective sample size say nothing about
     them, nor about whether the approximation is good: leave them out by ``arviz_stats.summary(tree, kind="stats")``.
@@ -100,11 +114,15 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
     likelihood = {"activity": log_likelihood_of_draws(posterior.model, draws, recording)}
     constants = {
         name: np.asarray(getattr(recording, name))
-        for name in ("inputs", "stimulation", "dt", "cell_types", "trial_labels")
+        for name in ("inputs", "stimulation", "dt", "cell_types", "trial_labels", "session_labels")
         if getattr(recording, name) is not None and np.size(getattr(recording, name))
     }
     by_cell_type = posterior.model.time_constant
     populations = list(by_cell_type) if isinstance(by_cell_type, ByCellType) else None
+    drift = posterior.model.drift
+    named_axes = {} if populations is None else {"population": populations}
+    if drift is not None:
+        named_axes["session"] = list(drift.sessions)
     return from_dict(
         {
             "posterior": _by_chain(variables, num_chains),
@@ -113,7 +131,7 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
             "constant_data": constants,
         },
         dims=AXES if populations is None else AXES | {"time_constant": ["population"]},
-        coords=_coordinates(recording) | ({} if populations is None else {"population": populations}),
+        coords=_coordinates(recording) | named_axes,
         check_conventions=False,  # it warns of more chains than draws, taking them for swapped axes
         attrs={
             "/": {

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrposterior.checks import argument_error, require_instance
+from lrposterior.checks import argument_error, as_labels, require_instance
 from lrposterior.recording import Recording
 
 UNLABELLED = "unlabelled"
 
 
-def combine_recordings(*recordings: Recording) -> Recording:
+def combine_recordings(*recordings: Recording, sessions: Sequence[str] | None = None) -> Recording:
     """The trials of several recordings of one network, one after the other.
 
     *Neurons.* Where all have the same neurons, they stay as they are. Else the labels say which is which: the result
@@ -23,15 +23,18 @@ def combine_recordings(*recordings: Recording) -> Recording:
     *Length.* Shorter trials are filled up at their end with bins that are masked, whose activity and inputs are 0, as
     `Recording.from_trials` does. `Recording.summary` says which part of the entries is observed.
 
-    Where one has stimulation, the trials of those without have a stimulation of 0. Where one has trial labels, the
-    trials of those without are called "unlabelled". Types of the neurons are taken from the recordings that have them.
+    Where one has stimulation, the trials of those without have a stimulation of 0. Where one has labels of trials or of
+    sessions, the trials of those without are called "unlabelled". Types of the neurons are taken from the recordings
+    that have them.
 
     Args:
         *recordings: in the order that their trials will have.
+        sessions: one name for every recording, which its trials get as their session, in place of what they had.
 
     Raises:
-        ValueError: without any recording, where bin widths or the number of inputs differ, where neurons differ and
-            have no labels, or where a neuron has two types, or none while others have one.
+        ValueError: without any recording or with another number of sessions, where bin widths or the number of inputs
+            differ, where neurons differ and have no labels, or where a neuron has two types, or none while others have
+            one.
     """
     if not recordings:
         raise argument_error("recordings", "one Recording or more", "none", "name those to combine")
@@ -64,7 +67,8 @@ def combine_recordings(*recordings: Recording) -> Recording:
         joined([each.mask for each in recordings], num_neurons, columns),
         labels,
         _cell_types(recordings, columns, labels or tuple(map(str, range(num_neurons)))),
-        _trial_labels(recordings),
+        _labels_of_trials([each.trial_labels for each in recordings], recordings),
+        _labels_of_trials(_sessions(recordings, sessions), recordings),
     )
 
 
@@ -121,7 +125,18 @@ def _cell_types(
     return tuple(known[neuron] for neuron in range(len(names))) if known else None
 
 
-def _trial_labels(recordings: Sequence[Recording]) -> tuple[str, ...] | None:
-    if all(each.trial_labels is None for each in recordings):
+Labels = tuple[str, ...] | None
+
+
+def _sessions(recordings: Sequence[Recording], names: Sequence[str] | None) -> list[Labels]:
+    if names is None:
+        return [each.session_labels for each in recordings]
+    named = as_labels(names, "sessions", "recording", len(recordings))
+    return [(name,) * each.num_trials for name, each in zip(named, recordings, strict=True)]
+
+
+def _labels_of_trials(labels: Sequence[Labels], recordings: Sequence[Recording]) -> Labels:
+    if all(each is None for each in labels):
         return None
-    return tuple(label for each in recordings for label in each.trial_labels or (UNLABELLED,) * each.num_trials)
+    filled = (own or (UNLABELLED,) * each.num_trials for own, each in zip(labels, recordings, strict=True))
+    return tuple(label for own in filled for label in own)

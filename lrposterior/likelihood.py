@@ -17,7 +17,7 @@ def log_likelihood_by_trial(model: LowRankModel, parameters: Parameters, data: D
     """
     if model.process_noise is not None:
         return filtered_log_likelihood(model, parameters, data)
-    emission = model.emission(parameters, data.dt, data.before)
+    emission = model.emission_of_trials(parameters, data)
     by_observation = emission.log_likelihood(data.activity, data.mask, model.currents(parameters, data))
     return jnp.sum(by_observation, axis=(1, 2))
 

@@ -146,7 +146,7 @@ def _residuals(posterior: Posterior) -> np.ndarray:
     model, data = posterior.model, posterior.model.data(posterior.recording)
     coordinates = posterior.space.unwhiten(posterior.mode_coordinates)
     parameters = {name: jnp.asarray(value) for name, value in coordinates.items()}
-    emission = model.emission(parameters, data.dt, data.before)
+    emission = model.emission_of_trials(parameters, data)
     if model.process_noise is None:
         current, uncertain = model.currents(parameters, data), None
     else:

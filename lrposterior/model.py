@@ -21,10 +21,12 @@ from lrposterior.checks import (
     require_integer,
     require_shape,
 )
+from lrposterior.drift import DriftingEmission, SessionDrift, session_names
 from lrposterior.hidden import checked_hidden_neurons, recorded_share
 from lrposterior.network import NONLINEARITIES, rollout
 from lrposterior.observations import (
     PUBLIC_NAMES,
+    SESSION_OFFSET,
     CalciumObservation,
     CountObservation,
     Emission,
@@ -66,6 +68,7 @@ class Data:
         stimulation: (trial, time, neuron) or None.
         dt: bin width in seconds.
         before: (trial, time, neuron) activity of the bins before, where what is seen depends on it, else None.
+        session: (trial,) numbers of the sessions where neurons drift between them, else None.
         background: a known W0 or None.
         known_factors: left and right factors (neuron, dimension) of known connectivity, or None.
         population: (neuron,) which of the time constants every neuron has, counted from 0.
@@ -79,6 +82,7 @@ class Data:
     stimulation: Array | None
     dt: Array
     before: Array | None
+    session: Array | None
     background: Background | None
     known_factors: tuple[Array, Array] | None
     subspace: Array | None
@@ -94,6 +98,7 @@ class Data:
             inputs=self.inputs[chosen],
             stimulation=None if self.stimulation is None else self.stimulation[chosen],
             before=None if self.before is None else self.before[chosen],
+            session=None if self.session is None else self.session[chosen],
         )
 
 
@@ -125,6 +130,7 @@ class LowRankModel:
         hidden_neurons: how many neurons of the circuit were not recorded, or, as a float, which share of all. N counts
             them, and W is that among the recorded neurons (`lrposterior.hidden`). They need background=None, and
             recordings without stimulation.
+        drift: `SessionDrift`, with which neurons are seen in the sessions of a recording, or None.
         priors: `CorrelatedLoadings`, in which a neuron's K depends on its other loadings, or independent `Priors`.
 
     Raises:
@@ -139,6 +145,7 @@ class LowRankModel:
     initial_state: Literal["zero", "free"] = "zero"
     process_noise: Literal["diagonal", "full"] | ProcessNoise | None = None
     hidden_neurons: int | float = 0
+    drift: SessionDrift | None = None
     priors: Priors = field(default_factory=CorrelatedLoadings)
 
     def __post_init__(self) -> None:
@@ -156,6 +163,7 @@ class LowRankModel:
                 "GaussianObservation()",
             ),
             ("priors", Priors, "Priors", "Priors()"),
+            ("drift", SessionDrift | None, "SessionDrift or None", "SessionDrift()"),
             (
                 "background",
                 FixedBackground | RandomBulk | None,
@@ -208,6 +216,9 @@ class LowRankModel:
                 K = ByCellType(cell_types, (K,) * len(cell_types))
             K = K.settled("priors.by_cell_type", recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, K=K))
+        if self.drift is not None and not self.drift.sessions:
+            drift = dataclasses.replace(self.drift, sessions=session_names(recording))
+            settled = dataclasses.replace(settled, drift=drift)
         noise = self.noise_of_process
         if noise is not None:
             require_patterns(noise, recording.num_neurons, self.rank)
@@ -318,6 +329,8 @@ class LowRankModel:
             num_neurons, math.log(priors.noise_scale * unit), priors.noise_spread
         )
         blocks += seen
+        if self.drift is not None:
+            blocks += self.drift.blocks(num_neurons, unit)
         if isinstance(priors, CorrelatedLoadings):
             coefficient = priors.regression / unit
             for name, width, scale in (
@@ -366,6 +379,7 @@ class LowRankModel:
             stimulation=None if recording.stimulation is None else jnp.asarray(recording.stimulation),
             dt=jnp.asarray(recording.dt),
             before=jnp.asarray(bins_before(recording.activity)) if self._depends_on_bins_before else None,
+            session=None if self.drift is None else jnp.asarray(self.drift.sessions_of(recording)),
             background=None if known is None else known.arrays(),
             known_factors=(
                 None if known is None or known.left is None else (jnp.asarray(known.left), jnp.asarray(known.right))
@@ -392,6 +406,7 @@ class LowRankModel:
             self,
             background=None,
             priors=Priors(),
+            drift=None,
             time_constant=time_constant,
             process_noise=None if noise is None else ProcessNoise(noise.shape),
         )
@@ -406,13 +421,30 @@ class LowRankModel:
         return self.time_constants.values(parameters.get("log_time_constant_excess"), dt)
 
     def emission(
-        self, parameters: Parameters | Mapping[str, np.ndarray], dt: Array | float, before: Array | None = None
+        self,
+        parameters: Parameters | Mapping[str, np.ndarray],
+        dt: Array | float,
+        before: Array | None = None,
+        session: Array | None = None,
     ) -> Emission:
-        """What is seen of currents, at parameters in coordinates, in bins whose predecessors had the activity before.
+        """What is seen of currents.
 
-        Only calcium depends on it, and only what is expected, not what is simulated.
+        Args:
+            parameters: in coordinates.
+            dt: bin width in seconds.
+            before: activity of the bins before, on which what is expected of calcium depends, not what is simulated.
+            session: numbers of the sessions, as the currents without the neurons; None is one that was not fitted.
         """
-        return self.observation.emission(cast(Any, parameters), self.nonlinearity, dt, before)
+        known = cast(Any, parameters)
+        seen = self.observation.emission(known, self.nonlinearity, dt, before)
+        if session is None or SESSION_OFFSET not in parameters:
+            return seen
+        return DriftingEmission.of(seen, known, session)
+
+    def emission_of_trials(self, parameters: Parameters, data: Data) -> Emission:
+        """What is seen of currents (trial, time, neuron)."""
+        session = None if data.session is None else data.session[:, None]
+        return self.emission(parameters, data.dt, data.before, session)
 
     def integration_constants(self, parameters: Parameters, data: Data) -> Array:
         """(neuron,) a = dt / tau."""
@@ -421,10 +453,10 @@ class LowRankModel:
     def named(self, coordinates: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
         """Parameters as users see them, from those in the coordinates of `space_for`; leading axes are kept.
 
-        noise_scale, or rate_scale, baseline and dispersion of counts, and decay_time (s) of calcium take the place of
-        their logarithms, K stands for its regression, and time_constant (s) is always there: () where it is one for all
-        neurons, else (population,) in the order in which the cell types were given. process_noise (rank, rank) is the
-        covariance Q of the noise of the latents in the gauge of M, per bin.
+        noise_scale, or rate_scale, baseline and dispersion of counts, decay_time (s) of calcium and session_scale take
+        the place of their logarithms, K stands for its regression, and time_constant (s) is always there: () where it
+        is one for all neurons, else (population,) in the order in which the cell types were given. process_noise
+        (rank, rank) is the covariance Q of the noise of the latents in the gauge of M, per bin.
         """
         named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
         noise = self.noise_of_process
@@ -461,7 +493,8 @@ class LowRankModel:
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
                 (neuron,), for calcium also decay_time in seconds (neuron,), or for counts rate_scale and baseline
-                (neuron,) in spikes/s and, where they vary more than Poisson's, dispersion (neuron,), initial_kappa
+                (neuron,) in spikes/s and, where they vary more than Poisson's, dispersion (neuron,), with drift
+                session_offset and session_scale (neuron, session), initial_kappa
                 (trial, rank) where the initial state is free, time_constant in seconds, () or (population,), where it
                 has a prior, process_noise (rank, rank), the covariance Q of what is added to the latents in every bin,
                 where there is any. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A
@@ -495,7 +528,8 @@ class LowRankModel:
             require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
         currents = settled.simulated_currents(parameters, like, seed=seed)
-        emission = self.emission(settled.coordinates(parameters, like.dt), like.dt)
+        coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(parameters, like.dt).items()}
+        emission = settled.emission_of_trials(coordinates, settled.data(like))
         return dataclasses.replace(like, activity=emission.sample(np.random.default_rng(seed), jnp.asarray(currents)))
 
     def _without_recording(self, parameters: Mapping[str, np.ndarray]) -> LowRankModel:

@@ -22,6 +22,8 @@ from lrposterior.parameters import Block
 # Names of the parameters (neuron,) in coordinates.
 NOISE, RATE_SCALE, BASELINE, DISPERSION = "log_noise_scale", "log_rate_scale", "log_baseline", "log_dispersion"
 DECAY_TIME = "log_decay_time"
+# And those (neuron, session) of `lrposterior.drift`.
+SESSION_OFFSET, SESSION_SCALE = "session_offset", "log_session_scale"
 # What users see in their place, the exponential.
 PUBLIC_NAMES = {
     NOISE: "noise_scale",
@@ -29,9 +31,10 @@ PUBLIC_NAMES = {
     BASELINE: "baseline",
     DISPERSION: "dispersion",
     DECAY_TIME: "decay_time",
+    SESSION_SCALE: "session_scale",
 }
 # Those that act on what is seen of a neuron's current, in the order of `Emission.slopes`.
-OWN = (RATE_SCALE, BASELINE, DISPERSION, DECAY_TIME)
+OWN = (RATE_SCALE, BASELINE, DISPERSION, DECAY_TIME, SESSION_OFFSET, SESSION_SCALE)
 
 
 @dataclass(frozen=True)

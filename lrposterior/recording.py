@@ -49,6 +49,7 @@ class Recording:
         neuron_labels: One name per neuron, no two alike.
         cell_types: One type per neuron, for instance ``"E"`` or ``"I"``.
         trial_labels: One name per trial; trials of one condition may share it.
+        session_labels: The name of the session of every trial, for models with `SessionDrift`.
 
     Raises:
         ValueError: An argument is not of this kind, shape or range; the text names it, what came and the mend.
@@ -62,6 +63,7 @@ class Recording:
     neuron_labels: tuple[str, ...] | None
     cell_types: tuple[str, ...] | None
     trial_labels: tuple[str, ...] | None
+    session_labels: tuple[str, ...] | None
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Recording:
         neuron_labels: Sequence[str] | None = None,
         cell_types: Sequence[str] | None = None,
         trial_labels: Sequence[str] | None = None,
+        session_labels: Sequence[str] | None = None,
     ) -> None:
         if _num_axes(activity) is None:
             mend = "make it with Recording.from_trials(activity, dt), which masks what is missing"
@@ -110,6 +113,7 @@ class Recording:
             "neuron_labels": labels(neuron_labels, "neuron_labels", "neuron", num_neurons),
             "cell_types": labels(cell_types, "cell_types", "neuron", num_neurons),
             "trial_labels": labels(trial_labels, "trial_labels", "trial", num_trials),
+            "session_labels": labels(session_labels, "session_labels", "trial", num_trials),
         }
         for name, value in stored.items():
             object.__setattr__(self, name, value)
@@ -135,7 +139,7 @@ class Recording:
             inputs: for every trial ``(time, input)``, as long as its activity, or ``None``.
             stimulation: for every trial ``(time, neuron)``, or ``None``.
             mask: for every trial ``(time, neuron)``, True where the activity was observed, or ``None``.
-            **labels: neuron_labels, cell_types and trial_labels, as :class:`Recording` takes them.
+            **labels: neuron_labels, cell_types, trial_labels and session_labels, as :class:`Recording` takes them.
 
         Raises:
             ValueError: Not as many trials in all of them, trials of another length or number of columns, or what
@@ -241,6 +245,7 @@ class Recording:
             carried(self.neuron_labels, columns),
             carried(self.cell_types, columns),
             carried(self.trial_labels, rows),
+            carried(self.session_labels, rows),
         )
 
     def split(self, validation_fraction: float = 0.2, *, seed: int) -> tuple[Recording, Recording]:
@@ -303,8 +308,9 @@ class Recording:
         unseen = int((~self.mask.any(axis=(0, 1))).sum())
         types, counts = np.unique(self.cell_types or (), return_counts=True)
         of_types = ", ".join(f"{count} {kind}" for kind, count in zip(types, counts, strict=True))
+        sessions = len(set(self.session_labels or ()))
         lines = {
-            "trials": f"{self.num_trials}",
+            "trials": f"{self.num_trials}" + (f" of {_count(sessions, 'session')}" if sessions else ""),
             "time": f"{_count(self.num_bins, 'bin')} of {self.dt:g} s, {self.duration:g} s per trial",
             "neurons": f"{self.num_neurons}" + (f" ({of_types})" if of_types else ""),
             "inputs": f"{self.num_inputs}",

@@ -71,7 +71,7 @@ def predicted_activity(model: LowRankModel, draws: Mapping[str, np.ndarray], tri
 
 def _expected(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     predict = LowRankModel.currents if model.process_noise is None else predicted_currents
-    return model.emission(parameters, data.dt, data.before).mean(predict(model, parameters, data))
+    return model.emission_of_trials(parameters, data).mean(predict(model, parameters, data))
 
 
 def simulate_each(

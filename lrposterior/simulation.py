@@ -68,6 +68,7 @@ def simulate_recording(
     noise_scale: float | None = None,
     process_noise: Any = None,
     cell_types: Sequence[str] | None = None,
+    session_labels: Sequence[str] | None = None,
     seed: int,
 ) -> Simulation:
     """Draw a network from the prior (or take its M and K), run it and record it.
@@ -86,6 +87,7 @@ def simulate_recording(
         process_noise: (rank, rank) covariance of what is added to the latents in every bin, where the model has process
             noise; by default drawn from its prior, along the left singular vectors of M.
         cell_types: (neuron,) types of the neurons, where the model asks for them.
+        session_labels: (trial,) names of the sessions, where the model has drift.
         seed: seed of everything random.
 
     Returns:
@@ -118,7 +120,8 @@ def simulate_recording(
         )
         inputs = _smooth_noise(shape, random)
     inputs = as_array(inputs, "inputs", ("trial", "time", "input"), may_be_empty=("input",))
-    trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs, cell_types=cell_types)
+    labels = {"cell_types": cell_types, "session_labels": session_labels}
+    trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs, **labels)
     unit = 1.0 if model.priors.unit is None else model.priors.unit
     truth, bulk = dataclasses.replace(model, priors=dataclasses.replace(model.priors, unit=unit)), {}
     if isinstance(model.observation, CountObservation) and model.observation.scale is None:

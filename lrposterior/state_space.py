@@ -84,6 +84,7 @@ class _Bin(NamedTuple):
     activity: Array
     mask: Array
     before: Array | None
+    session: Array | None
     known: Array
 
 
@@ -174,7 +175,7 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
 
     def step(state: tuple[Array, Array], now: _Bin) -> tuple:
         mean, covariance = state
-        emission = model.emission(parameters, data.dt, now.before)
+        emission = model.emission(parameters, data.dt, now.before, now.session)
 
         def observed(score: Array) -> tuple[Array, Array, Array]:
             kappa = mean + covariance @ score
@@ -211,5 +212,6 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
         return jax.lax.scan(jax.checkpoint(step), state, bins)[1]
 
     start = initial_latents(model, parameters, data.activity.shape[0], num_latents)
-    bins = _Bin(data.activity, data.mask, data.before, known_currents(model, parameters, data))
+    session = None if data.session is None else jnp.broadcast_to(data.session[:, None], data.activity.shape[:2])
+    bins = _Bin(data.activity, data.mask, data.before, session, known_currents(model, parameters, data))
     return jax.vmap(one_trial)(bins, start)

@@ -39,6 +39,7 @@ from lrposterior.distribution_arrays import (
     distribution_of,
     fields_of,
 )
+from lrposterior.drift import SessionDrift
 from lrposterior.model import LowRankModel
 from lrposterior.observations import (
     CalciumObservation,
@@ -73,6 +74,7 @@ CONFIGURATIONS: dict[str, type] = {
     "ScalePrior": ScalePrior,
     "TimeConstantPrior": TimeConstantPrior,
     "ByCellType": ByCellType,
+    "SessionDrift": SessionDrift,
 }
 
 # Classes that hold arrays: W0 or the subspace.
@@ -87,6 +89,7 @@ RECORDING_AXES: Axes = {
     "neuron_labels": ("neuron",),
     "cell_types": ("neuron",),
     "trial_labels": ("trial",),
+    "session_labels": ("trial",),
 }
 
 STATISTICS_AXES: Axes = {

@@ -218,6 +218,9 @@ def fit(
             help="Neurons that were not recorded, or their share; with --background none.",
         ),
     ] = "0",
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Neurons are seen with an offset and a scale of their own in every session.")
+    ] = False,
     loadings: Annotated[
         str, typer.Option(help="correlated: a neuron's K depends on its other loadings; or independent.")
     ] = "correlated",
@@ -236,7 +239,8 @@ def fit(
     """Fit a low-rank network to a recording.
 
     SESSION.npz holds activity (trial, time, neuron) and dt (s), and may hold inputs (trial, time, input), stimulation
-    and mask (as activity), neuron_labels, cell_types, trial_labels: numpy.savez("session.npz", activity=..., dt=0.01).
+    and mask (as activity), neuron_labels, cell_types, trial_labels, session_labels: numpy.savez("session.npz",
+    activity=..., dt=0.01).
     """
     require_new(posterior, "FIT.nc", (".nc",), force)
     validation_file = None
@@ -255,6 +259,7 @@ def fit(
         "background": read_background(background),
         "process_noise": None if process_noise == "none" else process_noise,
         "hidden_neurons": read_hidden_neurons(hidden_neurons),
+        "drift": lrp.SessionDrift() if drift else None,
         "initial_state": initial_state,
         "priors": read_priors(loadings),
     }

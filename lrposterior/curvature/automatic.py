@@ -16,10 +16,11 @@ def automatic_information(model: LowRankModel, space: ParameterSpace, z: Array, 
 
     Memory: one Jacobian (time, neuron, coordinate) at a time.
     """
-    noise = z[space.num_dynamics :]
+    noise, num_neurons = z[space.num_dynamics :], data.activity.shape[2]
 
     def one_trial(total: Array, trial: Array) -> tuple[Array, None]:
         before = None if data.before is None else data.before[trial]
+        session = None if data.session is None else data.session[trial]
 
         def parameters(dynamics: Array) -> Parameters:
             return space.unwhiten(jnp.concatenate([dynamics, noise]))
@@ -28,14 +29,14 @@ def automatic_information(model: LowRankModel, space: ParameterSpace, z: Array, 
             return model.currents(_keep_initial_state(parameters(dynamics), trial), data.of_trials(trial[None]))[0]
 
         def mean(dynamics: Array) -> Array:
-            return model.emission(parameters(dynamics), data.dt, before).mean(current(dynamics))
+            return model.emission(parameters(dynamics), data.dt, before, session).mean(current(dynamics))
 
         def own(dynamics: Array) -> Array:
             named = parameters(dynamics)
-            return jnp.stack([named[name] for name in OWN if name in named], axis=-1)
+            return jnp.concatenate([named[name].reshape(num_neurons, -1) for name in OWN if name in named], axis=1)
 
         dynamics = z[: space.num_dynamics]
-        emission = model.emission(space.unwhiten(z), data.dt, before)
+        emission = model.emission(space.unwhiten(z), data.dt, before, session)
         variance = emission.variance(current(dynamics))
         weights = jnp.where(data.mask[trial], 1.0 / variance, 0.0)
         flat = jax.jacfwd(mean)(dynamics).reshape(-1, space.num_dynamics)

@@ -59,7 +59,7 @@ def with_process_noise(
     """
     patterns = jnp.asarray(data.noise_patterns)
     M = parameters["M"]
-    weights = model.emission(parameters, data.dt, data.before).weights(data.mask, filtered.current)
+    weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
     weighted = M * jnp.sum(weights, axis=(0, 1))[:, None]
     metric = jnp.linalg.solve(weighted.T @ M, weighted.T)
     names = [name for name in (SCALE, MIXING) if name in parameters]
@@ -93,7 +93,7 @@ def observation_noise_information(model: LowRankModel, parameters: Parameters, d
     """(neuron,) F about the log noise scales, of each alone."""
     filtered = filter_trials(model, parameters, data)
     left = model.factors(parameters, data)[0]
-    weights = model.emission(parameters, data.dt, data.before).weights(data.mask, filtered.current)
+    weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
     loadings = jnp.sqrt(weights)[..., None] * left
     by_trial = jax.vmap(_of_observations)(filtered, loadings, data.mask)
     return 2.0 * jnp.sum(by_trial, axis=0)

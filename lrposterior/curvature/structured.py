@@ -53,6 +53,7 @@ class _Trial(NamedTuple):
         current: (time, neuron) the state of the network at the parameters; with process noise, that of the filter.
         mask, inputs, stimulation: of the recording.
         before: (time, neuron) as in `Data`, or None.
+        session: () as in `Data`, or None.
         initial_kappa: (rank,).
         filtered: (time, latent) and (time, latent, latent), mean and covariance of the latents, or None without
             process noise.
@@ -63,6 +64,7 @@ class _Trial(NamedTuple):
     inputs: Array
     stimulation: Array
     before: Array | None
+    session: Array | None
     initial_kappa: Array
     filtered: tuple[Array, Array] | None
 
@@ -97,6 +99,7 @@ def structured_information(model: LowRankModel, space: ParameterSpace, z: Array,
         inputs=data.inputs,
         stimulation=jnp.zeros_like(current) if data.stimulation is None else data.stimulation,
         before=data.before,
+        session=data.session,
         initial_kappa=parameters["initial_kappa"] if free else jnp.zeros((num_trials, model.rank), z.dtype),
         filtered=None if filtered is None else (filtered.mean, filtered.covariance),
     )
@@ -149,8 +152,8 @@ class _Layout:
         bulk = [index["A"]] if "A" in space else []
         loadings = np.concatenate([index["M"], *bulk, index["B"], index["b"][:, None]], axis=1)
         time_constant = index.get("log_time_constant_excess", np.empty(0, int)).reshape(-1)
-        own = [index[name] for name in OWN if name in index]
-        of_seen = np.stack(own, axis=1).ravel() if own else np.empty(0, int)
+        own = [index[name].reshape(num_neurons, -1) for name in OWN if name in index]
+        of_seen = np.concatenate(own, axis=1).ravel() if own else np.empty(0, int)
         self.shared = np.concatenate([loadings.ravel(), index["K"].ravel(), time_constant, of_seen])
         self.initial_kappa = index.get("initial_kappa", np.empty((num_trials, rank), int))
 
@@ -163,7 +166,7 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     of_neuron, of_latent = constants[data.population], constants[population_of_latent]
     phi = NONLINEARITIES[model.nonlinearity]
     rates, slopes = phi.rate(trial.current), phi.slope(trial.current)
-    emission = model.emission(parameters, data.dt, trial.before)
+    emission = model.emission(parameters, data.dt, trial.before, trial.session)
     weights = emission.weights(trial.mask, trial.current)
     own_slopes = emission.slopes(trial.current)
     precision = jnp.where(trial.mask, 1.0 / emission.variance(trial.current), 0.0)

@@ -20,7 +20,7 @@ from lrposterior.gauge import canonical
 from lrposterior.inference.covariance import Covariance, DenseCovariance
 from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
-from lrposterior.observations import PUBLIC_NAMES
+from lrposterior.observations import PUBLIC_NAMES, SESSION_OFFSET
 from lrposterior.orbit import (
     balancing_gauge,
     move,
@@ -42,7 +42,7 @@ POINTS_AT_ONCE = 16
 # steps: it goes on with the next step of the dynamics.
 MAX_SCORING_STEPS, NOISE_DECREMENT = 2, 1e-8
 # Blocks with a row for every neuron.
-PER_NEURON = ("M", "K", "A", "B", "b", *PUBLIC_NAMES)
+PER_NEURON = ("M", "K", "A", "B", "b", SESSION_OFFSET, *PUBLIC_NAMES)
 
 
 class AnyProblem(Protocol):
@@ -435,5 +435,5 @@ def _currents(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) 
 @compiled
 def _residual_squares(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
     parameters = space.unwhiten(z)
-    mean = model.emission(parameters, data.dt, data.before).mean(model.currents(parameters, data))
+    mean = model.emission_of_trials(parameters, data).mean(model.currents(parameters, data))
     return jnp.sum(jnp.where(data.mask, (data.activity - mean) ** 2, 0.0), axis=(0, 1))

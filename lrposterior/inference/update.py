@@ -110,6 +110,14 @@ def _updated(
             f"{recording.num_neurons - posterior.recording.num_neurons} others",
             "fit all together: fit(model, combine_recordings(recording, trials), ...)",
         )
+    unknown = set(recording.session_labels or ()) - set(model.drift.sessions) if model.drift is not None else None
+    if unknown:
+        raise argument_error(
+            "trials",
+            "trials of the sessions that were fitted, as the model has drift",
+            f"session {min(unknown)!r}",
+            "fit all together: fit(model, combine_recordings(recording, trials), ...)",
+        )
     extended = with_visited(model, recording.select(trials=slice(num_old, None)), max_new_patterns)
     problem = make_problem(extended, recording, method)
     problem = problem.with_scales({name: posterior.model.scale(name) for name in problem.scale_priors})

@@ -127,9 +127,9 @@ def _seen_noise(posterior: Posterior) -> tuple[Quantity, np.ndarray]:
         return model.observation.of, posterior.mode["noise_scale"]
     mode = {name: value[None] for name, value in posterior.mode.items()}
     currents = jnp.asarray(simulate_draws(model, mode, recording, quantity="current")[0])
-    weights = model.emission(model.coordinates(posterior.mode, recording.dt), recording.dt).weights(
-        jnp.ones(currents.shape, dtype=bool), currents
-    )
+    parameters = {name: jnp.asarray(value) for name, value in model.coordinates(posterior.mode, recording.dt).items()}
+    emission = model.emission_of_trials(parameters, model.data(recording))
+    weights = emission.weights(jnp.ones(currents.shape, dtype=bool), currents)
     return "current", np.asarray(jnp.mean(weights, axis=(0, 1))) ** -0.5
 
 

@@ -124,7 +124,7 @@ class System:
         known = model.background is None or isinstance(model.background, RandomBulk)
         one_law = isinstance(model.time_constant, float) and not isinstance(model.priors.K, ByCellType)
         gaussian = isinstance(model.observation, GaussianObservation) and model.process_noise is None
-        return known and one_law and gaussian and not model.hidden_neurons
+        return known and one_law and gaussian and not model.hidden_neurons and model.drift is None
 
     @property
     def num_samples(self) -> int:
