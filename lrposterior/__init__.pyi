@@ -15,6 +15,7 @@ from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
 from .model import LowRankModel
+from .new_sessions import InferredDrift, infer_drift
 from .numpyro_bridge import numpyro_model
 from .observations import CalciumObservation, GaussianObservation, NegativeBinomialObservation, PoissonObservation
 from .perturbation.candidates import (
@@ -63,6 +64,7 @@ __all__ = [
     "FixedBackground",
     "FullRankNetwork",
     "GaussianObservation",
+    "InferredDrift",
     "Laplace",
     "LatentCircuit",
     "LatentPaths",
@@ -98,6 +100,7 @@ __all__ = [
     "design_perturbations",
     "ensemble_candidates",
     "fit",
+    "infer_drift",
     "infer_latents",
     "latent_candidates",
     "load_posterior",

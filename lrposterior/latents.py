@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from lrposterior.checks import argument_error, read_only, require_choice, require_instance
+from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES
+from lrposterior.new_sessions import InferredDrift
+from lrposterior.parameters import Parameters
 from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
@@ -17,6 +23,8 @@ from lrposterior.rollouts import to_coordinates
 from lrposterior.state_space import currents_at, filter_trials, smooth
 
 Given = Literal["all bins", "bins up to now", "bins before"]
+# Of a mean over a Normal variable.
+NUM_NODES = 9
 GIVEN = ("all bins", "bins up to now", "bins before")
 
 
@@ -31,6 +39,7 @@ class LatentPaths:
         mean: (trial, time, rank) of the latents kappa, in units of current.
         covariance: (trial, time, rank, rank) of the latents in one bin.
         currents, rates: (trial, time, neuron) at the mean.
+        activity: (trial, time, neuron) expected activity, averaged over what is unknown of the latents.
         log_likelihood: (trial,) log p(activity of the trial) in nats.
         times: (time,) in s from the start of the trial.
     """
@@ -40,11 +49,12 @@ class LatentPaths:
     covariance: np.ndarray
     currents: np.ndarray
     rates: np.ndarray
+    activity: np.ndarray
     log_likelihood: np.ndarray
     times: np.ndarray
 
     def __post_init__(self) -> None:
-        for name in ("mean", "covariance", "currents", "rates", "log_likelihood", "times"):
+        for name in ("mean", "covariance", "currents", "rates", "activity", "log_likelihood", "times"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
     @property
@@ -54,7 +64,13 @@ class LatentPaths:
 
 
 @double_precision
-def infer_latents(posterior: Posterior, trials: Recording | None = None, *, given: Given = "all bins") -> LatentPaths:
+def infer_latents(
+    posterior: Posterior,
+    trials: Recording | None = None,
+    *,
+    given: Given = "all bins",
+    drift: InferredDrift | None = None,
+) -> LatentPaths:
     """The latents of single trials, at the most probable network.
 
     Args:
@@ -62,9 +78,11 @@ def infer_latents(posterior: Posterior, trials: Recording | None = None, *, give
         trials: trials of the same neurons, perhaps with neurons masked: their rates then follow from the others. None
             takes the fitted trials. Where the initial state is free, others start from the mean of the fitted ones.
         given: what is known of a trial: "all bins" smooths, "bins up to now" filters, "bins before" predicts.
+        drift: where the trials are of sessions that were not fitted, what `infer_drift` found of these. Left out, they
+            have none.
 
     Raises:
-        ValueError: if the model has no process noise, or the trials are of other neurons, inputs or bins.
+        ValueError: if the model has no process noise, or the trials are of other neurons, inputs, bins or sessions.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
     require_choice(given, "given", GIVEN)
@@ -77,9 +95,31 @@ def infer_latents(posterior: Posterior, trials: Recording | None = None, *, give
         ours, theirs = getattr(fitted, name), getattr(trials, name)
         if ours != theirs:
             raise argument_error("trials", f"{name} = {ours}, as in the recording", f"{theirs}", "give such trials")
-    mode = {name: value[None] for name, value in posterior.mode.items()}
-    parameters = {name: value[0] for name, value in to_coordinates(model, mode, trials).items()}
+    mode = posterior.mode
+    if drift is not None:
+        drift.require_sessions_of(trials)
+        model, mode = drift.within(model, mode)
+    draws = to_coordinates(model, {name: value[None] for name, value in mode.items()}, trials)
+    parameters = {name: value[0] for name, value in draws.items()}
     data = model.data(trials)
+    mean, covariance, currents, activity, log_likelihood = map(
+        np.asarray, _paths(model.structure, given, parameters, data)
+    )
+    return LatentPaths(
+        given=given,
+        mean=mean[:, :, : model.rank],
+        covariance=covariance[:, :, : model.rank, : model.rank],
+        currents=currents,
+        rates=np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(currents))),
+        activity=activity,
+        log_likelihood=log_likelihood,
+        times=trials.times,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _paths(model: LowRankModel, given: Given, parameters: Parameters, data: Data) -> tuple[Array, ...]:
+    """Mean and covariance of the latents, currents, expected activity, log likelihood."""
     filtered = filter_trials(model, parameters, data)
     if given == "all bins":
         mean, covariance = smooth(filtered)
@@ -88,12 +128,12 @@ def infer_latents(posterior: Posterior, trials: Recording | None = None, *, give
     else:
         mean, covariance = filtered.predicted_mean, filtered.predicted_covariance
     currents = currents_at(model, parameters, data, mean)
-    return LatentPaths(
-        given=given,
-        mean=np.asarray(mean)[:, :, : model.rank],
-        covariance=np.asarray(covariance)[:, :, : model.rank, : model.rank],
-        currents=np.asarray(currents),
-        rates=np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(currents))),
-        log_likelihood=np.asarray(jnp.sum(filtered.log_likelihood, axis=1)),
-        times=trials.times,
-    )
+    left, emission = model.factors(parameters, data)[0], model.emission_of_trials(parameters, data)
+    sd = jnp.sqrt(jnp.maximum(jnp.einsum("nr,btrs,ns->btn", left, covariance, left), 0.0))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NUM_NODES)
+
+    def at_node(node: Array) -> Array:
+        return emission.mean(currents + node * sd)
+
+    activity = jnp.einsum("k,kbtn->btn", weights / weights.sum(), jax.lax.map(at_node, jnp.asarray(nodes)))
+    return mean, covariance, currents, activity, jnp.sum(filtered.log_likelihood, axis=1)

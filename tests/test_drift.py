@@ -83,7 +83,7 @@ def test_the_structured_information_is_that_of_automatic_differentiation(name):
 
 @pytest.mark.parametrize("process_noise", [None, "full"])
 def test_drift_of_currents_is_undone_in_the_recording(process_noise):
-    """(y - offset) / scale is a recording without drift, with noise / scale and a density that is scale times larger."""
+    """(y - offset) / scale is a recording without drift, of noise / scale and a density scale times as large."""
     with jax.enable_x64(True):
         observation = OBSERVATIONS["currents"]
         model, space, z, recording = setting(observation=observation, process_noise=process_noise)
@@ -176,13 +176,84 @@ def test_drift_is_recovered_and_a_fit_without_it_is_too_sure_of_the_connectivity
             inside.append(np.mean((lower < truth) & (truth < upper)))
         of_W.append(connectivity_cover(simulation, posterior))
         without = dataclasses.replace(noisy_simulation(seed)[0], drift=None)
-        plain = lrp.fit(without, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+        with pytest.warns(UserWarning, match="drift between sessions"):
+            plain = lrp.fit(without, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
         assert posterior.statistics.log_evidence > plain.statistics.log_evidence + 100.0
         of_W_without.append(connectivity_cover(simulation, plain))
     assert 0.8 < np.mean(of_offset) < 0.98
     assert 0.8 < np.mean(of_scale) < 0.98
     assert 0.8 < np.mean(of_W) < 0.98
     assert np.mean(of_W_without) < np.mean(of_W) - 0.08
+
+
+def new_session():
+    """Trials of a session that was not fitted, of the fitted network, and how its neurons are seen."""
+    _, posterior = fitted()
+    random = np.random.default_rng(5)
+    offset, scale = 0.5 * random.standard_normal((14, 1)), np.exp(0.3 * random.standard_normal((14, 1)))
+    model = dataclasses.replace(posterior.model, drift=dataclasses.replace(DRIFT, sessions=("sunday",)))
+    like = dataclasses.replace(posterior.recording, session_labels=["sunday"] * 12)
+    seen = posterior.mode | {"session_offset": offset, "session_scale": scale}
+    return model.simulate(seen, like, seed=3), offset, scale
+
+
+def test_the_drift_of_a_new_session_is_found_with_the_network_as_it_was_fitted():
+    _, posterior = fitted()
+    trials, offset, scale = new_session()
+    mask = trials.mask.copy()
+    mask[:, :, 2] = False
+    found = lrp.infer_drift(posterior, dataclasses.replace(trials, mask=mask))
+    assert found.sessions == ("sunday",)
+    np.testing.assert_allclose([found.offset[2, 0], found.scale[2, 0]], [0.0, 1.0], atol=1e-6)
+    seen = np.arange(14) != 2
+    assert np.mean((found.offset - offset)[seen] ** 2) < 0.05 * np.mean(offset[seen] ** 2)
+    assert np.mean(np.log(found.scale / scale)[seen] ** 2) < 0.3 * np.mean(np.log(scale[seen]) ** 2)
+    without, within = (lrp.infer_latents(posterior, trials, drift=each) for each in (None, found))
+    assert np.all(within.log_likelihood > without.log_likelihood + 20.0)
+
+
+@pytest.mark.parametrize("process_noise", [None, "diagonal"])
+def test_the_drift_that_is_found_is_the_most_probable(process_noise):
+    """Prior and likelihood fall to either side along random directions, by finite differences."""
+    model = dataclasses.replace(plain_model(rank=1, drift=DRIFT), process_noise=process_noise)
+    recording = noisy_simulation(2)[1].recording
+    fitted_trials = recording.select(trials=[0, 1, 3, 4])
+    fit = lrp.fit(model, fitted_trials, lrp.Laplace(mean="mode"), seed=0, progress=False)
+    trials = recording.select(trials=[2, 5])
+    found = lrp.infer_drift(fit, trials)
+    random = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        settled, mode = found.within(fit.model, fit.mode)
+        coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(mode, trials.dt).items()}
+
+        def density(of_offset, of_log_scale):
+            offset, log_scale = found.offset + of_offset, np.log(found.scale) + of_log_scale
+            drifting = coordinates | {"session_offset": offset, "log_session_scale": log_scale}
+            prior = -0.5 * np.sum((offset / DRIFT.offset) ** 2) - 0.5 * np.sum((log_scale / DRIFT.scale) ** 2)
+            return prior + float(log_likelihood(settled, drifting, settled.data(trials)))
+
+        best = density(0.0, 0.0)
+        for _ in range(5):
+            step = 0.05 * random.standard_normal((2, 14, 1))
+            assert all(density(*(sign * step)) < best + 1e-3 for sign in (-1.0, 1.0))
+
+
+def test_expected_activity_is_averaged_over_what_is_unknown_of_the_latents():
+    model = plain_model(rank=1, process_noise="diagonal", drift=DRIFT, observation=OBSERVATIONS["counts"])
+    simulation = lrp.simulate_recording(
+        model, num_neurons=14, num_trials=6, num_bins=40, session_labels=["monday", "tuesday"] * 3, seed=0
+    )
+    posterior = lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+    paths, mode = lrp.infer_latents(posterior, given="bins before"), posterior.mode
+    deviation = np.random.default_rng(0).standard_normal((20_000, 1))
+    for trial, bin_ in ((0, 5), (3, 30)):
+        sd = np.sqrt(paths.covariance[trial, bin_, 0, 0]) * mode["M"][:, 0]
+        current = paths.currents[trial, bin_] + deviation * sd
+        session = trial % 2
+        seen = mode["session_scale"][:, session] * current + mode["session_offset"][:, session]
+        rates = mode["rate_scale"] * np.logaddexp(0.0, seen) + mode["baseline"]
+        expected, error = posterior.recording.dt * rates.mean(axis=0), posterior.recording.dt * rates.std(axis=0)
+        np.testing.assert_array_less(np.abs(paths.activity[trial, bin_] - expected), 5.0 * error / np.sqrt(20_000))
 
 
 def test_a_numpyro_program_has_the_density_with_drift():
@@ -215,6 +286,12 @@ def test_what_drift_needs_is_said():
     with pytest.raises(ValueError, match="drift: expected SessionDrift or None, got bool"):
         lrp.LowRankModel(rank=1, drift=True)
     _, posterior = fitted()
+    with pytest.raises(ValueError, match="trials: expected sessions that were not fitted, got session 'friday'"):
+        lrp.infer_drift(posterior, simulation.recording)
+    trials, _, _ = new_session()
+    found = lrp.InferredDrift(("saturday",), np.zeros((14, 1)), np.ones((14, 1)))
+    with pytest.raises(ValueError, match="drift: expected that of session 'sunday'"):
+        lrp.infer_latents(posterior, trials, drift=found)
     other = dataclasses.replace(simulation.recording, session_labels=["sunday"] * 12)
     with pytest.raises(ValueError, match=r"trials: expected trials of the sessions that were fitted.*'sunday'"):
         lrp.update_posterior(posterior, other, progress=False)

@@ -280,8 +280,8 @@ def _warn_of_lasting_noise(posterior: Posterior) -> None:
     if check.has_lasting_residuals:
         warnings.warn(
             f"errors of predictions one bin ahead correlate from bin to bin ({check.autocorrelation:.2f}): something "
-            "that lasts drives the recorded neurons and is not in the model, such as neurons that nobody recorded. "
-            "Its memory is taken for that of the network: do not trust the eigenvalues of W",
+            "that lasts drives the recorded neurons and is not in the model, such as neurons that nobody recorded or a "
+            "drift between sessions. Its memory is taken for that of the network: do not trust the eigenvalues of W",
             stacklevel=3,
         )
 
