@@ -12,7 +12,7 @@ from handmade import vertical_basis
 from plain import plain_model
 
 import lrposterior as lrp
-from lrposterior.curvature import information
+from lrposterior.curvature import information, recursion
 from lrposterior.curvature.automatic import automatic_information
 from lrposterior.curvature.structured import structured_information
 from lrposterior.inference.problem import Problem
@@ -149,6 +149,17 @@ def test_information_of_masked_entries_is_absent():
     moved = Problem.of(problem.model, dataclasses.replace(recording, activity=changed))
     np.testing.assert_array_equal(problem.information(z), moved.information(z))
     assert problem.negative_log_density(z) == moved.negative_log_density(z)
+
+
+@pytest.mark.parametrize("process_noise", [None, "full"])
+def test_information_does_not_depend_on_how_many_bins_are_held_at_once(process_noise, monkeypatch):
+    model = lrp.LowRankModel(rank=2, background=None, initial_state="free", process_noise=process_noise)
+    problem = problem_of(model, num_trials=2, num_bins=11)
+    z = jnp.asarray(0.7 * np.random.default_rng(1).standard_normal(problem.space.size))
+    whole = jax.jit(structured_information, static_argnums=0)(problem.model.structure, problem.space, z, problem.data)
+    monkeypatch.setattr(recursion, "BINS_AT_ONCE", 4)
+    in_parts = structured_information(problem.model.structure, problem.space, z, problem.data)
+    np.testing.assert_allclose(in_parts, whole, rtol=0, atol=1e-12 * float(jnp.abs(whole).max()))
 
 
 def test_gradient_is_the_slope_of_the_objective():

@@ -36,6 +36,7 @@ import jax.scipy.linalg
 import numpy as np
 from jax import Array
 
+from lrposterior.curvature.pull_back import pulled_back
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Block, Parameters, ParameterSpace
 from lrposterior.process_noise import MIXING, SCALE, latent_covariance
@@ -84,9 +85,7 @@ def with_process_noise(
 
     of_Q = covariance_information(filtered, model.rank)
     both = jax.scipy.linalg.block_diag(information, of_Q)
-    _, pull_back = jax.vjp(equivalent, jnp.zeros(space.num_direct, information.dtype))
-    pull_rows = jax.vmap(lambda row: pull_back(row)[0])
-    return pull_rows(pull_rows(both).T)
+    return pulled_back(both, equivalent, jnp.zeros(space.num_direct, information.dtype))
 
 
 def observation_noise_information(model: LowRankModel, parameters: Parameters, data: Data) -> Array:

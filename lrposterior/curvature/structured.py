@@ -23,7 +23,8 @@ With its covariance P in the bin, given its own observations, and e = S J + H wh
 
     J[t+1] = T[t] (J[t] - P[t] e[t]) + D[t],      F = sum_t (as above) - e^T P e,
 
-T and D at the mean of the filter: the Gauss-Newton matrix of its prediction errors (Ljung 1999, chapter 10).
+T and D at the mean of the filter: the Gauss-Newton matrix of its prediction errors (Ljung 1999, chapter 10). Sums over
+bins are taken by a second recursion, backwards in time (`lrposterior.curvature.recursion`).
 """
 
 from __future__ import annotations
@@ -36,14 +37,13 @@ import numpy as np
 from jax import Array
 
 from lrposterior.curvature.process_noise import with_process_noise
+from lrposterior.curvature.pull_back import pulled_back
+from lrposterior.curvature.recursion import Series, through_latents
 from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import OWN
 from lrposterior.parameters import Parameters, ParameterSpace
 from lrposterior.state_space import filter_trials
-
-# Bins whose direct effects are held at once.
-BINS_AT_ONCE = 256
 
 
 class _Trial(NamedTuple):
@@ -67,23 +67,6 @@ class _Trial(NamedTuple):
     session: Array | None
     initial_kappa: Array
     filtered: tuple[Array, Array] | None
-
-
-class _Series(NamedTuple):
-    """What the recursion needs in every bin, the first axis being time. `filtered` as in `_Trial`, the covariance.
-
-    own_weights (time, neuron, parameter) are those of a neuron's current together with the parameters of what is seen
-    of it, d mean / d current * d mean / d parameter / variance.
-    """
-
-    rates: Array
-    slopes: Array
-    weights: Array
-    own_weights: Array
-    latents: Array
-    current_slope: Array
-    explicit: Array
-    filtered: Array | None
 
 
 def structured_information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
@@ -137,24 +120,22 @@ def _whitened(space: ParameterSpace, z: Array, information: Array) -> Array:
         flat = [jnp.ravel(parameters[block.name]) for block in space.blocks]
         return jnp.concatenate(flat)[: space.num_direct]
 
-    _, pull_back = jax.vjp(direct, z[: space.num_dynamics])
-    pull_rows = jax.vmap(lambda row: pull_back(row)[0])
-    return pull_rows(pull_rows(information).T)
+    return pulled_back(information, direct, z[: space.num_dynamics])
 
 
 class _Layout:
-    """Where the columns of the recursion, (psi, K, time constant, own of what is seen | initial latents), lie in z."""
+    """Where the columns of the recursion lie in z.
+
+    They are (psi and the parameters of what is seen, by neuron; K; time constants | initial latents).
+    """
 
     def __init__(self, space: ParameterSpace, num_neurons: int, num_trials: int, rank: int) -> None:
         index = {
             block.name: np.arange(space.size)[space.slices[block.name]].reshape(block.shape) for block in space.blocks
         }
-        bulk = [index["A"]] if "A" in space else []
-        loadings = np.concatenate([index["M"], *bulk, index["B"], index["b"][:, None]], axis=1)
+        by_neuron = [index[name].reshape(num_neurons, -1) for name in ("M", "A", "B", "b", *OWN) if name in index]
         time_constant = index.get("log_time_constant_excess", np.empty(0, int)).reshape(-1)
-        own = [index[name].reshape(num_neurons, -1) for name in OWN if name in index]
-        of_seen = np.concatenate(own, axis=1).ravel() if own else np.empty(0, int)
-        self.shared = np.concatenate([loadings.ravel(), index["K"].ravel(), time_constant, of_seen])
+        self.shared = np.concatenate([np.concatenate(by_neuron, axis=1).ravel(), index["K"].ravel(), time_constant])
         self.initial_kappa = index.get("initial_kappa", np.empty((num_trials, rank), int))
 
 
@@ -168,9 +149,7 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     rates, slopes = phi.rate(trial.current), phi.slope(trial.current)
     emission = model.emission(parameters, data.dt, trial.before, trial.session)
     weights = emission.weights(trial.mask, trial.current)
-    own_slopes = emission.slopes(trial.current)
     precision = jnp.where(trial.mask, 1.0 / emission.variance(trial.current), 0.0)
-    own_weights = (precision * emission.sensitivity(trial.current))[:, :, None] * own_slopes
 
     # Columns of right that belong to K, by latent.
     own_latent = jnp.tile(jnp.eye(num_latents // len(constants), model.rank, dtype=dtype), (len(constants), 1))
@@ -194,102 +173,29 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
         low_pass(excess, of_neuron, jnp.zeros_like(excess[0]))[:, :, None] * constant_slopes[data.population][None]
     )
     explicit = (read - kappa)[:, :, None] * constant_slopes[population_of_latent][None]
-    covariance = None if trial.filtered is None else trial.filtered[1]
-    series = _Series(rates, slopes, weights, own_weights, latents, current_slope, explicit, covariance)
-    num_own, num_constants = own_slopes.shape[2], constant_slopes.shape[1]
-    num_columns = num_neurons * (latents.shape[2] + model.rank + num_own) + num_constants + model.rank
-    start = jnp.zeros((num_latents, num_columns), dtype).at[:, num_columns - model.rank :].set(own_latent)
-    information = _through_latents(left, right, of_latent, own_latent, series, start)
 
-    num_loadings = latents.shape[2]
-    index = np.arange(num_neurons * num_loadings).reshape(num_neurons, num_loadings)
-    local = jnp.einsum("tn,tnc,tnd->ncd", weights, latents, latents)
-    information = information.at[index[:, :, None], index[:, None, :]].add(local)
-    columns = num_neurons * (num_loadings + model.rank) + np.arange(constant_slopes.shape[1])
-    cross = jnp.einsum("tn,tnq,tnc->ncq", weights, current_slope, latents).reshape(index.size, -1)
+    # Direct effects of the parameters of a neuron, its loadings and those of what is seen: on the mean, on the rates.
+    own_slopes = emission.slopes(trial.current)
+    sensitivity = emission.sensitivity(trial.current)[:, :, None]
+    of_mean = jnp.concatenate([sensitivity * latents, own_slopes], axis=2)
+    driven = jnp.concatenate([slopes[:, :, None] * latents, jnp.zeros_like(own_slopes)], axis=2)
+    observed = (precision[:, :, None] * sensitivity) * of_mean
+    covariance = None if trial.filtered is None else trial.filtered[1]
+    series = Series(rates, slopes, weights, driven, observed, current_slope, explicit, covariance)
+    information = through_latents(left, right, of_latent, own_latent, series)
+
+    num_own = of_mean.shape[2]
+    index = np.arange(num_neurons * num_own).reshape(num_neurons, num_own)
+    alone = jnp.einsum("tn,tnp,tnq->npq", precision, of_mean, of_mean)
+    information = information.at[index[:, :, None], index[:, None, :]].add(alone)
+    columns = num_neurons * (num_own + model.rank) + np.arange(constant_slopes.shape[1])
+    cross = jnp.einsum("tnp,tnq->npq", observed, current_slope).reshape(index.size, -1)
     information = information.at[np.ix_(index.ravel(), columns)].add(cross)
     information = information.at[np.ix_(columns, index.ravel())].add(cross.T)
     between = jnp.einsum("tn,tnq,tnp->qp", weights, current_slope, current_slope)
     information = information.at[np.ix_(columns, columns)].add(between)
-    if not num_own:
-        return information
-    own = columns.size + num_neurons * (num_loadings + model.rank) + np.arange(num_neurons * num_own)
-    own = own.reshape(num_neurons, num_own)
-    cross = jnp.einsum("tnp,tnc->ncp", own_weights, latents)
-    information = information.at[index[:, :, None], own[:, None, :]].add(cross)
-    information = information.at[own[:, :, None], index[:, None, :]].add(jnp.moveaxis(cross, 1, 2))
-    cross = jnp.einsum("tnp,tnq->npq", own_weights, current_slope)
-    information = information.at[own[:, :, None], columns[None, None, :]].add(cross)
-    information = information.at[columns[None, :, None], own[:, None, :]].add(jnp.moveaxis(cross, 1, 2))
-    alone = jnp.einsum("tn,tnp,tnq->npq", precision, own_slopes, own_slopes)
-    information = information.at[own[:, :, None], own[:, None, :]].add(alone)
-    return information.at[own, own].add(jnp.sum(emission.own_information(trial.mask, trial.current), axis=0))
-
-
-def _through_latents(
-    left: Array, right: Array, of_latent: Array, own_latent: Array, series: _Series, start: Array
-) -> Array:
-    """(column, column) all of F but (direct effect)^T diag(w) (direct effect).
-
-    Args:
-        left, right: (neuron, latent).
-        of_latent: (latent,) a.
-        own_latent: (latent, rank) which latents belong to which column of K.
-        series: of the trial.
-        start: (latent, column) sensitivity in the first bin.
-    """
-    num_neurons, num_latents = left.shape
-
-    def several(carry: tuple[Array, Array], now: _Series) -> tuple[tuple[Array, Array], None]:
-        sensitivity, total = carry
-        num_bins = now.rates.shape[0]
-        gain = jnp.einsum("nr,tn->trn", right, now.slopes) * (of_latent[None, :, None] / num_neurons)
-        transition = jnp.diag(1.0 - of_latent)[None] + jnp.einsum("trn,ns->trs", gain, left)
-        weighted = jnp.einsum("nr,tn->trn", left, now.weights)
-        write = jnp.einsum("trn,ns->trs", weighted, left)
-
-        def for_loadings(per_neuron: Array) -> Array:
-            return jnp.einsum("trn,tnc->trnc", per_neuron, now.latents).reshape(num_bins, num_latents, -1)
-
-        of_right = jnp.einsum("tn,lr->tlnr", now.rates, own_latent * (of_latent[:, None] / num_neurons))
-        of_right = of_right.reshape(num_bins, num_latents, -1)
-        of_time_constants = jnp.einsum("trn,tnq->trq", gain, now.current_slope) + now.explicit
-        nothing = jnp.zeros((num_bins, num_latents, own_latent.shape[1]), left.dtype)
-        own = jnp.einsum("nr,tnp->trnp", left, now.own_weights).reshape(num_bins, num_latents, -1)
-        driven = jnp.concatenate(
-            [for_loadings(gain), of_right, of_time_constants, jnp.zeros_like(own), nothing], axis=2
-        )
-        seen_slope = jnp.einsum("trn,tnq->trq", weighted, now.current_slope)
-        observed = jnp.concatenate([for_loadings(weighted), jnp.zeros_like(of_right), seen_slope, own, nothing], axis=2)
-
-        def step(sensitivity: Array, one: tuple) -> tuple[Array, tuple[Array, tuple[Array, Array] | None]]:
-            transition, driven, write, observed, covariance = one
-            if covariance is None:
-                return transition @ sensitivity + driven, (sensitivity, None)
-            innovation = write @ sensitivity + observed
-            learned = covariance @ innovation
-            return transition @ (sensitivity - learned) + driven, (sensitivity, (innovation, learned))
-
-        bins = (transition, driven, write, observed, now.filtered)
-        sensitivity, (before, taken_off) = jax.lax.scan(step, sensitivity, bins)
-        half = 0.5 * jnp.einsum("trs,tsp->trp", write, before) + observed
-        part = before.reshape(-1, before.shape[2]).T @ half.reshape(-1, before.shape[2])
-        total = total + part + part.T
-        if taken_off is not None:
-            innovation, learned = (one.reshape(-1, before.shape[2]) for one in taken_off)
-            total = total - innovation.T @ learned
-        return (sensitivity, total), None
-
-    num_bins = series.rates.shape[0]
-    carry = start, jnp.zeros((start.shape[1], start.shape[1]), left.dtype)
-    num_whole = num_bins // BINS_AT_ONCE
-    stop = num_whole * BINS_AT_ONCE
-    if num_whole:
-        chunks = jax.tree.map(lambda one: one[:stop].reshape(num_whole, BINS_AT_ONCE, *one.shape[1:]), series)
-        carry, _ = jax.lax.scan(several, carry, chunks)
-    if stop < num_bins:
-        carry, _ = several(carry, jax.tree.map(lambda one: one[stop:], series))
-    return carry[1]
+    of_seen = index[:, latents.shape[2] :]
+    return information.at[of_seen, of_seen].add(jnp.sum(emission.own_information(trial.mask, trial.current), axis=0))
 
 
 def _integration_constants(model: LowRankModel, parameters: Parameters, data: Data) -> tuple[Array, Array]:
