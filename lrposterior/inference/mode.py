@@ -139,10 +139,7 @@ def _quasi_newton(problem: Problem, z: np.ndarray, curvature: np.ndarray, tolera
         of_dynamics = scipy.linalg.cho_solve(factor, slope[:num_dynamics], check_finite=False)
         return np.concatenate([of_dynamics, slope[num_dynamics:] / of_noise])
 
-    def evaluate(point: np.ndarray) -> tuple[float, np.ndarray]:
-        return problem.negative_log_density(point), problem.gradient(point)
-
-    point, _ = descend(evaluate, solve, z, tolerance=tolerance, max_steps=MAX_QUASI_NEWTON)
+    point, _ = descend(problem.value_and_gradient, solve, z, tolerance=tolerance, max_steps=MAX_QUASI_NEWTON)
     settled = problem.prior_gauge(point)
     return settled, problem.negative_log_density(settled)
 

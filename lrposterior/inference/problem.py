@@ -211,7 +211,12 @@ class Problem(ScaledProblem):
         return float(_objective(self.model.structure, self.space, jnp.asarray(z), self.data))
 
     def gradient(self, z: np.ndarray) -> np.ndarray:
-        return np.asarray(_gradient(self.model.structure, self.space, jnp.asarray(z), self.data))
+        return self.value_and_gradient(z)[1]
+
+    def value_and_gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
+        """-log p(activity, z) in nats and its derivative (coordinate,)."""
+        value, slope = _value_and_gradient(self.model.structure, self.space, jnp.asarray(z), self.data)
+        return float(value), np.asarray(slope)
 
     def expectation(self, points: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean of -log p(activity, z) in nats over points (point, coordinate), and its derivative (coordinate,)."""
@@ -407,8 +412,8 @@ def _objective(model: LowRankModel, space: ParameterSpace, z: Array, data: Data)
 
 
 @compiled
-def _gradient(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
-    return jax.grad(_objective, argnums=2)(model, space, z, data)
+def _value_and_gradient(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> tuple[Array, Array]:
+    return jax.value_and_grad(_objective, argnums=2)(model, space, z, data)
 
 
 @compiled
