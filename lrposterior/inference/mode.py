@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from lrposterior.fit_error import FitError
-from lrposterior.inference.problem import SMALLEST_NOISE, Problem
+from lrposterior.inference.problem import EXPECTED_PART, MAX_QUASI_NEWTON, SMALLEST_NOISE, Problem
 from lrposterior.quasi_newton import descend
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
@@ -21,9 +21,6 @@ SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 # gain more than a small part of P / 2, the nats by which draws of a posterior with P coordinates lie above its mode.
 STANDSTILL_GAIN, STANDSTILL_PART = 1e-5, 0.02
 NEARBY, NUM_NEARBY = 0.02, 16
-# A step that gains less than this part of what was expected is followed by so many of quasi-Newton at most, which learn
-# how the curvature differs from that of Gauss-Newton.
-EXPECTED_PART, MAX_QUASI_NEWTON = 0.5, 60
 
 
 @dataclass(frozen=True, eq=False)

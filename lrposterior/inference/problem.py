@@ -30,6 +30,7 @@ from lrposterior.orbit import (
 )
 from lrposterior.parameters import ParameterSpace
 from lrposterior.priors import ScalePrior
+from lrposterior.quasi_newton import descend
 from lrposterior.recording import Recording
 
 # Noise scales below this part of the unit count as zero.
@@ -41,6 +42,9 @@ POINTS_AT_ONCE = 16
 # Fisher scoring of the noise ends where so many nats are expected, far below what counts for a mode, or after a few
 # steps: it goes on with the next step of the dynamics.
 MAX_SCORING_STEPS, NOISE_DECREMENT = 2, 1e-8
+# With process noise, a step that gains less than this part of what was expected is followed by so many of quasi-Newton
+# at most, which learn how the curvature differs from that of Gauss-Newton.
+EXPECTED_PART, MAX_QUASI_NEWTON = 0.5, 60
 # Blocks with a row for every neuron.
 PER_NEURON = ("M", "K", "A", "B", "b", SESSION_OFFSET, *PUBLIC_NAMES)
 
@@ -266,7 +270,7 @@ class Problem(ScaledProblem):
         """The lowest point along a Gauss-Newton step with the best noise, and the nats gained.
 
         The lowest, not the first: together with the change of gauge, a step that is too long by half goes back and
-        forth.
+        forth. With process noise, where the step gains less than it should, steps of quasi-Newton go on from there.
         """
         step, start = covariance.times(slope), self.negative_log_density(z)
         lowest, objective = z, start
@@ -277,7 +281,23 @@ class Problem(ScaledProblem):
                 reached = self.negative_log_density(candidate)
                 if reached < objective:
                     lowest, objective = candidate, reached
-        return lowest, start - objective
+        expected = 0.5 * float(slope @ step)
+        if self.model.process_noise is None or start - objective >= EXPECTED_PART * expected:
+            return lowest, start - objective
+        num_dynamics, noise = step.size, lowest[step.size :]
+
+        def evaluate(dynamics: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = self.value_and_gradient(np.concatenate([dynamics, noise]))
+            return value, gradient[:num_dynamics]
+
+        further, gained = descend(
+            evaluate,
+            lambda gradient: covariance.times(covariance.across_gauge(gradient)),
+            lowest[:num_dynamics],
+            tolerance=0.1 * self.decrement_tolerance,
+            max_steps=MAX_QUASI_NEWTON,
+        )
+        return np.concatenate([further, noise]), start - objective + gained
 
     def currents(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(_currents(self.model.structure, self.space, jnp.asarray(z), self.data))
