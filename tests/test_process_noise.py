@@ -53,6 +53,20 @@ def test_intervals_hold_where_those_of_a_rollout_do_not():
     assert np.mean(of_rollout) < np.mean(inside) - 0.1
 
 
+def test_a_fit_whose_noise_is_nearly_0_is_that_of_a_rollout():
+    """The same recording without process noise: the same W with the same intervals."""
+    plain = dataclasses.replace(MODEL, process_noise=None)
+    simulation = lrp.simulate_recording(plain, num_neurons=8, num_trials=6, num_bins=40, noise_scale=0.2, seed=4)
+    quiet = dataclasses.replace(MODEL, process_noise=lrp.ProcessNoise(scale=1e-6, spread=0.01))
+    rollout, found = (
+        lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+        for model in (plain, quiet)
+    )
+    error = (found.connectivity_mean() - rollout.connectivity_mean()) / rollout.connectivity_sd()
+    assert np.abs(error).max() < 1e-3
+    np.testing.assert_allclose(found.connectivity_sd(), rollout.connectivity_sd(), rtol=1e-3)
+
+
 def test_the_noise_of_the_currents_is_found():
     posterior = fitted()
     draws = posterior.sample_parameters(400, seed=0)
