@@ -430,7 +430,8 @@ class LowRankModel:
         noise = self.noise_of_process
         if noise is not None:
             # Where M is nearly orthogonal to the patterns, Q is lost in single precision.
-            named["process_noise"] = double_precision(latent_covariance)(named, noise.settled_patterns)
+            covariance = double_precision(latent_covariance)(named, noise.settled_patterns)
+            named["process_noise"] = np.asarray(covariance)
             for name in (SCALE, MIXING):
                 named.pop(name, None)
         for name, public in PUBLIC_NAMES.items():
