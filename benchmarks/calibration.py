@@ -13,10 +13,14 @@ Recordings: rank 2, tanh, time constant 0.1 s, 12 trials of 60 bins of 20 ms, 2 
 around 0.15 (log-normal, 0.10 to 0.22), all else from the default priors. A fit that refuses (`FitError`) leaves no
 rank; their number is part of the result, because the ranks of the others need not be uniform.
 
+With `--process-noise` latents are driven by noise of 0.045 in every bin (log-normal, 0.02 to 0.12), and its variance in
+the currents, averaged over neurons, is ranked as well.
+
 Results are stored after every simulation in benchmarks/results, and a second call goes on where the first one ended.
 
     python benchmarks/calibration.py --method laplace
     python benchmarks/calibration.py --method nuts --neurons 10 --simulations 100
+    python benchmarks/calibration.py --method laplace --neurons 10 --process-noise --simulations 100
     python benchmarks/calibration.py --summary --figure docs/images/calibration.png
     python benchmarks/calibration.py --method laplace --tiny
 """
@@ -29,8 +33,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 import lrposterior as lrp
+from lrposterior.calibration import Networks, gauge_invariant_quantities
 from lrposterior.calibration.simulated_truth import SimulatedTruth, Size, simulate_truth
 from lrposterior.plots.calibration import draw_rank_curves
 from lrposterior.plots.style import save_figure, styled
@@ -38,6 +44,7 @@ from lrposterior.plots.style import save_figure, styled
 RESULTS = Path(__file__).parent / "results"
 # One model for all recordings: its unit is a number, so that nothing is compiled twice.
 MODEL = lrp.LowRankModel(rank=2, priors=lrp.Priors(noise_scale=0.15, noise_spread=0.2, unit=1.0), background=None)
+NOISY_MODEL = dataclasses.replace(MODEL, process_noise=lrp.ProcessNoise("full", spread=0.5))
 METHODS: dict[str, lrp.Laplace | lrp.SVI | lrp.NUTS] = {
     "laplace": lrp.Laplace(),
     "laplace_mode": lrp.Laplace(mean="mode"),
@@ -60,6 +67,7 @@ GROUPS = {
     "fit": ("log likelihood",),
 }
 QUANTITIES = tuple(name for group in GROUPS.values() for name in group)
+PROCESS_NOISE = "process noise"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,18 +76,28 @@ class Setting:
     num_neurons: int = 20
     num_trials: int = 12
     num_bins: int = 60
+    process_noise: bool = False
 
     @property
     def path(self) -> Path:
-        return RESULTS / f"calibration_{self.method}_{self.num_neurons}x{self.num_trials}x{self.num_bins}.json"
+        size = f"{self.num_neurons}x{self.num_trials}x{self.num_bins}"
+        return RESULTS / f"calibration_{self.method}_{size}{'_process_noise' if self.process_noise else ''}.json"
+
+
+def noise_and_others(networks: Networks) -> dict[str, np.ndarray]:
+    """The usual quantities and the variance tr(M Q M^T) / N that process noise adds to the currents in a bin."""
+    M, Q = networks.parameters["M"], networks.parameters["process_noise"]
+    noise = np.einsum("dnr,drs,dns->d", M, Q, M) / M.shape[1]
+    return gauge_invariant_quantities(networks) | {PROCESS_NOISE: noise}
 
 
 def simulate_and_fit(setting: Setting, method: lrp.Laplace | lrp.SVI | lrp.NUTS, seed: int) -> dict:
     """The ranks of one truth among the draws of its posterior, or the reason why there is none, as they are stored."""
     found = simulate_truth(
-        MODEL,
+        NOISY_MODEL if setting.process_noise else MODEL,
         Size(setting.num_neurons, setting.num_trials, setting.num_bins),
         lambda model, recording, seed: lrp.fit(model, recording, method, seed=seed, progress=False),
+        quantities=noise_and_others if setting.process_noise else gauge_invariant_quantities,
         num_draws=NUM_CHAIN_DRAWS if isinstance(method, lrp.NUTS) else NUM_DRAWS,
         seed=seed,
     )
@@ -135,7 +153,8 @@ def run(setting: Setting, num_simulations: int) -> None:
 def summarise(setting: Setting, simulations: list[dict]) -> str:
     """A table of every quantity: does it stay in the band, bias and spread of the errors, and cover of intervals."""
     size = f"{setting.num_neurons} neurons, {setting.num_trials} trials x {setting.num_bins} bins"
-    return f"{setting.method}, {size}: {result_of(simulations)}"
+    noise = ", process noise" if setting.process_noise else ""
+    return f"{setting.method}, {size}{noise}: {result_of(simulations)}"
 
 
 @styled
@@ -152,7 +171,8 @@ def plot(stored: list[tuple[Setting, list[dict]]]) -> plt.Figure:
         )
         axes[0, column].set_title(f"{title}\nN = {setting.num_neurons}, {result.num_fitted} fits")
         for row, names in enumerate(GROUPS.values()):
-            draw_rank_curves(axes[row, column], result, names)
+            more = (PROCESS_NOISE,) if setting.process_noise and "log likelihood" in names else ()
+            draw_rank_curves(axes[row, column], result, (*names, *more))
             if column == 0:
                 axes[row, 0].set_ylabel("ECDF - uniform")
                 axes[row, 0].legend(loc="lower left", fontsize=6.5, handlelength=1.0, borderpad=0.1)
@@ -176,22 +196,30 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=300, help="how many in all, with those that are stored")
     parser.add_argument("--neurons", type=int, default=20)
     parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--process-noise", action="store_true", help="of networks whose latents are driven by noise")
     parser.add_argument("--summary", action="store_true", help="tables of all that is stored")
-    parser.add_argument("--figure", type=Path, help="where to draw all that is stored with this number of trials")
+    parser.add_argument(
+        "--figure",
+        type=Path,
+        help="where to draw what is stored with this number of trials, with or without process noise",
+    )
     parser.add_argument(
         "--tiny", action="store_true", help="three simulations, not stored, to see that everything runs"
     )
     options = parser.parse_args()
     if options.method and options.tiny:
-        setting = Setting(options.method, num_neurons=6, num_trials=6, num_bins=40)
+        setting = Setting(options.method, 6, num_trials=6, num_bins=40, process_noise=options.process_noise)
         print(summarise(setting, [simulate_and_fit(setting, TINY[options.method], seed) for seed in range(3)]))
     elif options.method:
-        run(Setting(options.method, options.neurons, options.trials), options.simulations)
+        setting = Setting(options.method, options.neurons, options.trials, process_noise=options.process_noise)
+        run(setting, options.simulations)
     stored = stored_settings() if options.summary or options.figure else []
     if options.summary:
         print("\n\n".join(summarise(*each) for each in stored))
     if options.figure:
-        save_figure(plot([each for each in stored if each[0].num_trials == options.trials]), options.figure)
+        wanted = (options.trials, options.process_noise)
+        chosen = [each for each in stored if (each[0].num_trials, each[0].process_noise) == wanted]
+        save_figure(plot(chosen), options.figure)
 
 
 if __name__ == "__main__":

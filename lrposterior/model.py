@@ -461,7 +461,9 @@ class LowRankModel:
         named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
         noise = self.noise_of_process
         if noise is not None:
-            named["process_noise"] = np.asarray(latent_covariance(named, noise.settled_patterns))
+            # Where M is nearly orthogonal to the patterns, Q is lost in single precision.
+            covariance = double_precision(latent_covariance)(named, noise.settled_patterns)
+            named["process_noise"] = np.asarray(covariance)
             for name in (SCALE, MIXING):
                 named.pop(name, None)
         for name, public in PUBLIC_NAMES.items():

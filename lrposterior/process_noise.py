@@ -36,6 +36,7 @@ from lrposterior.checks import (
     require_shape,
 )
 from lrposterior.parameters import AnyArray, Block
+from lrposterior.precision import double_precision
 
 SHAPES = ("diagonal", "full")
 SCALE, MIXING = "log_process_scale", "process_mixing"
@@ -154,6 +155,7 @@ def latent_covariance(parameters: Mapping[str, AnyArray], patterns: AnyArray) ->
     return root @ jnp.swapaxes(root, -1, -2)
 
 
+@double_precision
 def pattern_coordinates(covariance: np.ndarray, M: np.ndarray, patterns: np.ndarray) -> dict[str, np.ndarray]:
     """log_process_scale (..., rank) and process_mixing (..., pair) from Q; the inverse of `latent_covariance`."""
     frame = np.asarray(_frame(jnp.asarray(M), jnp.asarray(patterns)))

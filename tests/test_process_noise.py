@@ -11,6 +11,7 @@ from plain import plain_model
 import lrposterior as lrp
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
+from lrposterior.process_noise import latent_covariance
 
 MODEL = plain_model(rank=1, process_noise="diagonal")
 COVARIANCE = np.array([[0.006]])
@@ -50,6 +51,20 @@ def test_intervals_hold_where_those_of_a_rollout_do_not():
             kept.append(np.mean(np.abs(z) < 1.645))
     assert 0.82 < np.mean(inside) < 0.97
     assert np.mean(of_rollout) < np.mean(inside) - 0.1
+
+
+def test_a_fit_whose_noise_is_nearly_0_is_that_of_a_rollout():
+    """The same recording without process noise: the same W with the same intervals."""
+    plain = dataclasses.replace(MODEL, process_noise=None)
+    simulation = lrp.simulate_recording(plain, num_neurons=8, num_trials=6, num_bins=40, noise_scale=0.2, seed=4)
+    quiet = dataclasses.replace(MODEL, process_noise=lrp.ProcessNoise(scale=1e-6, spread=0.01))
+    rollout, found = (
+        lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+        for model in (plain, quiet)
+    )
+    error = (found.connectivity_mean() - rollout.connectivity_mean()) / rollout.connectivity_sd()
+    assert np.abs(error).max() < 1e-3
+    np.testing.assert_allclose(found.connectivity_sd(), rollout.connectivity_sd(), rtol=1e-3)
 
 
 def test_the_noise_of_the_currents_is_found():
@@ -171,6 +186,22 @@ def test_noise_is_drawn_once_and_then_given_out_in_the_gauge_of_M():
     named = posterior.model.coordinates(draws, posterior.recording.dt)
     again = posterior.model.named(named, posterior.recording.dt)
     np.testing.assert_allclose(again["process_noise"], draws["process_noise"], rtol=1e-10)
+
+
+@pytest.mark.usefixtures("single_precision")
+def test_the_noise_is_given_out_in_double_precision():
+    """Where M is nearly orthogonal to the patterns, single precision loses how the columns of M are turned, and Q."""
+    random = np.random.default_rng(0)
+    M, patterns = random.standard_normal((7, 2)), np.linalg.qr(random.standard_normal((7, 2)))[0]
+    left, values, right = np.linalg.svd(patterns.T @ M)
+    M = M + patterns @ (left @ np.diag([0.0, 1e-4 - values[1]]) @ right)
+    model = plain_model(rank=2, process_noise=lrp.ProcessNoise("full", patterns=patterns))
+    settled = model.for_recording(simulated(num_neurons=7).recording)
+    coordinates = {"M": M, "b": np.zeros(7), "log_process_scale": np.log([0.3, 0.1]), "process_mixing": np.array([0.5])}
+    found = settled.named(coordinates, 0.02)["process_noise"]
+    with jax.enable_x64(True):
+        expected = latent_covariance(coordinates, patterns)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_currents_that_patterns_are_found_in_are_those_of_the_recording():

@@ -128,6 +128,40 @@ def test_truths_have_scales_from_their_priors():
         assert abs(found / expected - 1.0) < 4.0 / np.sqrt(2 * entries.size)
 
 
+def driven_quantities(networks):
+    """Of a network whose latents are driven by noise, which a rollout has not."""
+    of_network = gauge_invariant_quantities(networks)
+    return {name: of_network[name] for name in ("W[0, 1]", "W[2, 2]", "real part 1", "one to one", "several to one")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fits_with_process_noise_are_in_the_band_where_rollouts_are_not():
+    """25 networks of rank 1 and five quantities in their familywise band: a right posterior fails with 0.05."""
+    noise = lrp.ProcessNoise(scale=0.3, spread=0.3)
+    model = dataclasses.replace(MODEL, rank=1, process_noise=noise)
+
+    def calibrated(fitted):
+        return lrp.simulate_calibration(
+            model,
+            lambda model, recording, seed: lrp.fit(
+                dataclasses.replace(model, process_noise=fitted), recording, seed=seed, progress=False
+            ),
+            num_simulations=25,
+            quantities=driven_quantities,
+            num_neurons=8,
+            num_trials=10,
+            num_bins=40,
+            num_draws=99,
+            seed=0,
+            progress=False,
+        )
+
+    inside = calibrated(noise).in_band(familywise=True)
+    assert inside == dict.fromkeys(inside, True)
+    assert not any(calibrated(None).in_band(familywise=True).values())
+
+
 # ------------------------------------------------------------------------------------------------------- the quantities
 @pytest.mark.parametrize("background", [None, lrp.RandomBulk(gain=0.4)])
 def test_quantities_are_the_same_in_every_gauge(background):
