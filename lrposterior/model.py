@@ -124,7 +124,7 @@ class LowRankModel:
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
         process_noise: noise that drives the latents, M eps[t] in the currents with eps[t] ~ Normal(0, Q): None, or
-            "diagonal" or "full" for its covariance along the leading patterns of the recurrent activity, or a
+            "diagonal" or "full" for its covariance along orthogonal columns of M, or a
             `ProcessNoise` with priors of its own. The path of the latents is integrated out
             (`lrposterior.state_space`); all neurons then share one time constant.
         hidden_neurons: how many neurons of the circuit were not recorded, or, as a float, which share of all. N counts

@@ -5,10 +5,12 @@
 The covariance Q of the latents changes with the gauge, Q -> A^-1 Q A^-T under (M A, K A^-T); the noise of the currents,
 M Q M^T, does not. So what is inferred is C, its covariance along columns of M in a gauge of their own,
 
-    M Q M^T = U C U^T,      U^T U / N = 1,      U = M (P^T M)^-1 L^-T,
+    M Q M^T = U C U^T,      U^T U / N = 1,      P^T U symmetric and positive semidefinite,
 
-with fixed patterns P (neuron, rank) of the recurrent activity, and L the Cholesky factor that makes U orthogonal. P
-fixes how U is turned, and nothing else. C_kk is the variance of the currents along column k, averaged over neurons.
+with fixed patterns P (neuron, rank): of all orthogonal columns that span those of M, U is the
+nearest to sqrt(N) P (Schönemann 1966, doi:10.1007/BF02289451). P fixes how U is turned, and nothing else. A direction
+of M that P hardly sees does no harm, as long as it is only one. C_kk is the variance of the currents along column k,
+averaged over neurons.
 
 Its Cholesky factor is diag(exp(log_process_scale)) T, with T lower triangular with a unit diagonal and the entries of
 `process_mixing` below it: T = 1 for shape="diagonal".
@@ -21,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
@@ -47,12 +50,12 @@ class ProcessNoise:
     """What is known of the process noise a priori.
 
     Args:
-        shape: of its covariance C along orthogonal columns of M, turned by the leading patterns of the recurrent
-            activity: "diagonal" or "full".
+        shape: of its covariance C along orthogonal columns of M, turned by the patterns: "diagonal" or "full".
         scale: prior median of its standard deviation along each, accumulated over one time constant, in units of
             current: noise of scale sqrt(dt / time_constant) in every bin, root mean square over neurons.
         spread: standard deviation of the logarithm of this scale, which is Normal.
-        patterns: (neuron, rank) P. Left out, they are found in the recording when a model is fitted.
+        patterns: (neuron, rank) P. Left out, they are found when a model is fitted: the singular vectors of M after the
+            first steps, which start from the leading patterns of the recurrent activity.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -166,11 +169,31 @@ def pattern_coordinates(covariance: np.ndarray, M: np.ndarray, patterns: np.ndar
 
 
 def _frame(M: Array, patterns: Array) -> Array:
-    """(..., rank, rank) L^T P^T M, so that M = U frame."""
-    overlap = patterns.T @ M
-    along = jnp.swapaxes(jnp.linalg.solve(jnp.swapaxes(overlap, -1, -2), jnp.swapaxes(M, -1, -2)), -1, -2)
-    gram = jnp.swapaxes(along, -1, -2) @ along / M.shape[-2]
-    return jnp.swapaxes(jnp.linalg.cholesky(gram), -1, -2) @ overlap
+    """(..., rank, rank) U^T M / N, so that M = U frame."""
+    upper = jnp.swapaxes(jnp.linalg.cholesky(jnp.swapaxes(M, -1, -2) @ M / M.shape[-2]), -1, -2)
+    # (M upper^-1)^T P: the columns of M upper^-1 are orthogonal.
+    overlap = jnp.linalg.solve(jnp.swapaxes(upper, -1, -2), jnp.swapaxes(M, -1, -2) @ patterns)
+    return jnp.swapaxes(_nearest_rotation(overlap), -1, -2) @ upper
+
+
+@jax.custom_jvp
+def _nearest_rotation(matrix: Array) -> Array:
+    """(..., rank, rank) the orthogonal matrix O nearest to a matrix, so that O^T matrix is positive semidefinite.
+
+    With matrix = X diag(s) Y^T it is X Y^T, and changes by X D Y^T with D_ij = (E_ij - E_ji) / (s_i + s_j),
+    E = X^T d matrix Y: also where two s are alike, and derivatives of X and Y are not defined.
+    """
+    left, _, right = jnp.linalg.svd(matrix)
+    return left @ right
+
+
+@_nearest_rotation.defjvp
+def _change_of_rotation(at: tuple[Array], by: tuple[Array]) -> tuple[Array, Array]:
+    left, sizes, right = jnp.linalg.svd(at[0])
+    change = jnp.swapaxes(left, -1, -2) @ by[0] @ jnp.swapaxes(right, -1, -2)
+    pairs = sizes[..., :, None] + sizes[..., None, :]
+    turn = (change - jnp.swapaxes(change, -1, -2)) / jnp.where(jnp.eye(sizes.shape[-1], dtype=bool), 1.0, pairs)
+    return left @ right, left @ turn @ right
 
 
 def recurrent_patterns(

@@ -9,6 +9,8 @@ import pytest
 from plain import plain_model
 
 import lrposterior as lrp
+from lrposterior.calibration.quantities import gauge_invariant_quantities
+from lrposterior.calibration.simulated_truth import Size, simulate_truth
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
 from lrposterior.process_noise import latent_covariance
@@ -190,11 +192,8 @@ def test_noise_is_drawn_once_and_then_given_out_in_the_gauge_of_M():
 
 @pytest.mark.usefixtures("single_precision")
 def test_the_noise_is_given_out_in_double_precision():
-    """Where M is nearly orthogonal to the patterns, single precision loses how the columns of M are turned, and Q."""
     random = np.random.default_rng(0)
     M, patterns = random.standard_normal((7, 2)), np.linalg.qr(random.standard_normal((7, 2)))[0]
-    left, values, right = np.linalg.svd(patterns.T @ M)
-    M = M + patterns @ (left @ np.diag([0.0, 1e-4 - values[1]]) @ right)
     model = plain_model(rank=2, process_noise=lrp.ProcessNoise("full", patterns=patterns))
     settled = model.for_recording(simulated(num_neurons=7).recording)
     coordinates = {"M": M, "b": np.zeros(7), "log_process_scale": np.log([0.3, 0.1]), "process_mixing": np.array([0.5])}
@@ -257,3 +256,21 @@ def test_questions_that_need_noise_or_none_say_so():
         lrp.infer_latents(plain)
     with pytest.raises(ValueError, match="num_neurons = 14"):
         lrp.infer_latents(posterior, posterior.recording.select(neurons=np.arange(5)))
+
+
+def test_noise_is_seen_along_a_direction_of_M_that_leading_patterns_of_the_recording_miss():
+    """A network that hardly moves along one direction: with principal directions alone the descent finds no mode."""
+    priors = lrp.Priors(noise_scale=0.15, noise_spread=0.2, unit=1.0)
+    model = plain_model(rank=2, priors=priors, process_noise=lrp.ProcessNoise("full", spread=0.5))
+    fits = []
+
+    def fit(model, recording, seed):
+        fits.append(lrp.fit(model, recording, lrp.Laplace(mean="mode"), seed=seed, progress=False))
+        return fits[0]
+
+    simulate_truth(model, Size(10, 12, 60), fit, quantities=gauge_invariant_quantities, num_draws=99, seed=45)
+    columns = np.linalg.svd(fits[0].mode["M"], full_matrices=False)[0]
+    of_recording = model.for_recording(fits[0].recording).noise_of_process.settled_patterns
+    found = fits[0].model.noise_of_process.settled_patterns
+    assert np.linalg.svd(of_recording.T @ columns)[1][-1] < 0.3
+    assert np.linalg.svd(found.T @ columns)[1][-1] > 0.9

@@ -161,6 +161,48 @@ def test_covariances_survive_the_way_through_their_coordinates():
         assert np.isclose(np.trace(M @ A @ Q @ A.T @ M.T) / 7, np.sum(scale**2))
 
 
+def test_columns_of_the_noise_are_turned_towards_the_patterns():
+    """M Q M^T = U C U^T with U^T U = N and P^T U symmetric and positive semidefinite, in any gauge."""
+    random = np.random.default_rng(1)
+    M, patterns, A = random.standard_normal((7, 3)), random.standard_normal((7, 3)), random.standard_normal((3, 3))
+    scale, mixing = np.array([0.3, 0.2, 0.1]), np.array([0.4, -0.3, 0.8])
+    root = np.diag(scale) @ np.array([[1.0, 0.0, 0.0], [0.4, 1.0, 0.0], [-0.3, 0.8, 1.0]])
+    values, axes = np.linalg.eigh(M.T @ M / 7)
+    orthogonal = M @ axes / np.sqrt(values)
+    left, _, right = np.linalg.svd(orthogonal.T @ patterns)
+    U = orthogonal @ left @ right
+    np.testing.assert_allclose(U.T @ U / 7, np.eye(3), atol=1e-12)
+    assert np.linalg.eigvalsh(patterns.T @ U)[0] > 0.0
+    np.testing.assert_allclose(patterns.T @ U, U.T @ patterns, atol=1e-12)
+    for gauge in (np.eye(3), A):
+        coordinates = {"log_process_scale": np.log(scale), "process_mixing": mixing, "M": M @ gauge}
+        Q = np.asarray(latent_covariance(coordinates, patterns))
+        np.testing.assert_allclose(M @ gauge @ Q @ gauge.T @ M.T, U @ root @ root.T @ U.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("overlap", [1.0, 1e-3])
+def test_the_noise_changes_smoothly_with_M_where_the_patterns_hardly_see_one_of_its_directions(overlap):
+    """Slopes of Q by finite differences; also where two singular values of P^T M are equal (overlap 1)."""
+    random = np.random.default_rng(2)
+    basis = np.linalg.qr(random.standard_normal((7, 4)))[0]
+    patterns = basis[:, :2]
+    M = basis[:, [0, 1]] * [1.0, overlap] + basis[:, [2, 3]] * [0.0, np.sqrt(1.0 - overlap**2)]
+    coordinates = {"log_process_scale": np.log([0.3, 0.1]), "process_mixing": np.array([0.5])}
+
+    def noise(M):
+        return latent_covariance(coordinates | {"M": M}, patterns)
+
+    direction = random.standard_normal((7, 2))
+    _, slope = jax.jvp(noise, (jnp.asarray(M),), (jnp.asarray(direction),))
+    _, pull_back = jax.vjp(noise, jnp.asarray(M))
+    weights = random.standard_normal((2, 2))
+    # Steps that do not take the overlap past 0, where the direction turns round.
+    ends = [noise(M + sign * 1e-6 * direction) for sign in (1.0, -1.0)]
+    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-8)
+    assert np.isclose(np.sum(pull_back(jnp.asarray(weights))[0] * direction), np.sum(weights * slope))
+    assert np.abs(slope).max() < 10.0 * np.abs(noise(M)).max()
+
+
 def test_the_information_about_the_noise_is_that_of_dense_covariances():
     model, _, data, parameters, _ = noisy(**LINEAR)
     filtered, expected = filter_trials(model, parameters, data), np.zeros((4, 4))

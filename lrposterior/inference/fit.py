@@ -29,6 +29,7 @@ from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace, log_evidence, normal_at_mode, require_support
 from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, find_mode
+from lrposterior.inference.noise_patterns import first_network
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.problem import AnyProblem, Problem, dense
 from lrposterior.inference.structured_problem import StructuredProblem, require_structured_memory
@@ -196,10 +197,16 @@ def _fit(
     progress: bool,
 ) -> Posterior:
     started = time.perf_counter()
-    model = model.for_recording(recording)
+    noise, model = model.noise_of_process, model.for_recording(recording)
     evidence_decides = not isinstance(method, NUTS) and loadings.evidence_decides(model)
-    asked = make_problem(model, recording, method)
-    problem = make_problem(loadings.independent(model), recording, method) if evidence_decides else asked
+    first = loadings.independent(model) if evidence_decides else model
+    start, problem = None, make_problem(first, recording, method)
+    if noise is not None and noise.patterns is None and isinstance(problem, Problem):
+        network = first_network(problem)
+        model, first = (each.with_noise_along(network["M"]) for each in (model, first))
+        problem = make_problem(first, recording, method)
+        start = np.asarray(problem.space.whiten(problem.model.coordinates(network, recording.dt)))
+    asked = make_problem(model, recording, method) if evidence_decides else problem
     ahead = None
     with tqdm(desc="mode", unit="step", disable=not progress) as bar:
 
@@ -207,10 +214,10 @@ def _fit(
             bar.update()
             bar.set_postfix_str(f"objective {objective:.2f} nats, expected gain {decrement:.1e}")
 
-        modes = [_find_mode(problem, None, max_iterations, report)]
-        for start in np.random.default_rng(seed).standard_normal((num_restarts, problem.space.size)):
+        modes = [_find_mode(problem, start, max_iterations, report)]
+        for other_start in np.random.default_rng(seed).standard_normal((num_restarts, problem.space.size)):
             try:
-                modes.append(_find_mode(problem, start, max_iterations, report))
+                modes.append(_find_mode(problem, other_start, max_iterations, report))
             except FitError as failure:
                 logger.info("a start from the prior ended without a mode: %s", failure)
         distinct = _distinct(problem, modes)

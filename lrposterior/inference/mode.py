@@ -88,9 +88,7 @@ def find_mode(
         if iteration == max_iterations:
             break
         least_gain = min(STANDSTILL_GAIN, 0.1 * decrement)
-        z, reached, damping = _descend(problem, z, curvature, slope, objective, damping)
-        if problem.model.process_noise is not None and objective - reached < EXPECTED_PART * decrement:
-            z, reached = _quasi_newton(problem, z, curvature, 0.1 * tolerance)
+        z, reached, damping = _step(problem, z, curvature, slope, objective, damping, tolerance)
         if objective - reached < least_gain:
             z, reached = _leave_kink(problem, z, curvature, reached)
             damping = 1e-3
@@ -104,6 +102,40 @@ def find_mode(
         f"expects {decrement:.2g} more; check the fit's nonlinearity and observation against the data, lower the rank, "
         "or raise max_iterations"
     )
+
+
+def first_steps(problem: Problem, start: np.ndarray, num_steps: int, tolerance: float) -> np.ndarray:
+    """Where the first steps of `find_mode` lead from a start (coordinate,).
+
+    Raises:
+        FitError: if the objective is not finite at the start, or the curvature is singular.
+    """
+    if not np.isfinite(problem.negative_log_density(start)):
+        raise FitError(_where_not_finite(problem, start))
+    z, damping = problem.prior_gauge(problem.best_noise(start)), 1e-3
+    objective = problem.negative_log_density(z)
+    for _ in range(num_steps):
+        curvature = problem.information(z) + np.eye(problem.space.num_dynamics)
+        slope = problem.gradient(z)[: len(curvature)]
+        z, objective, damping = _step(problem, z, curvature, slope, objective, damping, tolerance)
+    return z
+
+
+def _step(
+    problem: Problem,
+    z: np.ndarray,
+    curvature: np.ndarray,
+    slope: np.ndarray,
+    objective: float,
+    damping: float,
+    tolerance: float,
+) -> tuple[np.ndarray, float, float]:
+    """The point after one step of Gauss-Newton, and of quasi-Newton where it was poor; objective, next damping."""
+    expected = 0.5 * float(slope @ _solve(curvature, slope))
+    z, reached, damping = _descend(problem, z, curvature, slope, objective, damping)
+    if problem.model.process_noise is not None and objective - reached < EXPECTED_PART * expected:
+        z, reached = _quasi_newton(problem, z, curvature, 0.1 * tolerance)
+    return z, reached, damping
 
 
 def _descend(
