@@ -84,10 +84,12 @@ def test_stored_results_are_complete_and_read(path):
     simulations = content["simulations"]
     assert calibration.Setting(**content["setting"]).path == path
     assert [one["seed"] for one in simulations] == list(range(len(simulations)))
+    of_noise = [calibration.PROCESS_NOISE] if content["setting"].get("process_noise") else []
+    quantities = {*calibration.QUANTITIES, *of_noise}
     for one in simulations:
-        assert "refused" in one or set(one["below"]) == set(calibration.QUANTITIES)
+        assert "refused" in one or set(one["below"]) == quantities
     result = calibration.result_of(simulations)
-    assert set(result.quantities) == set(calibration.QUANTITIES)
+    assert set(result.quantities) == quantities
     assert result.num_fitted + result.num_refused == len(simulations)
     first = next(one for one in simulations if "below" in one)
     for name, below in first["below"].items():
