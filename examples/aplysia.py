@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from aplysia_parts import figures, tables
 from aplysia_parts.baselines import Predictor, fit_average, fit_glm, fit_history, fit_linear_system
-from aplysia_parts.network import compare_spectra, density_gained, predict, simulate_freely
+from aplysia_parts.network import compare_spectra, density_gained, density_in_blocks, predict, simulate_freely
 from aplysia_parts.recordings import (
     DT,
     FILE,
@@ -47,8 +47,18 @@ import lrposterior as lrp
 TINY = os.environ.get("LRPOSTERIOR_TINY", "") not in ("", "0")
 NAMES, SIZE = (("Sep2914",), {"num_bins": 450, "max_neurons": 12}) if TINY else (PREPARATIONS, {})
 SEED = 0
-# Higher ranks take hours on the largest preparation: see the page.
-RANKS = (1,) if TINY else (1, 2, 3)
+RANKS = (1,) if TINY else (1, 2, 3, 4, 5, 6, 7, 8)
+# What the network may be, tried one change after the other at this rank; a change is kept where the blocks are better.
+RANK_OF_CHOICE = 1 if TINY else 2
+START = {"observation": "Poisson", "drift": False, "time_constant": 0.5}
+CHANGES = (
+    {"observation": "negative binomial"},
+    {"drift": True},
+    {"time_constant": 0.25},
+    {"time_constant": 1.0},
+)
+if TINY:
+    CHANGES = CHANGES[:2]
 NUM_DRAWS = 10 if TINY else 100
 NUM_RUNS = 4 if TINY else 40
 # What every baseline may be, all of it tried on the validation blocks.
@@ -63,11 +73,16 @@ if TINY:
 
 
 # [model]
-def make_model(rank: int) -> lrp.LowRankModel:
+OBSERVATIONS = {"Poisson": lrp.PoissonObservation, "negative binomial": lrp.NegativeBinomialObservation}
+
+
+def make_model(rank: int, settings: dict) -> lrp.LowRankModel:
     return lrp.LowRankModel(
         rank,
-        time_constant=0.5,  # s
-        observation=lrp.PoissonObservation(scale_spread=0.1),  # at low rates, scales and biases are hard to tell apart
+        time_constant=settings["time_constant"],  # s
+        # At low rates, scales and biases are hard to tell apart.
+        observation=OBSERVATIONS[settings["observation"]](scale_spread=0.1),
+        drift=lrp.SessionDrift(offset=0.5, scale=0.1) if settings["drift"] else None,
         process_noise="full",
         initial_state="free",  # the window begins amid spontaneous activity
         background=None,
@@ -75,25 +90,30 @@ def make_model(rank: int) -> lrp.LowRankModel:
     )
 
 
-def fit(preparation: Preparation, rank: int) -> lrp.Posterior:
+def fit(preparation: Preparation, rank: int, settings: dict) -> lrp.Posterior:
     """Fit the training recordings without their validation blocks.
 
     The warning that errors last from bin to bin, if it comes, is in the table of ranks as their correlation.
     """
     warnings.filterwarnings("ignore", "errors of predictions one bin ahead")
-    return lrp.fit(make_model(rank), preparation.training, lrp.Laplace(mean="mode"), seed=SEED, progress=False)
+    return lrp.fit(
+        make_model(rank, settings), preparation.training, lrp.Laplace(mean="mode"), seed=SEED, progress=False
+    )
 
 
 # [end]
-def fit_or_failure(preparation: Preparation, rank: int, folder: Path | None) -> tuple[lrp.Posterior | str, float]:
+def fit_or_failure(
+    preparation: Preparation, rank: int, settings: dict, folder: Path | None
+) -> tuple[lrp.Posterior | str, float]:
     """A posterior or what was wrong, and the seconds that it took."""
-    path = None if folder is None else folder / f"{preparation.name}_rank_{rank}.nc"
+    name = "_".join(str(value).replace(" ", "_") for value in (preparation.name, rank, *settings.values()))
+    path = None if folder is None else folder / f"{name}.nc"
     if path is not None and path.is_file():
         posterior = lrp.load_posterior(path)
         return posterior, posterior.statistics.wall_time
     started = time.perf_counter()
     try:
-        posterior = fit(preparation, rank)
+        posterior = fit(preparation, rank, settings)
     except lrp.FitError as error:
         return str(error).partition(":")[0], time.perf_counter() - started
     if path is not None:
@@ -149,11 +169,30 @@ def run_baselines(preparation: Preparation, hidden: np.ndarray) -> dict:
     return found
 
 
-def run_networks(preparation: Preparation, hidden: np.ndarray, folder: Path | None) -> tuple[dict, dict]:
+# [settings]
+def choose_settings(preparation: Preparation, folder: Path | None) -> dict:
+    """What the network is, by the held-out density of the validation blocks; with all that was tried."""
+    settings, tried, best = START, [], -np.inf
+    for change in ({}, *CHANGES):
+        changed = settings | change
+        posterior, seconds = fit_or_failure(preparation, RANK_OF_CHOICE, changed, folder)
+        refused = isinstance(posterior, str)
+        density = -np.inf if refused else density_in_blocks(posterior, preparation)
+        print(f"  {changed}: {posterior if refused else f'{density:.3f}'} in {seconds:.0f} s", flush=True)
+        tried.append({"settings": changed, "density": None if refused else density})
+        if density > best or not change:
+            settings, best = changed, density
+    return {"settings": settings, "tried": tried}
+
+
+# [end]
+def run_networks(
+    preparation: Preparation, hidden: np.ndarray, settings: dict, folder: Path | None
+) -> tuple[dict, dict]:
     """Numbers and posteriors by rank."""
     numbers, posteriors = {}, {}
     for rank in RANKS:
-        posterior, seconds = fit_or_failure(preparation, rank, folder)
+        posterior, seconds = fit_or_failure(preparation, rank, settings, folder)
         print(f"  rank {rank}: {posterior if isinstance(posterior, str) else 'fitted'} in {seconds:.0f} s", flush=True)
         if isinstance(posterior, str):
             numbers[str(rank)] = {"failure": posterior, "seconds": seconds}
@@ -220,7 +259,8 @@ def run_preparation(path: Path, name: str, folder: Path | None) -> tuple[dict, d
         "baselines": run_baselines(preparation, hidden),
     }
     print("networks ...", flush=True)
-    results["networks"], posteriors = run_networks(preparation, hidden, folder)
+    results["choice"] = choose_settings(preparation, folder)
+    results["networks"], posteriors = run_networks(preparation, hidden, results["choice"]["settings"], folder)
     shown = {"preparation": preparation}
     if posteriors:
         rank = max(posteriors, key=lambda one: results["networks"][str(one)]["density"]["validation"])

@@ -28,6 +28,10 @@ def test_every_choice_was_the_best_in_the_validation_blocks():
         for name, chosen in one["baselines"].items():
             task = "hidden" if name == "glm_hidden" else "ahead"
             assert chosen["validation"][task] == max(tried["validation"][task] for tried in chosen["tried"])
+        tried = {
+            str(each["settings"]): each["density"] for each in one["choice"]["tried"] if each["density"] is not None
+        }
+        assert max(tried, key=tried.__getitem__) == str(one["choice"]["settings"])
         if "rank" in one:
             densities = {
                 rank: fit["density"]["validation"] for rank, fit in one["networks"].items() if "density" in fit

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 
 import numpy as np
 import scipy.signal
@@ -14,28 +16,43 @@ from aplysia_parts.scores import Predicted, log_likelihood
 SEGMENT = 51.2  # s, of the spectra: some four cycles of the rhythm
 LOWEST_FREQUENCY = 2.0 / SEGMENT  # Hz, below which a spectrum has too few cycles in a segment
 HIGHEST_FREQUENCY = 1.0  # Hz
+STAGES = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)  # s, after which the drift of a new session is inferred anew
 
 
 # [predict]
 def predict(posterior: lrp.Posterior, trials: lrp.Recording, hidden: np.ndarray) -> Predicted:
     """One bin ahead, and the hidden neurons from all bins of the others, at the most probable network."""
-    ahead = lrp.infer_latents(posterior, trials, given="bins before")
+    ahead = np.zeros(trials.activity.shape)
+    for bins, drift in stages(posterior, trials):
+        ahead[:, bins] = lrp.infer_latents(posterior, trials, given="bins before", drift=drift).activity[:, bins]
     masked = dataclasses.replace(trials, mask=trials.mask & ~hidden)
-    smoothed = lrp.infer_latents(posterior, masked, given="all bins")
-    return Predicted(expected_counts(posterior, ahead), expected_counts(posterior, smoothed)[:, :, hidden])
+    drift = lrp.infer_drift(posterior, masked) if is_new(posterior, trials) else None
+    smoothed = lrp.infer_latents(posterior, masked, given="all bins", drift=drift)
+    return Predicted(ahead, smoothed.activity[:, :, hidden])
 
 
-def expected_counts(posterior: lrp.Posterior, paths: lrp.LatentPaths, num_nodes: int = 9) -> np.ndarray:
-    """(trial, time, neuron) spikes per bin, on average over what is unknown of the latents (Gauss-Hermite)."""
-    mode = posterior.mode
-    nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
-    variance = np.einsum("nr,btrs,ns->btn", mode["M"], paths.covariance, mode["M"])
-    sd = np.sqrt(np.maximum(variance, 0.0))
-    softplus = sum(
-        weight * np.logaddexp(0.0, paths.currents + node * sd)
-        for node, weight in zip(nodes, weights / weights.sum(), strict=True)
-    )
-    return DT * (mode["rate_scale"] * softplus + mode["baseline"])
+def is_new(posterior: lrp.Posterior, trials: lrp.Recording) -> bool:
+    """Whether neurons drift, and the trials are of sessions that were not fitted."""
+    return posterior.model.drift is not None and posterior.recording.session_labels != trials.session_labels
+
+
+@functools.lru_cache(maxsize=1)
+def stages(posterior: lrp.Posterior, trials: lrp.Recording) -> list[tuple[slice, lrp.InferredDrift | None]]:
+    """Bins, one stage after the other, and what the bins before the stage say about the drift of a new session."""
+    if not is_new(posterior, trials):
+        return [(slice(0, trials.num_bins), None)]
+    edges = [round(time / DT) for time in STAGES if time < trials.duration] + [trials.num_bins]
+    later = [
+        (slice(start, stop), lrp.infer_drift(posterior, until(trials, start)))
+        for start, stop in itertools.pairwise(edges)
+    ]
+    return [(slice(0, edges[0]), None), *later]
+
+
+def until(trials: lrp.Recording, stop: int) -> lrp.Recording:
+    """The trials with all bins from `stop` on masked."""
+    before = np.arange(trials.num_bins)[:, None] < stop
+    return dataclasses.replace(trials, mask=trials.mask & before)
 
 
 # [end]
@@ -43,21 +60,32 @@ def density_gained(posterior: lrp.Posterior, preparation: Preparation) -> dict[s
     """Log density of validation blocks and of the test recording over that of the mean-rate model, bits per spike.
 
     The density of the blocks is that given all other bins of the training recordings, p(all) / p(all but the blocks).
+    That of the test recording is the product over stages, each given the bins before it.
     """
 
-    def log_density(trials: lrp.Recording) -> float:
-        return float(lrp.infer_latents(posterior, trials).log_likelihood.sum())
-
-    blocks, test = preparation.counts[~preparation.fitted], preparation.test.activity[0]
-    found = {
-        "validation": (log_density(preparation.whole) - log_density(preparation.training), blocks),
-        "test": (log_density(preparation.test), test),
-    }
-    mean = preparation.mean_counts
+    test, reached = preparation.test, 0.0
+    for bins, drift in stages(posterior, test):
+        before = log_density(posterior, until(test, bins.start), drift) if bins.start else 0.0
+        reached += log_density(posterior, until(test, bins.stop), drift) - before
     return {
-        name: (density - log_likelihood(counts, np.broadcast_to(mean, counts.shape))) / (np.log(2.0) * counts.sum())
-        for name, (density, counts) in found.items()
+        "validation": density_in_blocks(posterior, preparation),
+        "test": per_spike(reached, test.activity[0], preparation),
     }
+
+
+def density_in_blocks(posterior: lrp.Posterior, preparation: Preparation) -> float:
+    gained = log_density(posterior, preparation.whole) - log_density(posterior, preparation.training)
+    return per_spike(gained, preparation.counts[~preparation.fitted], preparation)
+
+
+def log_density(posterior: lrp.Posterior, trials: lrp.Recording, drift: lrp.InferredDrift | None = None) -> float:
+    return float(lrp.infer_latents(posterior, trials, drift=drift).log_likelihood.sum())
+
+
+def per_spike(density: float, counts: np.ndarray, preparation: Preparation) -> float:
+    """Bits per spike by which a log density of counts (..., neuron) is above that of the mean-rate model."""
+    of_mean = log_likelihood(counts, np.broadcast_to(preparation.mean_counts, counts.shape))
+    return float((density - of_mean) / (np.log(2.0) * counts.sum()))
 
 
 # [simulate]

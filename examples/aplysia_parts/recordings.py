@@ -84,8 +84,8 @@ def load_preparation(
         for start in starts:
             seen[trial, (times >= start) & (times < start + BLOCK)] = False
     labels = [f"{name} response {number}" for number in (1, 2, 3)]
-    training = lrp.Recording(counts[:2], DT, inputs=stimulation[:2], mask=seen, trial_labels=labels[:2])
-    return Preparation(name, training, lrp.Recording(counts[2:], DT, inputs=stimulation[2:], trial_labels=labels[2:]))
+    training = lrp.Recording(counts[:2], DT, inputs=stimulation[:2], mask=seen, session_labels=labels[:2])
+    return Preparation(name, training, lrp.Recording(counts[2:], DT, inputs=stimulation[2:], session_labels=labels[2:]))
 
 
 def hidden_neurons(num_neurons: int, *, share: float = 0.2, seed: int) -> np.ndarray:

@@ -19,6 +19,7 @@ def as_markdown(results: dict) -> str:
         "data": _data(by_name),
         "prediction": _prediction(by_name),
         "tried": _tried(by_name),
+        "choice": _choice(by_name),
         "ranks": _ranks(by_name),
         "spectra": _spectra(by_name),
         "connectivity": _connectivity(by_name),
@@ -112,6 +113,24 @@ NAMES = {
 
 def _settings(settings: dict) -> str:
     return ", ".join(NAMES[name].format(value) for name, value in settings.items() if name in NAMES)
+
+
+def _choice(by_name: dict) -> str:
+    """Held-out density of the blocks for everything that the network might have been."""
+    rows = []
+    for name, one in by_name.items():
+        for tried in one["choice"]["tried"]:
+            settings = tried["settings"]
+            chosen = "**" if settings == one["choice"]["settings"] else ""
+            cells = [
+                name,
+                settings["observation"],
+                "drift" if settings["drift"] else "none",
+                f"{settings['time_constant']:g}",
+                "refused" if tried["density"] is None else _number(tried["density"]),
+            ]
+            rows.append([f"{chosen}{cell}{chosen}" for cell in cells])
+    return table(["", "counts", "between responses", "time constant (s)", "density, blocks"], rows)
 
 
 # What a fit that refuses says first, and what it means.
