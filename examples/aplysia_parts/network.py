@@ -22,20 +22,7 @@ def predict(posterior: lrp.Posterior, trials: lrp.Recording, hidden: np.ndarray)
     ahead = lrp.infer_latents(posterior, trials, given="bins before")
     masked = dataclasses.replace(trials, mask=trials.mask & ~hidden)
     smoothed = lrp.infer_latents(posterior, masked, given="all bins")
-    return Predicted(expected_counts(posterior, ahead), expected_counts(posterior, smoothed)[:, :, hidden])
-
-
-def expected_counts(posterior: lrp.Posterior, paths: lrp.LatentPaths, num_nodes: int = 9) -> np.ndarray:
-    """(trial, time, neuron) spikes per bin, on average over what is unknown of the latents (Gauss-Hermite)."""
-    mode = posterior.mode
-    nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
-    variance = np.einsum("nr,btrs,ns->btn", mode["M"], paths.covariance, mode["M"])
-    sd = np.sqrt(np.maximum(variance, 0.0))
-    softplus = sum(
-        weight * np.logaddexp(0.0, paths.currents + node * sd)
-        for node, weight in zip(nodes, weights / weights.sum(), strict=True)
-    )
-    return DT * (mode["rate_scale"] * softplus + mode["baseline"])
+    return Predicted(ahead.activity, smoothed.activity[:, :, hidden])
 
 
 # [end]
