@@ -11,6 +11,8 @@ from lrposterior.recording import Recording
 
 UNLABELLED = "unlabelled"
 
+Labels = tuple[str, ...] | None
+
 
 def combine_recordings(*recordings: Recording, sessions: Sequence[str] | None = None) -> Recording:
     """The trials of several recordings of one network, one after the other.
@@ -123,9 +125,6 @@ def _cell_types(
         mend = "give cell_types in every recording, or in none"
         raise argument_error("cell_types", "a type for every neuron", f"none for neuron {untyped[0]}", mend)
     return tuple(known[neuron] for neuron in range(len(names))) if known else None
-
-
-Labels = tuple[str, ...] | None
 
 
 def _sessions(recordings: Sequence[Recording], names: Sequence[str] | None) -> list[Labels]:

@@ -16,15 +16,15 @@ from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.new_sessions import InferredDrift
 from lrposterior.parameters import Parameters
-from lrposterior.posterior import Posterior
+from lrposterior.posterior import Posterior, require_like_fitted
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
-from lrposterior.rollouts import to_coordinates
+from lrposterior.rollouts import network_coordinates
 from lrposterior.state_space import currents_at, filter_trials, smooth
 
-Given = Literal["all bins", "bins up to now", "bins before"]
 # Of a mean over a Normal variable.
 NUM_NODES = 9
+Given = Literal["all bins", "bins up to now", "bins before"]
 GIVEN = ("all bins", "bins up to now", "bins before")
 
 
@@ -91,17 +91,12 @@ def infer_latents(
         mend = "use Posterior.mode and simulate: without noise, inputs alone say what the latents do"
         raise argument_error("posterior", "a fit with process_noise", "one without", mend)
     trials = fitted if trials is None else require_instance(trials, "trials", Recording)
-    for name in ("num_neurons", "num_inputs", "dt"):
-        ours, theirs = getattr(fitted, name), getattr(trials, name)
-        if ours != theirs:
-            raise argument_error("trials", f"{name} = {ours}, as in the recording", f"{theirs}", "give such trials")
+    require_like_fitted(trials, fitted)
     mode = posterior.mode
     if drift is not None:
         drift.require_sessions_of(trials)
         model, mode = drift.within(model, mode)
-    draws = to_coordinates(model, {name: value[None] for name, value in mode.items()}, trials)
-    parameters = {name: value[0] for name, value in draws.items()}
-    data = model.data(trials)
+    parameters, data = network_coordinates(model, mode, trials), model.data(trials)
     mean, covariance, currents, activity, log_likelihood = map(
         np.asarray, _paths(model.structure, given, parameters, data)
     )

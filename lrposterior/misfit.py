@@ -15,7 +15,7 @@ import scipy.sparse.linalg
 
 from lrposterior.checks import argument_error, require_instance, require_integer
 from lrposterior.observations import require_rates_or_currents
-from lrposterior.posterior import NORMAL_90, Posterior
+from lrposterior.posterior import NORMAL_90, Posterior, require_like_fitted
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 from lrposterior.rollouts import predicted_activity
@@ -169,11 +169,7 @@ def _residuals(posterior: Posterior) -> np.ndarray:
 
 def _check_new(posterior: Posterior, trials: Recording, num_draws: int, seed: int) -> FitCheck:
     require_instance(trials, "trials", Recording, "give the new trials as a Recording")
-    for name in ("num_neurons", "num_inputs", "dt"):
-        ours, theirs = getattr(posterior.recording, name), getattr(trials, name)
-        if ours != theirs:
-            mend = "give trials of the session that was fitted"
-            raise argument_error("trials", f"{name} = {ours}, as in the recording", f"{theirs}", mend)
+    require_like_fitted(trials, posterior.recording)
     if posterior.model.process_noise is not None:
         mend = "compare held-out trials by their density, or check the fitted ones with check_fit(posterior)"
         raise argument_error("trials", "a fit without process noise", "one with it", mend)

@@ -18,11 +18,11 @@ from lrposterior.likelihood import log_likelihood
 from lrposterior.model import Data, LowRankModel
 from lrposterior.observations import SESSION_OFFSET, SESSION_SCALE
 from lrposterior.parameters import Parameters
-from lrposterior.posterior import Posterior
+from lrposterior.posterior import Posterior, require_like_fitted
 from lrposterior.precision import double_precision
 from lrposterior.quasi_newton import descend
 from lrposterior.recording import Recording
-from lrposterior.rollouts import to_coordinates
+from lrposterior.rollouts import network_coordinates
 from lrposterior.state_space import predicted_currents
 
 # Nats that may still be expected at the most probable drift, and steps to it.
@@ -78,16 +78,15 @@ def infer_drift(posterior: Posterior, trials: Recording) -> InferredDrift:
         trials: trials of the same neurons with `session_labels`, of sessions that were not fitted.
 
     Raises:
-        ValueError: if the model has no drift, or the trials are of other neurons or of sessions that were fitted.
+        ValueError: if the model has no drift, or the trials are of other neurons, inputs or bins, do not tell their
+            sessions, or are of sessions that were fitted.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
     require_instance(trials, "trials", Recording)
     drift = posterior.model.drift
     if drift is None:
         raise argument_error("posterior", "a fit with drift", "one without", "fit with drift=SessionDrift()")
-    if trials.num_neurons != posterior.recording.num_neurons:
-        expected = f"the {posterior.recording.num_neurons} neurons that were fitted"
-        raise argument_error("trials", expected, f"{trials.num_neurons}", "give such trials")
+    require_like_fitted(trials, posterior.recording)
     sessions = session_names(trials)
     known = sorted(set(sessions) & set(drift.sessions))
     if known:
@@ -96,11 +95,7 @@ def infer_drift(posterior: Posterior, trials: Recording) -> InferredDrift:
     shape = 2, trials.num_neurons, len(sessions)
     nothing = InferredDrift(sessions, np.zeros(shape[1:]), np.ones(shape[1:]))
     model, mode = nothing.within(posterior.model, posterior.mode)
-    parameters = {
-        name: value[0]
-        for name, value in to_coordinates(model, {name: value[None] for name, value in mode.items()}, trials).items()
-    }
-    data = model.data(trials)
+    parameters, data = network_coordinates(model, mode, trials), model.data(trials)
     spread = np.array(
         [block.standard_deviation for block in drift.blocks(trials.num_neurons, model.priors.unit or 1.0)]
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from lrposterior.background import FixedBackground, RandomBulk, is_learned
 from lrposterior.bulk import draw_unseen, unseen_stream
-from lrposterior.checks import as_array, read_only, require_integer, require_probability, require_shape
+from lrposterior.checks import argument_error, as_array, read_only, require_integer, require_probability, require_shape
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws, require_memory
 from lrposterior.distribution import (
     NormalDistribution,
@@ -92,6 +92,19 @@ class FitStatistics:
     regression_ahead: float | None = None
     training_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
     validation_loss: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+
+def require_like_fitted(trials: Recording, fitted: Recording) -> None:
+    """Refuse trials of other neurons, inputs or bins than those of a fitted recording.
+
+    Raises:
+        ValueError: with the first difference.
+    """
+    for name in ("num_neurons", "num_inputs", "dt"):
+        ours, theirs = getattr(fitted, name), getattr(trials, name)
+        if ours != theirs:
+            mend = "give trials like those that were fitted"
+            raise argument_error("trials", f"{name} = {ours}, as in the recording", f"{theirs}", mend)
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,6 +105,12 @@ def to_coordinates(model: LowRankModel, draws: Mapping[str, np.ndarray], trials:
     return parameters
 
 
+def network_coordinates(model: LowRankModel, named: Mapping[str, np.ndarray], trials: Recording) -> Parameters:
+    """`to_coordinates` of one network, without a draw axis."""
+    draws = to_coordinates(model, {name: value[None] for name, value in named.items()}, trials)
+    return {name: value[0] for name, value in draws.items()}
+
+
 def unseen_bulk(model: LowRankModel, draws: Mapping[str, np.ndarray]) -> BulkDraws | None:
     """The random bulk of every draw, or None where there is none or its unseen part is 0."""
     if not isinstance(model.background, RandomBulk) or "bulk_seed" not in draws:

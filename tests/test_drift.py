@@ -129,8 +129,8 @@ def test_a_session_that_was_not_fitted_is_one_without_drift(process_noise):
             np.testing.assert_allclose(log_likelihood(model, parameters, model.data(other)), expected, rtol=1e-12)
 
 
-def noisy_simulation(seed, drift=DRIFT):
-    model = plain_model(rank=1, process_noise="diagonal", drift=drift)
+def noisy_simulation(seed):
+    model = plain_model(rank=1, process_noise="diagonal", drift=DRIFT)
     simulation = lrp.simulate_recording(
         model,
         num_neurons=14,
@@ -289,6 +289,10 @@ def test_what_drift_needs_is_said():
     with pytest.raises(ValueError, match="trials: expected sessions that were not fitted, got session 'friday'"):
         lrp.infer_drift(posterior, simulation.recording)
     trials, _, _ = new_session()
+    with pytest.raises(ValueError, match=r"trials: expected num_neurons = 14, as in the recording, got 13"):
+        lrp.infer_drift(posterior, trials.select(neurons=range(13)))
+    with pytest.raises(ValueError, match=r"trials: expected num_inputs = 2, as in the recording, got 0"):
+        lrp.infer_drift(posterior, dataclasses.replace(trials, inputs=None))
     found = lrp.InferredDrift(("saturday",), np.zeros((14, 1)), np.ones((14, 1)))
     with pytest.raises(ValueError, match="drift: expected that of session 'sunday'"):
         lrp.infer_latents(posterior, trials, drift=found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, overload
 
@@ -28,7 +27,7 @@ from lrposterior.inference.importance import Correction, correct, require_correc
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace, log_evidence, normal_at_mode, require_support
 from lrposterior.inference.mixture import combine, weigh
-from lrposterior.inference.mode import Mode, find_mode
+from lrposterior.inference.mode import Mode, Report, find_mode
 from lrposterior.inference.noise_patterns import first_network
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.problem import AnyProblem, Problem, dense
@@ -200,20 +199,19 @@ def _fit(
     noise, model = model.noise_of_process, model.for_recording(recording)
     evidence_decides = not isinstance(method, NUTS) and loadings.evidence_decides(model)
     first = loadings.independent(model) if evidence_decides else model
-    start, problem = None, make_problem(first, recording, method)
-    if noise is not None and noise.patterns is None and isinstance(problem, Problem):
-        network = first_network(problem)
-        model, first = (each.with_noise_along(network["M"]) for each in (model, first))
-        problem = make_problem(first, recording, method)
-        start = np.asarray(problem.space.whiten(problem.model.coordinates(network, recording.dt)))
-    asked = make_problem(model, recording, method) if evidence_decides else problem
-    ahead = None
+    start, problem, ahead = None, make_problem(first, recording, method), None
     with tqdm(desc="mode", unit="step", disable=not progress) as bar:
 
         def report(iteration: int, objective: float, decrement: float) -> None:
             bar.update()
             bar.set_postfix_str(f"objective {objective:.2f} nats, expected gain {decrement:.1e}")
 
+        if noise is not None and noise.patterns is None and isinstance(problem, Problem):
+            network = first_network(problem, report)
+            model, first = (each.with_noise_along(network["M"]) for each in (model, first))
+            problem = make_problem(first, recording, method)
+            start = np.asarray(problem.space.whiten(problem.model.coordinates(network, recording.dt)))
+        asked = make_problem(model, recording, method) if evidence_decides else problem
         modes = [_find_mode(problem, start, max_iterations, report)]
         for other_start in np.random.default_rng(seed).standard_normal((num_restarts, problem.space.size)):
             try:
@@ -322,7 +320,7 @@ def _find_mode(
     problem: Problem | StructuredProblem,
     start: np.ndarray | None,
     max_iterations: int,
-    report: Callable[[int, float, float], None],
+    report: Report,
 ) -> Mode:
     if isinstance(problem, StructuredProblem):
         return problem.find_mode(start, max_iterations=max_iterations, report=report)

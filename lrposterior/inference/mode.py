@@ -13,6 +13,9 @@ from lrposterior.fit_error import FitError
 from lrposterior.inference.problem import EXPECTED_PART, MAX_QUASI_NEWTON, SMALLEST_NOISE, Problem
 from lrposterior.quasi_newton import descend
 
+# Called with (iteration, objective, nats still expected) at every step.
+Report = Callable[[int, float, float], None]
+
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e12
 # The slope of relu jumps where a current crosses zero, so a descent may stand still on a kink, where the gradient is
 # of no
@@ -50,7 +53,7 @@ def find_mode(
     *,
     max_iterations: int = 300,
     tolerance: float = 1e-6,
-    report: Callable[[int, float, float], None] | None = None,
+    report: Report | None = None,
 ) -> Mode:
     """Descend from a start to the nearest mode.
 
@@ -78,8 +81,8 @@ def find_mode(
         information = problem.information(z)
         curvature = information + np.eye(num_dynamics)
         slope, of_noise = gradient[:num_dynamics], gradient[num_dynamics:]
-        decrement = 0.5 * float(slope @ _solve(curvature, slope))
-        decrement += 0.5 * float(np.sum(of_noise**2 / (problem.noise_information(z) + 1.0)))
+        expected = 0.5 * float(slope @ _solve(curvature, slope))
+        decrement = expected + 0.5 * float(np.sum(of_noise**2 / (problem.noise_information(z) + 1.0)))
         if report is not None:
             report(iteration, objective, decrement)
         mode = Mode(z, objective, float(np.linalg.norm(gradient)), decrement, information, iteration)
@@ -88,7 +91,7 @@ def find_mode(
         if iteration == max_iterations:
             break
         least_gain = min(STANDSTILL_GAIN, 0.1 * decrement)
-        z, reached, damping = _step(problem, z, curvature, slope, objective, damping, tolerance)
+        z, reached, damping = _step(problem, z, curvature, slope, objective, expected, damping, tolerance)
         if objective - reached < least_gain:
             z, reached = _leave_kink(problem, z, curvature, reached)
             damping = 1e-3
@@ -104,7 +107,7 @@ def find_mode(
     )
 
 
-def first_steps(problem: Problem, start: np.ndarray, num_steps: int, tolerance: float) -> np.ndarray:
+def first_steps(problem: Problem, start: np.ndarray, num_steps: int, tolerance: float, report: Report) -> np.ndarray:
     """Where the first steps of `find_mode` lead from a start (coordinate,).
 
     Raises:
@@ -114,10 +117,12 @@ def first_steps(problem: Problem, start: np.ndarray, num_steps: int, tolerance: 
         raise FitError(_where_not_finite(problem, start))
     z, damping = problem.prior_gauge(problem.best_noise(start)), 1e-3
     objective = problem.negative_log_density(z)
-    for _ in range(num_steps):
+    for iteration in range(num_steps):
         curvature = problem.information(z) + np.eye(problem.space.num_dynamics)
         slope = problem.gradient(z)[: len(curvature)]
-        z, objective, damping = _step(problem, z, curvature, slope, objective, damping, tolerance)
+        expected = 0.5 * float(slope @ _solve(curvature, slope))
+        report(iteration, objective, expected)
+        z, objective, damping = _step(problem, z, curvature, slope, objective, expected, damping, tolerance)
     return z
 
 
@@ -127,11 +132,11 @@ def _step(
     curvature: np.ndarray,
     slope: np.ndarray,
     objective: float,
+    expected: float,
     damping: float,
     tolerance: float,
 ) -> tuple[np.ndarray, float, float]:
     """The point after one step of Gauss-Newton, and of quasi-Newton where it was poor; objective, next damping."""
-    expected = 0.5 * float(slope @ _solve(curvature, slope))
     z, reached, damping = _descend(problem, z, curvature, slope, objective, damping)
     if problem.model.process_noise is not None and objective - reached < EXPECTED_PART * expected:
         z, reached = _quasi_newton(problem, z, curvature, 0.1 * tolerance)
