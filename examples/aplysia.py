@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import json
 import os
 import tempfile
 import time
@@ -47,7 +48,7 @@ import lrposterior as lrp
 TINY = os.environ.get("LRPOSTERIOR_TINY", "") not in ("", "0")
 NAMES, SIZE = (("Sep2914",), {"num_bins": 450, "max_neurons": 12}) if TINY else (PREPARATIONS, {})
 SEED = 0
-RANKS = (1,) if TINY else (1, 2, 3, 4, 5, 6, 7, 8)
+RANKS = (1,) if TINY else (1, 2, 3, 4, 5, 6)
 # What the network may be, tried one change after the other at this rank; a change is kept where the blocks are better.
 RANK_OF_CHOICE = 1 if TINY else 2
 START = {"observation": "Poisson", "drift": False, "time_constant": 0.5}
@@ -105,20 +106,31 @@ def fit(preparation: Preparation, rank: int, settings: dict) -> lrp.Posterior:
 def fit_or_failure(
     preparation: Preparation, rank: int, settings: dict, folder: Path | None
 ) -> tuple[lrp.Posterior | str, float]:
-    """A posterior or what was wrong, and the seconds that it took."""
+    """A posterior or what was wrong, and the seconds that it took; kept in a folder, and found there."""
+    if folder is None:
+        return _fit_or_failure(preparation, rank, settings)
     name = "_".join(str(value).replace(" ", "_") for value in (preparation.name, rank, *settings.values()))
-    path = None if folder is None else folder / f"{name}.nc"
-    if path is not None and path.is_file():
+    path, refusal = folder / f"{name}.nc", folder / f"{name}.json"
+    if refusal.is_file():
+        return tuple(json.loads(refusal.read_text(encoding="utf-8")))
+    if path.is_file():
         posterior = lrp.load_posterior(path)
         return posterior, posterior.statistics.wall_time
+    found, seconds = _fit_or_failure(preparation, rank, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(found, str):
+        refusal.write_text(json.dumps([found, round(seconds)]), encoding="utf-8")
+    else:
+        found.save(path)
+    return found, seconds
+
+
+def _fit_or_failure(preparation: Preparation, rank: int, settings: dict) -> tuple[lrp.Posterior | str, float]:
     started = time.perf_counter()
     try:
         posterior = fit(preparation, rank, settings)
     except lrp.FitError as error:
         return str(error).partition(":")[0], time.perf_counter() - started
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        posterior.save(path)
     return posterior, posterior.statistics.wall_time
 
 
@@ -189,9 +201,11 @@ def choose_settings(preparation: Preparation, folder: Path | None) -> dict:
 def run_networks(
     preparation: Preparation, hidden: np.ndarray, settings: dict, folder: Path | None
 ) -> tuple[dict, dict]:
-    """Numbers and posteriors by rank."""
+    """Numbers and posteriors by rank, up to two in a row that cannot be fitted."""
     numbers, posteriors = {}, {}
     for rank in RANKS:
+        if all("failure" in numbers.get(str(lower), {}) for lower in (rank - 1, rank - 2)):
+            break
         posterior, seconds = fit_or_failure(preparation, rank, settings, folder)
         print(f"  rank {rank}: {posterior if isinstance(posterior, str) else 'fitted'} in {seconds:.0f} s", flush=True)
         if isinstance(posterior, str):
