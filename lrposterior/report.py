@@ -16,6 +16,7 @@ from lrposterior.connectivity import some_synapses
 from lrposterior.degeneracy import Degeneracy
 from lrposterior.files import replacing, require_file_name
 from lrposterior.fit_quality import FitQuality, assess_fit
+from lrposterior.misfit import check_fit
 from lrposterior.parameters import of_type
 from lrposterior.perturbation.ranking import PerturbationRanking
 from lrposterior.plots import (
@@ -178,6 +179,8 @@ def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple
         ("about the evidence", statistics.evidence_note),
         (_noise_label(posterior), f"sd {_number(float(np.median(fitted.noise_scale)))} {unit}"),
         *((name, _number(value)) for name, value in statistics.diagnostics.items()),
+        *_noise_rows(posterior),
+        *_drift_rows(posterior),
     ]
     if statistics.scales:
         rows.append(("inferred prior scales (90% interval)", ", ".join(map(describe_scale, statistics.scales.items()))))
@@ -192,6 +195,35 @@ def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple
     return rows
 
 
+def _noise_rows(posterior: Posterior) -> list[tuple[str, str]]:
+    """What drives the latents, and whether errors of predictions last longer than it should make them."""
+    if posterior.model.process_noise is None:
+        return []
+    M, Q = posterior.mode["M"], posterior.mode["process_noise"]
+    in_currents = np.sqrt(np.mean(np.einsum("nr,rs,ns->n", M, Q, M)))
+    check = check_fit(posterior)
+    lasting = "; beware: it lasts" if check.has_lasting_residuals else ""
+    return [
+        ("process noise in one bin, root mean square over neurons", f"sd {_number(float(in_currents))} of current"),
+        ("correlation of errors in neighbouring bins", f"{_number(check.autocorrelation)}{lasting}"),
+    ]
+
+
+def _drift_rows(posterior: Posterior) -> list[tuple[str, str]]:
+    """How differently neurons are seen in each session, at the mode."""
+    drift = posterior.model.drift
+    if drift is None:
+        return []
+    offset, scale = posterior.mode["session_offset"], posterior.mode["session_scale"]
+    return [
+        (
+            f"drift in session {name}: offsets, scales of currents (sd over neurons)",
+            f"{_number(float(np.std(offset[:, session])))}, {_number(float(np.std(scale[:, session])))}",
+        )
+        for session, name in enumerate(drift.sessions)
+    ]
+
+
 def _ranking_columns(ranking: PerturbationRanking) -> dict[str, np.ndarray]:
     return {
         "power (current² s)": ranking.power,
@@ -199,6 +231,7 @@ def _ranking_columns(ranking: PerturbationRanking) -> dict[str, np.ndarray]:
         "contraction": ranking.contraction,
         "information (nats)": ranking.information,
         "degenerate share": ranking.share_degenerate,
+        **({"noise in one trial": ranking.noise_share} if np.any(ranking.noise_share > 0.0) else {}),
         f"response rms ({ranking.quantity})": ranking.response_size,
     }
 

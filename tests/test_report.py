@@ -168,6 +168,34 @@ def test_what_is_observed_is_said(observation, said):
         assert text in page.text
 
 
+@pytest.mark.slow
+def test_process_noise_and_drift_are_told():
+    model = plain_model(
+        rank=1, process_noise="full", drift=lrp.SessionDrift(), priors=lrp.Priors(K=2.0, noise_scale=0.1)
+    )
+    simulation = lrp.simulate_recording(
+        model, num_neurons=8, num_trials=12, num_bins=40, session_labels=["Monday"] * 6 + ["Friday"] * 6, seed=0
+    )
+    recording = simulation.recording
+    posterior = lrp.fit(model, recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+    ranking = lrp.rank_perturbations(
+        posterior, lrp.single_neuron_candidates(recording, power=1.0), num_draws=20, progress=False
+    )
+    page = _Page(render_report(posterior, lrp.analyze_degeneracy(posterior), ranking, seed=0))
+    M, Q = posterior.mode["M"], posterior.mode["process_noise"]
+    size = np.sqrt(np.trace(M @ Q @ M.T) / 8)
+    offset, scale = posterior.mode["session_offset"], posterior.mode["session_scale"]
+    share = ranking.noise_share[ranking.order[0]]
+    assert f"process noise in one bin, root mean square over neurons sd {size:.3g} of current" in page.text
+    assert f"in neighbouring bins {lrp.check_fit(posterior).autocorrelation:.3g}".replace("-", "−") in page.text
+    for session, name in enumerate(("Monday", "Friday")):
+        sizes = f"{offset[:, session].std():.3g}, {scale[:, session].std():.3g}"
+        assert f"drift in session {name}: offsets, scales of currents (sd over neurons) {sizes}" in page.text
+    assert "offsets of sd 0.3 and log scales of sd 0.1 a priori" in page.text
+    assert "noise in one trial" in page.text
+    assert f"{share:.3g}" in page.text
+
+
 def test_the_same_results_give_the_same_file(report, tmp_path):
     fit = small_fit()
     keywords = {"held_out": fit.held_out, "title": "A & B <i>", "activity_unit": "spikes/s", "seed": 0}

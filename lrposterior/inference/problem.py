@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -26,6 +26,8 @@ from lrposterior.orbit import (
     move,
     prior_moments,
     settle_trades,
+    tilt_across,
+    trade_basis,
     vertical_basis,
 )
 from lrposterior.parameters import ParameterSpace
@@ -38,7 +40,8 @@ SMALLEST_NOISE = 1e-6
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 # Gauge and trades are settled in turns, until the gauge moves by less than this.
 MAX_SETTLING, SETTLED = 100, 1e-7
-POINTS_AT_ONCE = 16
+# Points that are evaluated together, fewer where there are many trials: beyond that it takes longer, not less.
+MOST_POINTS_AT_ONCE, TRIALS_AT_ONCE = 16, 400
 # Fisher scoring of the noise ends where so many nats are expected, far below what counts for a mode, or after a few
 # steps: it goes on with the next step of the dynamics.
 MAX_SCORING_STEPS, NOISE_DECREMENT = 2, 1e-8
@@ -284,20 +287,31 @@ class Problem(ScaledProblem):
         expected = 0.5 * float(slope @ step)
         if self.model.process_noise is None or start - objective >= EXPECTED_PART * expected:
             return lowest, start - objective
-        num_dynamics, noise = step.size, lowest[step.size :]
+        noise = lowest[step.size :]
+        across = self._tilt_across(z)
 
         def evaluate(dynamics: np.ndarray) -> tuple[float, np.ndarray]:
             value, gradient = self.value_and_gradient(np.concatenate([dynamics, noise]))
-            return value, gradient[:num_dynamics]
+            taken = across(dynamics)
+            return value - 0.5 * float(dynamics @ taken), gradient[: step.size] - taken
 
         further, gained = descend(
             evaluate,
             lambda gradient: covariance.times(covariance.across_gauge(gradient)),
-            lowest[:num_dynamics],
+            lowest[: step.size],
             tolerance=0.1 * self.decrement_tolerance,
             max_steps=MAX_QUASI_NEWTON,
         )
         return np.concatenate([further, noise]), start - objective + gained
+
+    def _tilt_across(self, z: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """The tilt that takes the slope along the gauge away at z, so that none of it turns up across that of others.
+
+        The factors are balanced in expectation and not at the mode, so there is such a slope, and the gauge turns with
+        the point. Without a tilt, long steps would go down it, and moves of the gauge up again, for ever.
+        """
+        slope, trades = self.gradient(z)[: self.space.num_dynamics], trade_basis(self.space, z, self.subspace)
+        return tilt_across(self.space, z, slope - trades @ (trades.T @ slope), self.subspace)
 
     def currents(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(_currents(self.model.structure, self.space, jnp.asarray(z), self.data))
@@ -350,18 +364,16 @@ class Problem(ScaledProblem):
     def _best_noise_of_filter(self, z: np.ndarray) -> np.ndarray:
         noise = slice(self.space.num_dynamics, self.space.size)
         information = self.noise_information(z) + 1.0
-        objective = self.negative_log_density(z)
         for _ in range(MAX_SCORING_STEPS):
-            slope = self.gradient(z)[noise]
-            step = slope / information
-            if not 0.5 * float(slope @ step) > NOISE_DECREMENT:
+            objective, gradient = self.value_and_gradient(z)
+            step = gradient[noise] / information
+            if not 0.5 * float(gradient[noise] @ step) > NOISE_DECREMENT:
                 break
             for length in STEP_LENGTHS:
                 candidate = z.copy()
                 candidate[noise] -= length * step
-                reached = self.negative_log_density(candidate)
-                if reached < objective:
-                    z, objective = candidate, reached
+                if self.negative_log_density(candidate) < objective:
+                    z = candidate
                     break
             else:
                 break
@@ -439,7 +451,8 @@ def _value_and_gradient(model: LowRankModel, space: ParameterSpace, z: Array, da
 @compiled
 def _each(model: LowRankModel, space: ParameterSpace, points: Array, data: Data) -> tuple[Array, Array]:
     objective = jax.value_and_grad(lambda z: _objective(model, space, z, data))
-    return jax.lax.map(objective, points, batch_size=POINTS_AT_ONCE)
+    at_once = max(1, min(MOST_POINTS_AT_ONCE, TRIALS_AT_ONCE // len(data.activity)))
+    return jax.lax.map(objective, points, batch_size=at_once)
 
 
 @compiled
