@@ -202,7 +202,7 @@ def _noise_rows(posterior: Posterior) -> list[tuple[str, str]]:
     M, Q = posterior.mode["M"], posterior.mode["process_noise"]
     in_currents = np.sqrt(np.mean(np.einsum("nr,rs,ns->n", M, Q, M)))
     check = check_fit(posterior)
-    lasting = "; beware: it lasts" if check.has_lasting_residuals else ""
+    lasting = "; beware: they last" if check.has_lasting_residuals else ""
     return [
         ("process noise in one bin, root mean square over neurons", f"sd {_number(float(in_currents))} of current"),
         ("correlation of errors in neighbouring bins", f"{_number(check.autocorrelation)}{lasting}"),

@@ -27,7 +27,6 @@ from lrposterior.orbit import (
     prior_moments,
     settle_trades,
     tilt_across,
-    trade_basis,
     vertical_basis,
 )
 from lrposterior.parameters import ParameterSpace
@@ -310,8 +309,7 @@ class Problem(ScaledProblem):
         The factors are balanced in expectation and not at the mode, so there is such a slope, and the gauge turns with
         the point. Without a tilt, long steps would go down it, and moves of the gauge up again, for ever.
         """
-        slope, trades = self.gradient(z)[: self.space.num_dynamics], trade_basis(self.space, z, self.subspace)
-        return tilt_across(self.space, z, slope - trades @ (trades.T @ slope), self.subspace)
+        return tilt_across(self.space, z, self.gradient(z)[: self.space.num_dynamics], self.subspace)
 
     def currents(self, z: np.ndarray) -> np.ndarray:
         return np.asarray(_currents(self.model.structure, self.space, jnp.asarray(z), self.data))
