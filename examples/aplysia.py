@@ -48,7 +48,7 @@ import lrposterior as lrp
 TINY = os.environ.get("LRPOSTERIOR_TINY", "") not in ("", "0")
 NAMES, SIZE = (("Sep2914",), {"num_bins": 450, "max_neurons": 12}) if TINY else (PREPARATIONS, {})
 SEED = 0
-RANKS = (1,) if TINY else (1, 2, 3, 4, 5, 6)
+RANKS = (1,) if TINY else tuple(range(1, 9))
 # What the network may be, tried one change after the other at this rank; a change is kept where the blocks are better.
 RANK_OF_CHOICE = 1 if TINY else 2
 START = {"observation": "Poisson", "drift": False, "time_constant": 0.5}

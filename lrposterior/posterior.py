@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 MAX_GIGABYTES = 4.0
 # Half the central interval of a standard Normal that has probability 0.9.
-NORMAL_90 = 1.645
+NORMAL_90 = 1.6448536269514722
 
 
 @dataclass(frozen=True, eq=False)

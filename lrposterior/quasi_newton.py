@@ -53,12 +53,14 @@ def descend(
     point, (value, slope) = start, evaluate(start)
     if not np.isfinite(value):
         return start, 0.0
-    first, steps, changes = value, [], []
+    first, steps, changes, place = value, [], [], 0
     for _ in range(max_steps):
         direction = quasi_newton_step(solve, slope, steps, changes)
         if 0.5 * float(slope @ direction) < tolerance:
             break
-        for length in STEP_LENGTHS:
+        # Where steps are to be short, the next is likely to be so as well.
+        for place in range(max(place - 1, 0), len(STEP_LENGTHS)):
+            length = STEP_LENGTHS[place]
             reached, following = evaluate(point - length * direction)
             if reached < value:
                 break

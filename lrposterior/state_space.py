@@ -34,6 +34,7 @@ from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.parameters import Parameters
 from lrposterior.process_noise import latent_covariance
+from lrposterior.small_matrices import solve_and_log_determinant
 
 # Steps of Fisher scoring for the latents of every bin, which start from the prediction of the bins before.
 NUM_UPDATES = 2
@@ -188,15 +189,14 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
             _, current, information = observed(score)
             slope = emission.score(now.activity, now.mask, current) @ left
             spread = information @ covariance
-            score = jnp.linalg.solve(identity + spread, slope + spread @ score)
+            score = solve_and_log_determinant(identity + spread, slope + spread @ score)[0]
         kappa, current, information = observed(score)
-        gain = identity + covariance @ information
-        filtered = jnp.linalg.solve(gain, covariance)
+        filtered, log_determinant = solve_and_log_determinant(identity + covariance @ information, covariance)
         filtered = 0.5 * (filtered + filtered.T)
         log_likelihood = (
             jnp.sum(emission.log_likelihood(now.activity, now.mask, current))
             - 0.5 * score @ covariance @ score
-            - 0.5 * jnp.linalg.slogdet(gain)[1]
+            - 0.5 * log_determinant
         )
         transition = (1.0 - a) * identity + (a / num_neurons) * (phi.slope(current) @ read).reshape(identity.shape)
         following = (

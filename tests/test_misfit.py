@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.stats
 from plain import plain_model
 
 import lrposterior as lrp
@@ -153,7 +154,7 @@ def test_the_cover_is_that_of_the_intervals():
     posterior, trials = fit_rank_one(recording), stimulate(truth, recording, 1)
     draws, noise = predict(posterior, trials, 100, 0), posterior.mode["noise_scale"]
     spread = np.sqrt(draws.var(axis=0, ddof=1) * 1.01 + noise**2)
-    inside = np.abs(trials.activity - draws.mean(axis=0)) < 1.6448536 * spread
+    inside = np.abs(trials.activity - draws.mean(axis=0)) < scipy.stats.norm.ppf(0.95) * spread
     assert lrp.check_fit(posterior, trials, num_draws=100, seed=0).cover == pytest.approx(inside.mean(), abs=1e-12)
 
 

@@ -12,8 +12,8 @@ from lrposterior.inference.initialise import initialise
 from lrposterior.inference.mode import Report, first_steps
 from lrposterior.inference.problem import Problem
 
-# The first step goes most of the way, and the second turns the columns of M by little. Nats that may then be left.
-NUM_STEPS, TOLERANCE = 2, 0.1
+# Nats that may still be expected: the columns of M then turn by little. Steps, where it takes longer.
+TOLERANCE, MAX_STEPS = 1.0, 30
 
 
 def first_network(problem: Problem, report: Report) -> dict[str, np.ndarray]:
@@ -26,6 +26,6 @@ def first_network(problem: Problem, report: Report) -> dict[str, np.ndarray]:
     Raises:
         FitError: if there is no start, or no step.
     """
-    z = first_steps(problem, initialise(problem), NUM_STEPS, TOLERANCE, report)
+    z = first_steps(problem, initialise(problem), MAX_STEPS, TOLERANCE, report)
     coordinates = {name: np.asarray(value) for name, value in problem.space.unwhiten(z).items()}
     return problem.model.named(coordinates, problem.recording.dt)

@@ -41,6 +41,8 @@ STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03)
 MAX_SETTLING, SETTLED = 100, 1e-7
 # Points that are evaluated together, fewer where there are many trials: beyond that it takes longer, not less.
 MOST_POINTS_AT_ONCE, TRIALS_AT_ONCE = 16, 400
+# With so many trials points are evaluated one by one: together they would take no less time, and compiling besides.
+MANY_TRIALS = 100
 # Fisher scoring of the noise ends where so many nats are expected, far below what counts for a mode, or after a few
 # steps: it goes on with the next step of the dynamics.
 MAX_SCORING_STEPS, NOISE_DECREMENT = 2, 1e-8
@@ -226,8 +228,11 @@ class Problem(ScaledProblem):
 
     def expectation(self, points: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean of -log p(activity, z) in nats over points (point, coordinate), and its derivative (coordinate,)."""
-        values, slopes = _each(self.model.structure, self.space, jnp.asarray(points), self.data)
-        return float(jnp.mean(values)), np.asarray(jnp.mean(slopes, axis=0))
+        if len(self.data.activity) < MANY_TRIALS:
+            values, slopes = _each(self.model.structure, self.space, jnp.asarray(points), self.data)
+            return float(jnp.mean(values)), np.asarray(jnp.mean(slopes, axis=0))
+        values, slopes = zip(*(self.value_and_gradient(point) for point in points), strict=True)
+        return float(np.mean(values)), np.mean(slopes, axis=0)
 
     def information(self, z: np.ndarray) -> np.ndarray:
         """Gauss-Newton information about the dynamics coordinates, without the prior.
