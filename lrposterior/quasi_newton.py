@@ -53,19 +53,19 @@ def descend(
     point, (value, slope) = start, evaluate(start)
     if not np.isfinite(value):
         return start, 0.0
-    first, steps, changes, place = value, [], [], 0
+    first, steps, changes, longest = value, [], [], 0
     for _ in range(max_steps):
         direction = quasi_newton_step(solve, slope, steps, changes)
         if 0.5 * float(slope @ direction) < tolerance:
             break
         # Where steps are to be short, the next is likely to be so as well.
-        for place in range(max(place - 1, 0), len(STEP_LENGTHS)):
-            length = STEP_LENGTHS[place]
+        for length in STEP_LENGTHS[longest:]:
             reached, following = evaluate(point - length * direction)
             if reached < value:
                 break
         else:
             break
+        longest = max(STEP_LENGTHS.index(length) - 1, 0)
         step, change = -length * direction, following - slope
         if float(step @ change) > 0.0:
             steps, changes = [*steps, step], [*changes, change]
