@@ -45,6 +45,7 @@ from .rank_selection import RankSelection, select_rank
 from .recording import Recording, load_recording
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
+from .trial_comparison import TrialComparison, compare_trials
 
 __version__: str
 
@@ -88,6 +89,7 @@ __all__ = [
     "SessionDrift",
     "Simulation",
     "TimeConstantPrior",
+    "TrialComparison",
     "analyze_degeneracy",
     "bin_spikes",
     "check_fit",
@@ -95,6 +97,7 @@ __all__ = [
     "combine_candidates",
     "combine_recordings",
     "compare_posteriors",
+    "compare_trials",
     "counts_to_rates",
     "deconvolve_calcium",
     "design_perturbations",
