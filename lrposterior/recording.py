@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lrposterior.checks import (
     as_array,
     as_indices,
     as_labels,
+    describe,
     read_only,
     require_finite,
     require_integer,
@@ -26,6 +28,7 @@ from lrposterior.checks import (
     require_shape,
     suggest,
 )
+from lrposterior.matlab_files import read_matlab
 
 Selection = int | str | slice | Sequence[int] | Sequence[bool] | Sequence[str] | np.ndarray | None
 
@@ -329,30 +332,78 @@ class Recording:
         )
 
 
-def load_recording(path: str | os.PathLike[str]) -> Recording:
-    """Read a recording from a ``.npz`` file; nothing is ever unpickled.
+def load_recording(
+    path: str | os.PathLike[str],
+    *,
+    names: Mapping[str, str | None] | None = None,
+    axes: Sequence[str] | None = None,
+    dt: float | None = None,
+) -> Recording:
+    """Read a recording from a ``.npz`` file, or from a MATLAB file of any version; nothing is ever unpickled.
 
-    The keys of the file are the names of the arguments of :class:`Recording`: ``activity`` and ``dt`` (in s, one
+    The keys of a ``.npz`` file are the names of the arguments of :class:`Recording`: ``activity`` and ``dt`` (in s, one
     number) must be there, the others may; ``numpy.savez("session.npz", activity=activity, dt=0.01)`` makes one.
+
+    In a ``.mat`` file variables may have other names. What `names` leaves open is found by the argument's own name or a
+    common one (such as ``fr`` or ``firing_rates``), in any case and with or without underscores, at the top or in a
+    struct; the activity else as the only array with three axes. The order of the axes is nowhere in the file. A warning
+    says what was taken for what, unless `names` and `axes` say it all. Labels are cell arrays of strings or char
+    arrays.
 
     Args:
         path: Name of the file.
+        names: For ``.mat``: variables by the argument of :class:`Recording` that they are, as in
+            ``{"activity": "fr", "inputs": "session.u"}``, with a dot for the field of a struct. ``None`` for a variable
+            leaves the argument out.
+        axes: For ``.mat``: the axes of the activity, stimulation and mask in the order of MATLAB's ``size``, such as
+            ``("neuron", "time", "trial")``; the inputs have the input where these have the neuron. By default
+            ``("trial", "time", "neuron")``, or ``("time", "neuron")`` where the activity has two axes. An axis of
+            length 1 that MATLAB leaves out at the end comes back.
+        dt: For ``.mat``: width of a time bin in s; it goes before what the file says.
+
+    Warns:
+        UserWarning: Names in a ``.mat`` file, or the order of its axes, were guessed: which variable is what.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: Not a ``.npz`` file, damaged, keys missing or unknown, Python objects inside, or contents
-            that :class:`Recording` refuses.
+        ValueError: Neither a ``.npz`` nor a ``.mat`` file, damaged, keys missing or unknown, Python objects inside, or
+            contents that :class:`Recording` refuses. In a ``.mat`` file, a variable is missing, several could be meant,
+            one holds something else than numbers or strings, or a guessed ``dt`` is not below 1 s (is it in ms?).
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"path: expected a recording, got no file at {str(path)!r}; check the name and folder")
     if path.is_dir():
-        raise argument_error("path", "a recording (.npz)", f"the folder {str(path)!r}", "name the file in it")
+        raise argument_error("path", "a recording (.npz or .mat)", f"the folder {str(path)!r}", "name the file in it")
+    ending = path.suffix.lower()
+    if ending == ".mat":
+        return _from_matlab(path, names, axes, dt)
+    if ending != ".npz":
+        mend = "save it by Recording.save, numpy.savez or MATLAB's save"
+        raise argument_error("path", "a recording that ends in .npz or .mat", f"{path.name!r}", mend)
+    for argument, value in {"names": names, "axes": axes, "dt": dt}.items():
+        if value is not None:
+            mend = "leave it out, or read the arrays by numpy.load and give them to Recording"
+            raise argument_error(argument, "None for a .npz file, whose keys are exact", describe(value), mend)
     arrays = _read_npz(path)
-    dt = arrays.pop("dt")
-    return Recording(
-        dt=dt.item() if dt.size == 1 else dt, **arrays
-    )  # MATLAB and others write numbers as (1,) or (1, 1)
+    width = arrays.pop("dt")
+    return Recording(dt=width.item() if width.size == 1 else width, **arrays)  # others write numbers as (1,) or (1, 1)
+
+
+def _from_matlab(
+    path: Path, names: Mapping[str, str | None] | None, axes: Sequence[str] | None, dt: float | None
+) -> Recording:
+    read = read_matlab(path, names, axes, dt)
+    try:
+        recording = Recording(**read.arguments)
+    except ValueError as error:
+        mend = "if it is not that, give axes, or names, where None leaves one out"
+        text = f"{error} (read from {path.name!r}: {read.origin}; {mend})"
+        raise ValueError(text) from None
+    if read.guessed:
+        text = f"read from {path.name!r}: {read.origin}. What names and axes do not give is a guess."
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return recording
 
 
 def _read_npz(path: Path) -> dict[str, Any]:

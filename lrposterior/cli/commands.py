@@ -1,7 +1,8 @@
 """The command line: from a recording to a posterior, its degeneracy, a ranking of perturbations and a report.
 
-Files go in and out as in Python: recordings as .npz, posteriors as .nc. Results go to stdout, progress and errors to
-stderr. A user's error is one line and exit code 2; Ctrl-C is exit code 130 and leaves nothing half written.
+Files go in and out as in Python: recordings as .npz, or in from MATLAB's .mat; posteriors as .nc. Results go to stdout,
+progress, notes and errors to stderr. A user's error is one line and exit code 2; Ctrl-C is exit code 130 and leaves
+nothing half written.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from lrposterior.cli.input import (
     read_hidden_neurons,
     read_observation,
     read_priors,
+    read_recording,
     require_new,
 )
 from lrposterior.cli.output import (
+    describe_clipping,
     describe_degeneracy,
     describe_fit,
     describe_modes,
@@ -183,9 +186,36 @@ def simulate(
     "  lrposterior fit session.npz fit.nc --rank 2 --time-constant 0.1 --validation-fraction 0.2 --seed 0\n"
 )
 def fit(
-    recording: Annotated[Path, typer.Argument(metavar="SESSION.npz", help="A recording: activity, dt and what else.")],
+    recording: Annotated[
+        Path, typer.Argument(metavar="SESSION", help="A recording, .npz or .mat: activity, dt and what else.")
+    ],
     posterior: Annotated[Path, typer.Argument(metavar="FIT.nc", help="Where to write the posterior.")],
     rank: Annotated[int, typer.Option(help="Rank of the connectivity.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            metavar="ARGUMENT=VARIABLE",
+            help="Of a .mat file, which variable is which: activity=fr, inputs=session.u; inputs= leaves them out. "
+            "Give it several times. Default: by common names, which are shown.",
+        ),
+    ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AXIS,AXIS,AXIS",
+            help="Of a .mat file, the order of MATLAB's size, as neuron,time,trial. Default: trial,time,neuron.",
+        ),
+    ] = None,
+    dt: Annotated[float | None, typer.Option(help="Of a .mat file, the width of a bin, in s.")] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENTILE",
+            help="Clip entries that are twice as far from a neuron's median as this percentile, for instance 99.9, and "
+            "print what was clipped.",
+        ),
+    ] = None,
     time_constant: Annotated[
         float, typer.Option(help="Time constant of the neurons, in s; at least the width of a bin.")
     ] = 0.1,
@@ -238,7 +268,7 @@ def fit(
 ) -> None:
     """Fit a low-rank network to a recording.
 
-    SESSION.npz holds activity (trial, time, neuron) and dt (s), and may hold inputs (trial, time, input), stimulation
+    SESSION holds activity (trial, time, neuron) and dt (s), and may hold inputs (trial, time, input), stimulation
     and mask (as activity), neuron_labels, cell_types, trial_labels, session_labels: numpy.savez("session.npz",
     activity=..., dt=0.01).
     """
@@ -251,7 +281,10 @@ def fit(
     import lrposterior as lrp
     from lrposterior.fit_quality import assess_fit
 
-    session = lrp.load_recording(recording)
+    session = read_recording(recording, names, axes, dt)
+    clipping = None
+    if clip is not None:
+        session, clipping = lrp.clip_outliers(session, percentile=clip)
     options: dict[str, Any] = {
         "time_constant": lrp.TimeConstantPrior(time_constant) if infer_time_constant else time_constant,
         "nonlinearity": nonlinearity,
@@ -276,10 +309,11 @@ def fit(
         held_out.save(validation_file)
     result.save(posterior)
     if as_json:
-        print(
-            to_json(describe_fit(result, fitted, validation) | {"posterior": posterior, "validation": validation_file})
-        )
+        files = {"posterior": posterior, "validation": validation_file}
+        print(to_json(describe_fit(result, fitted, validation) | {"clipping": describe_clipping(clipping)} | files))
         return
+    if clipping is not None:
+        print(clipping)
     print(result)
     print(describe_modes(result))
     print(f"explained variance: {fitted.explained_variance:.3f} of {session.num_trials} fitted trials")
@@ -440,12 +474,11 @@ def report(
     prepare_jax()
     from lrposterior.degeneracy import analyze_degeneracy
     from lrposterior.perturbation.prediction import rank_perturbations
-    from lrposterior.recording import load_recording
     from lrposterior.report import write_report
     from lrposterior.storage import load_posterior
 
     fitted = load_posterior(posterior)
-    held_out = None if validation is None else load_recording(validation)
+    held_out = None if validation is None else read_recording(validation)
     chosen = make_candidates(fitted, candidates, power, onset, duration, num_candidates, size, cell_type, seed)
     analysis = analyze_degeneracy(fitted, threshold)
     options: dict[str, Any] = {"by": by, "quantity": quantity, "num_draws": draws, "seed": seed}

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lrposterior.perturbation.candidates import Candidates
     from lrposterior.posterior import Posterior
     from lrposterior.priors import Priors
+    from lrposterior.recording import Recording
 
 DEFAULT_CANDIDATES = ("single", "ensemble", "latent")
 MOST_ENSEMBLES, LARGEST_ENSEMBLE, NUM_LATENTS = 50, 10, 20
@@ -79,6 +81,31 @@ def require_new(path: Path, name: str, endings: Sequence[str], force: bool) -> N
         raise argument_error(
             name, "the name of a new file", f"{str(path)!r}, which exists", "add --force to replace it"
         )
+
+
+def read_recording(
+    path: Path, names: Sequence[str] | None = None, axes: str | None = None, dt: float | None = None
+) -> Recording:
+    """The recording that an argument and its options name; what was guessed of it is printed to stderr.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: `names` that are not of the form argument=variable, or what `load_recording` refuses.
+    """
+    from lrposterior.recording import load_recording
+
+    given: dict[str, str | None] = {}
+    for text in names or ():
+        argument, is_given, variable = text.partition("=")
+        if not is_given:
+            raise argument_error("--name", "argument=variable", repr(text), "write for instance --name activity=fr")
+        given[argument] = variable or None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        recording = load_recording(path, names=given or None, axes=None if axes is None else axes.split(","), dt=dt)
+    for warning in caught:
+        print(f"note: {warning.message}", file=sys.stderr)
+    return recording
 
 
 def read_background(text: str) -> FixedBackground | RandomBulk | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lrposterior.fit_quality import FitQuality
     from lrposterior.perturbation.ranking import PerturbationRanking
     from lrposterior.posterior import Posterior
+    from lrposterior.preprocessing import Clipping
     from lrposterior.recording import Recording
 
 
@@ -62,6 +63,17 @@ def describe_recording(recording: Recording) -> dict[str, Any]:
     """Its size, for JSON."""
     names = ("num_trials", "num_bins", "num_neurons", "num_inputs")
     return {name: getattr(recording, name) for name in names} | {"dt_s": recording.dt}
+
+
+def describe_clipping(clipping: Clipping | None) -> dict[str, Any] | None:
+    """How much was clipped, for JSON."""
+    if clipping is None:
+        return None
+    return {
+        "num_clipped": int(clipping.num_clipped.sum()),
+        "num_observed": int(clipping.num_observed.sum()),
+        "num_neurons": int(np.count_nonzero(clipping.num_clipped)),
+    }
 
 
 def describe_fit(posterior: Posterior, fitted: FitQuality, validation: FitQuality | None) -> dict[str, Any]:
