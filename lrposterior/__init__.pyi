@@ -39,7 +39,7 @@ from .preprocessing import (
     smooth_activity,
     stabilise_variance,
 )
-from .priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
+from .priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeConstantPrior
 from .process_noise import ProcessNoise
 from .rank_selection import RankSelection, select_rank
 from .recording import Recording, load_recording
@@ -57,6 +57,7 @@ __all__ = [
     "Candidates",
     "Clipping",
     "CorrelatedLoadings",
+    "DaleLoadings",
     "Degeneracy",
     "Ensemble",
     "FitCheck",

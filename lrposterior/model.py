@@ -38,7 +38,16 @@ from lrposterior.observed import observed_currents, observed_rates
 from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
 from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
-from lrposterior.priors import SCALES, CorrelatedLoadings, Priors, Scale, ScalePrior, TimeConstantPrior, center
+from lrposterior.priors import (
+    SCALES,
+    CorrelatedLoadings,
+    DaleLoadings,
+    Priors,
+    Scale,
+    ScalePrior,
+    TimeConstantPrior,
+    center,
+)
 from lrposterior.process_noise import (
     MIXING,
     SCALE,
@@ -177,11 +186,27 @@ class LowRankModel:
         if self.process_noise is not None and isinstance(self.time_constant, ByCellType):
             mend = "give time_constant=0.1"
             raise argument_error("process_noise", "one time constant for all neurons", "one for every cell type", mend)
+        if isinstance(self.priors, DaleLoadings):
+            self._check_dale()
         if self.hidden_neurons and self.background is not None:
             mend = "give background=None, or leave hidden_neurons out"
             raise argument_error(
                 "background", "None, as there are hidden neurons", type(self.background).__name__, mend
             )
+
+    def _check_dale(self) -> None:
+        for name, value, expected, mend in (
+            (
+                "nonlinearity",
+                self.nonlinearity,
+                "'softplus' or 'relu', as rates have no sign",
+                "nonlinearity='softplus'",
+            ),
+            ("background", self.background, "None, as a bulk has both signs", "background=None"),
+            ("hidden_neurons", self.hidden_neurons, "0, as nobody knows their types", "leave hidden_neurons out"),
+        ):
+            if value not in ("softplus", "relu", None, 0):
+                raise argument_error(name, f"{expected} under Dale's law", repr(value)[:60], mend)
 
     def for_recording(self, recording: Recording) -> LowRankModel:
         """This model with everything that depends on the recording settled.
@@ -216,6 +241,9 @@ class LowRankModel:
                 K = ByCellType(cell_types, (K,) * len(cell_types))
             K = K.settled("priors.by_cell_type", recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, priors=dataclasses.replace(settled.priors, K=K))
+        if isinstance(self.priors, DaleLoadings):
+            priors = self.priors.settled(recording.cell_types, recording.num_neurons)
+            settled = dataclasses.replace(settled, priors=priors)
         if self.drift is not None and not self.drift.sessions:
             drift = dataclasses.replace(self.drift, sessions=session_names(recording))
             settled = dataclasses.replace(settled, drift=drift)
@@ -306,10 +334,14 @@ class LowRankModel:
         """Names, shapes and priors of the parameters."""
         priors = self.priors
         unit = 1.0 if priors.unit is None else priors.unit
-        blocks = [
-            Block("M", (num_neurons, self.rank), 0.0, priors.M),
-            Block("K", (num_neurons, self.rank), 0.0, _right_scale(priors) * self.recorded_share(num_neurons) ** 0.5),
-        ]
+        share, shape = self.recorded_share(num_neurons), (num_neurons, self.rank)
+        if isinstance(priors, DaleLoadings):
+            blocks = [
+                Block("M", shape, 0.0, priors.M, 1.0),
+                Block("K", shape, 0.0, _right_scale(priors) / self.rank, priors.signs[:, None]),
+            ]
+        else:
+            blocks = [Block("M", shape, 0.0, priors.M), Block("K", shape, 0.0, _right_scale(priors) * share**0.5)]
         if self.initial_state == "free":
             blocks.append(Block("initial_kappa", (num_trials, self.rank), 0.0, center(priors.initial_kappa) * unit))
         blocks += [

@@ -51,13 +51,15 @@ def is_regression(name: str) -> bool:
 class Block:
     """One named array of parameters with independent Normal(mean, standard_deviation²) priors.
 
-    Mean and standard deviation are numbers, or arrays that broadcast to the shape.
+    Mean, standard deviation and sign are numbers, or arrays that broadcast to the shape. A sign, of 1 or -1, is that of
+    all values that there are: the prior is then half of a Normal distribution.
     """
 
     name: str = field(metadata={"static": True})
     shape: tuple[int, ...] = field(metadata={"static": True})
     mean: float | np.ndarray
     standard_deviation: float | np.ndarray
+    sign: float | np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -139,6 +141,18 @@ class ParameterSpace:
 
     def __contains__(self, name: str) -> bool:
         return any(block.name == name for block in self.blocks)
+
+    @property
+    def signs(self) -> np.ndarray:
+        """(coordinate,) the sign that a coordinate must have, 0 where it is free."""
+        return np.concatenate(
+            [np.broadcast_to(0.0 if b.sign is None else b.sign, b.shape).ravel() for b in self.blocks]
+        )
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether factors have signs, as under Dale's law."""
+        return self["M"].sign is not None
 
     @property
     def standard_deviations(self) -> np.ndarray:

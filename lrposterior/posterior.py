@@ -112,7 +112,8 @@ class Posterior:
     """The posterior of a low-rank network given a recording.
 
     Everything that it gives out is a function of W (and of the other parameters), never of the gauge: M and K are
-    always in the canonical gauge, where their whitened columns are the singular vectors of W.
+    always in the canonical gauge, where their whitened columns are the singular vectors of W. Only under Dale's law
+    they are those of the draws, as no gauge that is a function of W keeps their signs.
 
     Attributes:
         model: the model, with its unit settled by the recording.
@@ -256,6 +257,8 @@ class Posterior:
     def named(self, z: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters by name, in the canonical gauge, from whitened coordinates (..., coordinate) in any gauge."""
         parameters = self._network_space.unwhiten(z)
+        if self.space.is_signed:
+            return self.model.named(parameters, self.recording.dt)
         left, right = canonical(*self._network_space.factors(z))
         num_neurons = left.shape[-2]
         parameters["M"] = left * self.space["M"].standard_deviation

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
 
 from lrposterior.checks import argument_error, require_positive
 from lrposterior.populations import ByCellType
@@ -80,7 +84,7 @@ class Priors:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, name = getattr(self, field.name), f"priors.{field.name}"
-            if isinstance(value, ByCellType) or field.name == "by_cell_type":
+            if isinstance(value, ByCellType) or field.name in OF_CELL_TYPES:
                 continue
             if isinstance(value, ScalePrior):
                 if field.name not in SCALES:
@@ -91,6 +95,8 @@ class Priors:
 
 
 SCALES = ("K", "B", "b", "initial_kappa")
+# Fields that are no scale.
+OF_CELL_TYPES = ("by_cell_type", "inhibitory")
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,64 @@ class CorrelatedLoadings(Priors):
             raise argument_error(
                 "priors.by_cell_type", "True or False", repr(self.by_cell_type), "name the types in the Recording"
             )
+
+
+@dataclass(frozen=True)
+class DaleLoadings(Priors):
+    """Loadings of a network that obeys Dale's law: what a neuron sends out is excitatory, or inhibitory, everywhere.
+
+    Left factors are positive and right factors have the sign of their neuron, so that the column of W = M K^T / N that
+    belongs to a neuron does as well, at every rank:
+
+        M_nr = M |z|,      K_nr = sign_n (K / rank) |z|,      z ~ Normal(0, 1).
+
+    Args:
+        M: scale of the left factors. Only the product of the scales of M and K matters.
+        K: scale of the right factors, times the rank: a number, or one for every cell type of the recording,
+            {"E": 2.0, "I": 6.0}.
+        inhibitory: names of the cell types whose neurons inhibit; those of all others excite.
+
+    Raises:
+        ValueError: if a scale is not a positive number, or no type is inhibitory.
+    """
+
+    K: float | Mapping[str, float] = 2.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    inhibitory: tuple[str, ...] = ("I",)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inhibitory, str) or not all(isinstance(name, str) for name in self.inhibitory):
+            mend = "for example ('I',)"
+            raise argument_error("priors.inhibitory", "names of cell types", repr(self.inhibitory)[:60], mend)
+        object.__setattr__(self, "inhibitory", tuple(self.inhibitory))
+        if isinstance(self.K, Mapping) and not isinstance(self.K, ByCellType):
+            entries = tuple(require_positive(value, f"priors.K[{name!r}]") for name, value in self.K.items())
+            object.__setattr__(self, "K", ByCellType(tuple(self.K), entries))
+        if isinstance(self.K, ScalePrior):
+            raise argument_error("priors.K", "a number, or one for every cell type", "a ScalePrior", "give a number")
+        super().__post_init__()
+
+    def settled(self, cell_types: Sequence[str] | None, num_neurons: int) -> DaleLoadings:
+        """The same with the type of every neuron of a recording.
+
+        Raises:
+            ValueError: if the recording has no cell types, other ones than K names, or none that is inhibitory.
+        """
+        K = self.K
+        if not isinstance(K, ByCellType):
+            names = tuple(sorted(set(cell_types or ())))
+            K = ByCellType(names, (self.K,) * len(names))
+        K = K.settled("priors", cell_types, num_neurons)
+        unknown = sorted(set(self.inhibitory) - set(K))
+        if unknown:
+            mend = "name the inhibitory types of the recording in DaleLoadings(inhibitory=...)"
+            raise argument_error("priors.inhibitory", f"some of the cell types {sorted(K)}", f"{unknown}", mend)
+        return dataclasses.replace(self, K=K)
+
+    @property
+    def signs(self) -> np.ndarray:
+        """(neuron,) 1 for neurons that excite, -1 for those that inhibit, of settled priors."""
+        K = cast(ByCellType[float], self.K)
+        return np.where([name in self.inhibitory for name in K], -1.0, 1.0)[np.asarray(K.members)]
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ from lrposterior.observations import (
 )
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import FitStatistics, Posterior
-from lrposterior.priors import CorrelatedLoadings, Priors, ScalePrior, TimeConstantPrior
+from lrposterior.priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.process_noise import ProcessNoise
 from lrposterior.recording import Recording
 
@@ -71,6 +71,7 @@ CONFIGURATIONS: dict[str, type] = {
     "CalciumObservation": CalciumObservation,
     "Priors": Priors,
     "CorrelatedLoadings": CorrelatedLoadings,
+    "DaleLoadings": DaleLoadings,
     "ScalePrior": ScalePrior,
     "TimeConstantPrior": TimeConstantPrior,
     "ByCellType": ByCellType,

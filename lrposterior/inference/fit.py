@@ -31,6 +31,7 @@ from lrposterior.inference.mode import Mode, Report, find_mode
 from lrposterior.inference.noise_patterns import first_network
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.problem import AnyProblem, Problem, dense
+from lrposterior.inference.signed_laplace import fit_signed
 from lrposterior.inference.structured_problem import StructuredProblem, require_structured_memory
 from lrposterior.inference.svi import SVI
 from lrposterior.inference.variational_mean import shifted, variational_shift
@@ -38,6 +39,7 @@ from lrposterior.misfit import check_fit
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
+from lrposterior.priors import DaleLoadings
 from lrposterior.recording import Recording
 from lrposterior.structured.system import System
 
@@ -180,7 +182,18 @@ def fit(
             return fit_ensemble(model, recording, chosen, seed=seed, progress=progress)
         if not isinstance(model, LowRankModel):
             return fit_circuit(_circuit(model, chosen), recording, seed, num_restarts, max_iterations, progress)
-        posterior = _fit(model, recording, chosen, seed, num_restarts, max_iterations, progress)
+        if isinstance(model.priors, DaleLoadings):
+            _require_plain_laplace(chosen)
+            posterior = fit_signed(
+                model,
+                recording,
+                seed=seed,
+                num_restarts=num_restarts,
+                max_iterations=max_iterations,
+                progress=progress,
+            )
+        else:
+            posterior = _fit(model, recording, chosen, seed, num_restarts, max_iterations, progress)
         _warn_of_lasting_noise(posterior)
         return posterior
 
@@ -275,6 +288,12 @@ def _fit(
         approximation.distribution,
         problem.scale_priors,
     )
+
+
+def _require_plain_laplace(method: Method) -> None:
+    if not isinstance(method, Laplace) or method.correction is not None:
+        got = type(method).__name__ + (" with a correction" if isinstance(method, Laplace) else "")
+        raise argument_error("method", "'laplace' for a model with DaleLoadings", got, "fit with method='laplace'")
 
 
 def _warn_of_lasting_noise(posterior: Posterior) -> None:

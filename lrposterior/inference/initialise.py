@@ -54,15 +54,15 @@ def initialise(problem: Problem) -> np.ndarray:
 
     filtered_one = np.asarray(low_pass(jnp.ones((num_bins, 1)), a, jnp.full(1, 1.0 if free else 0.0)))
     features = np.concatenate(
-        [_filter(recording.inputs, a), np.broadcast_to(filtered_one, (num_trials, num_bins, 1))], axis=2
+        [low_passed(recording.inputs, a), np.broadcast_to(filtered_one, (num_trials, num_bins, 1))], axis=2
     )
     first_current = model.observed_currents(recording)
     known = np.zeros_like(activity)
     if recording.stimulation is not None:
-        known = known + _filter(recording.stimulation, own_constant)
+        known = known + low_passed(recording.stimulation, own_constant)
     if isinstance(model.background, FixedBackground):
         rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(first_current)))
-        known = known + _filter(model.background.product(rates), own_constant)
+        known = known + low_passed(model.background.product(rates), own_constant)
 
     flat_features, flat_known, flat_mask, flat_activity = (
         array.reshape(num_trials * num_bins, -1) for array in (features, known, mask, activity)
@@ -114,7 +114,7 @@ def initialise(problem: Problem) -> np.ndarray:
     for name in space.regressions:
         del parameters[name]
     parameters |= found_parameters
-    return _best_start(problem, [parameters | {"K": shrinkage * K} for shrinkage in SHRINKAGES])
+    return best_start(problem, [parameters | {"K": shrinkage * K} for shrinkage in SHRINKAGES])
 
 
 class _Latents(NamedTuple):
@@ -146,7 +146,7 @@ def _recurrence(problem: Problem, found: _Latents, a: float) -> Recurrence:
     model, space = problem.model, problem.space
     num_trials, num_bins, num_neurons = found.rates.shape
     kappa, features = (one.reshape(num_trials * num_bins, -1) for one in (found.kappa, found.features))
-    regressors = [_filter(found.rates, a).reshape(-1, num_neurons) / num_neurons, features]
+    regressors = [low_passed(found.rates, a).reshape(-1, num_neurons) / num_neurons, features]
     regressor_sd = [
         np.broadcast_to(space["K"].standard_deviation, (num_neurons, 1)).ravel(),
         np.full(features.shape[1], 10.0 * np.sqrt(np.maximum(np.var(kappa, axis=0), 1e-12).mean())),
@@ -195,7 +195,7 @@ def _noisy_recurrence(problem: Problem, found: _Latents, a: float) -> Recurrence
     return coefficients[:num_neurons], from_features, parameters
 
 
-def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np.ndarray:
+def best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np.ndarray:
     """The start with the lowest objective; K is shrunk because a network with noisy K may diverge."""
     starts = [problem.best_noise(np.asarray(problem.space.whiten(candidate))) for candidate in candidates]
     objectives = [problem.negative_log_density(start) for start in starts]
@@ -208,7 +208,8 @@ def _best_start(problem: Problem, candidates: list[dict[str, np.ndarray]]) -> np
     return problem.prior_gauge(starts[min(finite)[1]])
 
 
-def _filter(drive: np.ndarray, a: float | np.ndarray) -> np.ndarray:
+def low_passed(drive: np.ndarray, a: float | np.ndarray) -> np.ndarray:
+    """A drive (trial, time, ...) filtered with the integration constant a, from 0."""
     return np.asarray(jax.vmap(lambda one: low_pass(one, jnp.asarray(a), jnp.zeros_like(one[0])))(jnp.asarray(drive)))
 
 

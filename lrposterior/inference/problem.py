@@ -387,6 +387,8 @@ class Problem(ScaledProblem):
 
         Where there are no trades between blocks, it is that of the gauge of the singular vectors.
         """
+        if self.space.is_signed:
+            return z
         if not self.space.regressions and self.subspace is None:
             left, right = self.space.factors(z)
             A = np.linalg.lstsq(left, canonical(left, right)[0], rcond=None)[0]

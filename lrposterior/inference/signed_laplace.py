@@ -1,0 +1,124 @@
+"""The posterior under Dale's law: the Normal distribution of Laplace's method, within the signs of the factors.
+
+At the mode z*, found within the signs, the log density is to second order
+
+    -V(z) = -V(z*) - g^T (z - z*) - (z - z*)^T H (z - z*) / 2,      H = F + I,
+
+with the slope g of coordinates that stand at their bound. So the posterior is Normal(z* - H^-1 g, H^-1) within the
+signs, of which draws are made (`lrposterior.truncated_normal`). Most right factors are known no better than by their
+prior and their sign, and the bounds are far from small corrections.
+
+Along the gauge the prior alone acts. Draws are not confined across it: (M A, K A^-T) has the same signs for A in a
+bounded region around 1, and for all positive scalings and permutations, and no slice across it holds all networks.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import scipy.linalg
+from tqdm.auto import tqdm
+
+from lrposterior.distribution import SampleDistribution
+from lrposterior.inference.approximation import CONVERGED
+from lrposterior.inference.bounded_mode import find_bounded_mode
+from lrposterior.inference.mode import Mode, Report
+from lrposterior.inference.problem import Problem
+from lrposterior.inference.signed_start import signed_start
+from lrposterior.model import LowRankModel
+from lrposterior.posterior import FitStatistics, Posterior
+from lrposterior.precision import double_precision
+from lrposterior.recording import Recording
+from lrposterior.truncated_normal import truncated_normal
+
+# Draws that are stored, at least, and for every coordinate; how many come before the first, and between two.
+LEAST_DRAWS, DRAWS_PER_COORDINATE, NUM_BEFORE, THINNING = 1000, 3, 100, 2
+# Prior standard deviations by which the first of the draws lies within the bounds.
+INSIDE = 1e-3
+# Nats that may still be expected of the network along whose left factors process noise is seen.
+FIRST_TOLERANCE = 1.0
+
+
+@double_precision
+def fit_signed(
+    model: LowRankModel, recording: Recording, *, seed: int, num_restarts: int, max_iterations: int, progress: bool
+) -> Posterior:
+    """Fit a model with `DaleLoadings` by Laplace's method.
+
+    Raises:
+        FitError: if no mode is found.
+        ValueError: if model and recording do not fit each other.
+    """
+    started = time.perf_counter()
+    problem = Problem.of(model.for_recording(recording), recording)
+    with tqdm(desc="mode", unit="step", disable=not progress) as bar:
+
+        def report(iteration: int, objective: float, decrement: float) -> None:
+            bar.update()
+            bar.set_postfix_str(f"objective {objective:.2f} nats, expected gain {decrement:.1e}")
+
+        start = signed_start(problem)
+        noise = model.noise_of_process
+        if noise is not None and noise.patterns is None:
+            problem, start = _with_own_noise(problem, start, max_iterations, report)
+        random = np.random.default_rng(seed)
+        starts = [start, *(_drawn(problem, random) for _ in range(num_restarts))]
+        modes = [find_bounded_mode(problem, each, max_iterations=max_iterations, report=report) for each in starts]
+    mode = min(modes, key=lambda one: one.objective)
+    statistics = FitStatistics(
+        objective=mode.objective,
+        gradient_norm=mode.gradient_norm,
+        decrement=mode.decrement,
+        num_iterations=mode.num_iterations,
+        wall_time=time.perf_counter() - started,
+        log_evidence=None,
+        evidence_note="no evidence under Dale's law: compare held-out predictive densities instead",
+        mode_objectives=tuple(sorted(one.objective for one in modes)),
+    )
+    draws = SampleDistribution(_draws(problem, mode, random)[None])
+    return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, draws)
+
+
+def _with_own_noise(
+    problem: Problem, start: np.ndarray, max_iterations: int, report: Report
+) -> tuple[Problem, np.ndarray]:
+    """The problem with its process noise seen along the left factors of a first network, and this network."""
+    first = find_bounded_mode(problem, start, max_iterations=max_iterations, tolerance=FIRST_TOLERANCE, report=report)
+    coordinates = {name: np.asarray(value) for name, value in problem.space.unwhiten(first.z).items()}
+    network = problem.model.named(coordinates, problem.recording.dt)
+    turned = Problem.of(problem.model.with_noise_along(network["M"]), problem.recording)
+    return turned, np.asarray(turned.space.whiten(turned.model.coordinates(network, problem.recording.dt)))
+
+
+def _drawn(problem: Problem, random: np.random.Generator) -> np.ndarray:
+    """A start from the prior, with noise at its centre; weaker where the network diverges."""
+    space = problem.space
+    z = random.standard_normal(space.size)
+    z = np.where(space.signs == 0.0, z, space.signs * np.abs(z))
+    z[space.num_dynamics :] = 0.0
+    while not np.isfinite(problem.negative_log_density(z)):
+        z = 0.5 * z
+    return z
+
+
+def _draws(problem: Problem, mode: Mode, random: np.random.Generator) -> np.ndarray:
+    """Draws (draw, coordinate), each after the one before."""
+    num_dynamics, signs = problem.space.num_dynamics, problem.space.signs[: problem.space.num_dynamics]
+    at, bounded = mode.z[:num_dynamics], signs != 0.0
+    root = np.linalg.cholesky(mode.information + np.eye(num_dynamics))
+    scale = scipy.linalg.solve_triangular(root, np.eye(num_dynamics), lower=True, trans=1)
+    slope = np.where(bounded & (at == 0.0), problem.gradient(mode.z)[:num_dynamics], 0.0)
+    center = at - scale @ (scale.T @ slope)
+    inside = np.where(bounded, signs * np.maximum(signs * at, INSIDE), at)
+    number = max(LEAST_DRAWS, DRAWS_PER_COORDINATE * num_dynamics)
+    standard = truncated_normal(
+        signs[bounded, None] * scale[bounded],
+        (signs * center)[bounded],
+        root.T @ (inside - center),
+        NUM_BEFORE + THINNING * number,
+        random,
+    )[NUM_BEFORE::THINNING]
+    spread = 1.0 / np.sqrt(problem.noise_information(mode.z) + 1.0)
+    noise = mode.z[num_dynamics:] + spread * random.standard_normal((number, spread.size))
+    return np.concatenate([center + standard @ scale.T, noise], axis=1)

@@ -1,0 +1,88 @@
+"""A start for a network that obeys Dale's law, from the data.
+
+The currents that the activity suggests are a linear function of the filtered rates, inputs and 1. The weights of the
+rates are found within the signs of the neurons, by non-negative least squares (Lawson and Hanson 1974), and the matrix
+that they make is brought to the rank by positive factors, in the least squares sense by multiplicative updates (Lee and
+Seung 2001).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+from lrposterior.inference.initialise import SHRINKAGES, best_start, low_passed
+from lrposterior.inference.problem import Problem
+from lrposterior.network import NONLINEARITIES
+from lrposterior.priors import DaleLoadings
+
+NUM_UPDATES = 500
+# Of the squares of the regressors: keeps the regression from fitting noise.
+RIDGE = 1e-3
+# Entries of the factors at the start, in units of their prior scale: none at the bound, and none too far.
+SMALLEST, LARGEST = 0.05, 3.0
+
+
+def signed_start(problem: Problem) -> np.ndarray:
+    """A whitened start (coordinate,) for a model with `DaleLoadings`, with a finite objective.
+
+    Raises:
+        FitError: if none of the starts that are tried is finite.
+    """
+    model, priors = problem.model, problem.model.priors
+    if not isinstance(priors, DaleLoadings):
+        raise TypeError(f"priors: expected DaleLoadings, got {type(priors).__name__}")
+    recording = problem.recording
+    prior_mean = problem.space.unwhiten(jnp.zeros(problem.space.size))
+    a = float(np.asarray(model.integration_constants(prior_mean, problem.data)).mean())
+    currents = model.observed_currents(recording)
+    rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(currents)))
+    ones = np.ones((*rates.shape[:2], 1))
+    regressors = [low_passed(each, a) for each in (rates * priors.signs, recording.inputs, ones)]
+    target = currents if recording.stimulation is None else currents - low_passed(recording.stimulation, a)
+    size, B, b = _regress(np.concatenate(regressors, axis=2), target, np.any(recording.mask, axis=2))
+    found = {name: np.asarray(value) for name, value in prior_mean.items()} | {"B": B, "b": b}
+    size = size * recording.num_neurons
+    M, K = positive_factors(size, model.rank)
+    balance = np.sqrt(K.mean(axis=0) / M.mean(axis=0))
+    M, K = (
+        _within(problem, name, each) for name, each in (("M", M * balance), ("K", K / balance * priors.signs[:, None]))
+    )
+    return best_start(problem, [found | {"M": M, "K": shrinkage * K} for shrinkage in SHRINKAGES])
+
+
+def _regress(regressors: np.ndarray, target: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights (neuron, neuron) >= 0 of the rates, (neuron, input) of the inputs and (neuron,) of 1.
+
+    Free weights are differences of two that are positive.
+    """
+    num_neurons = target.shape[2]
+    flat, wanted = regressors[seen], target[seen]
+    both = np.concatenate([flat, -flat[:, num_neurons:]], axis=1)
+    gram = both.T @ both
+    ridge = RIDGE * np.diag(gram)
+    root = np.linalg.cholesky(gram + np.diag(ridge))
+    projected = scipy.linalg.solve_triangular(root, both.T @ wanted, lower=True)
+    found = np.stack([scipy.optimize.nnls(root.T, one)[0] for one in projected.T])
+    free = found[:, num_neurons : flat.shape[1]] - found[:, flat.shape[1] :]
+    return found[:, :num_neurons], free[:, :-1], free[:, -1]
+
+
+def _within(problem: Problem, name: str, factor: np.ndarray) -> np.ndarray:
+    """A factor with entries of a size that the prior expects, inside the bounds."""
+    block = problem.space[name]
+    scale = block.standard_deviation
+    return np.asarray(block.sign) * np.clip(np.abs(factor), SMALLEST * scale, LARGEST * scale)
+
+
+def positive_factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positive factors (row, rank), (column, rank) of a matrix without negative entries, M K^T near it."""
+    random = np.random.default_rng(0)
+    scale = np.sqrt(np.maximum(matrix.mean(), 1e-12) / rank)
+    M, K = (scale * np.exp(0.5 * random.standard_normal((size, rank))) for size in matrix.shape)
+    for _ in range(NUM_UPDATES):
+        K = K * (matrix.T @ M + 1e-12) / (K @ (M.T @ M) + 1e-12)
+        M = M * (matrix @ K + 1e-12) / (M @ (K.T @ K) + 1e-12)
+    return M, K
