@@ -145,7 +145,7 @@ class DaleLoadings(Priors):
     Left factors are positive and right factors have the sign of their neuron, so that the column of W = M K^T / N that
     belongs to a neuron does as well, at every rank:
 
-        M_nr = M |z|,      K_nr = sign_n (K / rank) |z|,      z ~ Normal(0, 1).
+        M_nr = M abs(z),      K_nr = sign_n (K / rank) abs(z),      z ~ Normal(0, 1).
 
     Args:
         M: scale of the left factors. Only the product of the scales of M and K matters.
