@@ -19,6 +19,7 @@ from lrposterior.likelihood import log_likelihood
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import Parameters, ParameterSpace
 from lrposterior.precision import require_double_precision
+from lrposterior.priors import require_no_signs
 from lrposterior.recording import Recording
 
 
@@ -69,6 +70,7 @@ def numpyro_model(model: LowRankModel, recording: Recording) -> Callable[..., Pa
     require_double_precision("numpyro_model")
     require_instance(model, "model", LowRankModel)
     require_instance(recording, "recording", Recording)
+    require_no_signs(model.priors, "model", "fit it with method='laplace', or give it other priors")
     settled = model.for_recording(recording)
     space = settled.space_for(recording)
 

@@ -149,6 +149,11 @@ class ParameterSpace:
             [np.broadcast_to(0.0 if b.sign is None else b.sign, b.shape).ravel() for b in self.blocks]
         )
 
+    def within_signs(self, z: np.ndarray) -> np.ndarray:
+        """Standard normal draws (..., coordinate) as draws of the prior: those of the wrong sign are mirrored."""
+        signs = self.signs
+        return np.where(signs == 0.0, z, signs * np.abs(z))
+
     @property
     def is_signed(self) -> bool:
         """Whether factors have signs, as under Dale's law."""

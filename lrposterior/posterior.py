@@ -28,7 +28,7 @@ from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace, of_type
 from lrposterior.parts import ExplainedParts, explained_by_parts
 from lrposterior.populations import ByCellType
-from lrposterior.priors import ScalePrior
+from lrposterior.priors import ScalePrior, require_no_signs
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
 from lrposterior.spectrum import Spectrum, horizontal_spectrum
@@ -161,8 +161,10 @@ class Posterior:
         """What the data say along every direction of the parameters.
 
         Raises:
-            ValueError: if it would need more than 4 GB, or a sampled posterior has too few draws.
+            ValueError: if it would need more than 4 GB, a sampled posterior has too few draws, or factors have signs:
+                their prior is no Normal distribution, with which the posterior is compared.
         """
+        require_no_signs(self.model.priors, "posterior", "compare draws of it with draws of the prior")
         require_memory(
             4 * self.space.num_dynamics**2,
             "posterior",

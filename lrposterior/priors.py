@@ -196,6 +196,16 @@ class DaleLoadings(Priors):
         return np.where([name in self.inhibitory for name in K], -1.0, 1.0)[np.asarray(K.members)]
 
 
+def require_no_signs(priors: Priors, name: str, mend: str) -> None:
+    """Refuse what does not know factors with signs.
+
+    Raises:
+        ValueError: with the mend.
+    """
+    if isinstance(priors, DaleLoadings):
+        raise argument_error(name, "a model without DaleLoadings", "one with them", mend)
+
+
 @dataclass(frozen=True)
 class TimeConstantPrior:
     """A prior on the time constant that keeps it above the bin width.

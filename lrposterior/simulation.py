@@ -136,7 +136,7 @@ def simulate_recording(
         truth = dataclasses.replace(truth, background=FixedBackground(bulk["W0"]))
     settled = truth.with_noise_along(np.eye(size, model.rank)).for_recording(trials)
     space = settled.space_for(trials)
-    z = random.standard_normal(space.size)
+    z = space.within_signs(random.standard_normal(space.size))
     if "M" in given:  # K may depend on it
         z[space.slices["M"]] = given["M"].ravel() / space["M"].standard_deviation
     coordinates = space.unwhiten(z)

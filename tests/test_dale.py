@@ -10,6 +10,8 @@ import lrposterior as lrp
 from lrposterior.inference.bounded_mode import find_bounded_mode
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.signed_start import positive_factors, signed_start
+from lrposterior.perturbation.experiment import make_experiment
+from lrposterior.perturbation.responses import response_draws
 from lrposterior.truncated_normal import truncated_normal
 
 NUM_NEURONS, RANK, SCALES = 12, 2, {"E": 1.5, "I": 6.0}
@@ -142,22 +144,61 @@ def test_spikes_of_a_noisy_network(tmp_path):
     )
 
 
-def test_degeneracy_and_ranking_run_unchanged(fitted):
-    """The continuous gauge is all of GL(R) near 1; single neurons that excite are told from those that inhibit."""
+def test_responses_have_the_signs_of_the_stimulated_neurons(fitted):
     posterior, _ = fitted
-    degeneracy = lrp.analyze_degeneracy(posterior)
-    assert degeneracy.num_gauge == RANK**2
-    assert degeneracy.spectrum.size == posterior.space.num_dynamics - RANK**2
     candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0)
     responses = lrp.predict_responses(posterior, candidates, num_draws=50, seed=0, quantity="current")
     moved = np.any(responses != 0.0, axis=(0, 1, 2, 4))
     first = responses[:, :, :, np.flatnonzero(moved)[0]]
     assert np.all(np.sign(first.sum(axis=3)) == SIGNS[:, None])
-    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=50, progress=False)
-    assert len(ranking.top(3)) == 3
 
 
-def test_errors_name_what_does_not_fit():
+def test_the_prior_of_a_ranking_has_the_signs(fitted):
+    """The spread of first responses under the prior, from a contraction, against draws of the prior by hand.
+
+    Without signs an entry of W varies 1.68 = 1 / (1 - (2 / pi)²) times as much.
+    """
+    posterior, _ = fitted
+    candidates, window = lrp.single_neuron_candidates(posterior.recording, power=1.0), (0.62, 0.66)
+    options = {"num_draws": 500, "window": window, "quantity": "current"}
+    ranking = lrp.rank_perturbations(posterior, candidates, progress=False, **options)
+    assert np.all(np.isnan(ranking.share_degenerate))
+    random = np.random.default_rng(7)
+    scale = np.array([SCALES[name] for name in TYPES])[:, None] / RANK
+    M, K = np.abs(random.standard_normal((2, 500, NUM_NEURONS, RANK))) * np.stack([np.ones_like(scale), scale])[:, None]
+    drawn = posterior.sample_parameters(500, seed=1) | {"M": M, "K": SIGNS[:, None] * K}
+    drawn |= {"B": random.standard_normal((500, NUM_NEURONS, 2)), "b": random.standard_normal((500, NUM_NEURONS))}
+    experiment = make_experiment(posterior, candidates, None, window)
+    spreads = [
+        response_draws(posterior.model, each, experiment, "current").var(axis=0, ddof=1).sum(axis=(1, 2, 3))
+        for each in (posterior.sample_parameters(500, seed=1), drawn)
+    ]
+    found = spreads[0] / (1.0 - ranking.contraction)
+    assert 1.0 / 1.3 < np.exp(np.mean(np.log(found / spreads[1]))) < 1.3
+
+
+def test_the_prior_is_half_normal_within_the_signs():
+    model, _, recording = truth(0, num_trials=4)
+    with jax.enable_x64(True):
+        settled = model.for_recording(recording)
+        space = settled.space_for(recording)
+        z = space.within_signs(np.random.default_rng(0).standard_normal((2000, space.size)))
+        parameters = space.unwhiten(z)
+        assert np.all(parameters["M"] >= 0.0)
+        assert np.all(parameters["K"] * SIGNS[:, None] >= 0.0)
+        one = {name: value[0] for name, value in parameters.items()}
+        density = sum(
+            scipy.stats.norm(block.mean, block.standard_deviation).logpdf(one[block.name]).sum()
+            + (block.size * np.log(2.0) if block.name in ("M", "K") else 0.0)
+            for block in space.blocks
+        )
+        assert float(lrp.log_prior(space, one)) == pytest.approx(density, rel=1e-12)
+        assert float(lrp.log_prior(space, one | {"M": -one["M"]})) == -np.inf
+
+
+def test_errors_name_what_does_not_fit(fitted):
+    with pytest.raises(ValueError, match="posterior: expected a model without DaleLoadings"):
+        lrp.analyze_degeneracy(fitted[0])
     _, _, recording = truth(0, num_trials=4)
     fit = {"seed": 0, "progress": False}
     with pytest.raises(ValueError, match="nonlinearity: expected 'softplus'"):
@@ -166,8 +207,11 @@ def test_errors_name_what_does_not_fit():
         dale_model(background=lrp.RandomBulk())
     with pytest.raises(ValueError, match="K: expected a number"):
         lrp.DaleLoadings(K=lrp.ScalePrior())
-    with pytest.raises(ValueError, match="method: expected 'laplace'"):
-        lrp.fit(dale_model(), recording, "nuts", **fit)
+    for method in ("nuts", "svi", "ensemble", lrp.Laplace(correction="psis")):
+        with pytest.raises(ValueError, match="method: expected 'laplace'"):
+            lrp.fit(dale_model(), recording, method, **fit)
+    with jax.enable_x64(True), pytest.raises(ValueError, match="model: expected a model without DaleLoadings"):
+        lrp.numpyro_model(dale_model(), recording)
     with pytest.raises(ValueError, match="cell_types"):
         lrp.fit(dale_model(), lrp.Recording(recording.activity, 0.02, inputs=recording.inputs), **fit)
     one_kind = lrp.Recording(recording.activity, 0.02, inputs=recording.inputs, cell_types=["E"] * NUM_NEURONS)

@@ -7,53 +7,33 @@ import json
 import re
 import struct
 
+import full_recording
 import h5py
 import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from full_recording import ARRAYS, BINS, INPUTS, LABELS, NEURONS, TRIALS, assert_same
 
 import lrposterior as lrp
 from lrposterior.cli import main
 from lrposterior.recording import Recording, load_recording
 
-TRIALS, BINS, NEURONS, INPUTS = 6, 8, 4, 2
 AXES = ("trial", "time", "neuron")
 ORDERS = list(itertools.permutations(AXES))
-ARRAYS = ("activity", "inputs", "stimulation", "mask")
-LABELS = ("neuron_labels", "cell_types", "trial_labels", "session_labels")
 OBJECT = object()  # stands for a string array, a table and the like
 
 
 def make_recording(**changes):
-    generator = np.random.default_rng(0)
-    shape = (TRIALS, BINS, NEURONS)
-    arguments = {
-        "activity": generator.standard_normal(shape),
-        "dt": 0.01,
-        "inputs": generator.standard_normal((TRIALS, BINS, INPUTS)),
-        "stimulation": generator.standard_normal(shape),
-        "mask": generator.random(shape) < 0.9,
-        "neuron_labels": ["a1", "a2", "b1", "neuron 4"],
-        "cell_types": ["exc", "exc", "inhib", "exc"],
-        "trial_labels": ["left", "right"] * 3,
-        "session_labels": ["monday"] * 2 + ["tuesday"] * 4,
-    }
-    return Recording(**(arguments | changes))
+    """Its labels are of different lengths, and one holds a space."""
+    labels = {"neuron_labels": ["a1", "a2", "b1", "neuron 4"], "cell_types": ["exc", "exc", "inhib", "exc"]}
+    return full_recording.make_recording(**(labels | changes))
 
 
 def contents_of(recording):
     """A recording as the variables of a file, by the names of its arguments; lists stand for cell arrays."""
     arrays = {name: getattr(recording, name) for name in ("dt", *ARRAYS)}
     return arrays | {name: list(getattr(recording, name)) for name in LABELS}
-
-
-def assert_same(one, other):
-    assert one.dt == other.dt
-    for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    for name in LABELS:
-        assert getattr(one, name) == getattr(other, name)
 
 
 # Files as MATLAB writes them

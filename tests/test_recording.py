@@ -7,37 +7,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from full_recording import ARRAYS, BINS, LABELS, NEURONS, TRIALS, assert_same, make_recording
 
 from lrposterior import checks
 from lrposterior.recording import Recording, load_recording
-
-TRIALS, BINS, NEURONS, INPUTS = 6, 8, 4, 2
-ARRAYS = ("activity", "inputs", "stimulation", "mask")
-LABELS = ("neuron_labels", "cell_types", "trial_labels")
-
-
-def make_recording(**changes):
-    generator = np.random.default_rng(0)
-    shape = (TRIALS, BINS, NEURONS)
-    arguments = {
-        "activity": generator.standard_normal(shape),
-        "dt": 0.01,
-        "inputs": generator.standard_normal((TRIALS, BINS, INPUTS)),
-        "stimulation": generator.standard_normal(shape),
-        "mask": generator.random(shape) < 0.9,
-        "neuron_labels": ["a1", "a2", "b1", "b2"],
-        "cell_types": ["E", "E", "I", "E"],
-        "trial_labels": ["left", "right"] * 3,
-    }
-    return Recording(**(arguments | changes))
-
-
-def assert_same(one, other):
-    assert one.dt == other.dt
-    for name in ARRAYS:
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    for name in LABELS:
-        assert getattr(one, name) == getattr(other, name)
 
 
 def without_options(**changes):
@@ -57,7 +30,7 @@ def test_counts_times_and_defaults():
     assert recording.mask.dtype == bool
     assert recording.duration == pytest.approx(0.08)
     np.testing.assert_allclose(recording.times, 0.01 * np.arange(BINS))
-    assert [getattr(recording, name) for name in LABELS] == [None] * 3
+    assert [getattr(recording, name) for name in LABELS] == [None] * len(LABELS)
 
 
 def test_one_trial_may_have_two_axes():

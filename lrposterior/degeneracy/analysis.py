@@ -46,6 +46,7 @@ from lrposterior.gauge import product_svd
 from lrposterior.hidden import require_none_hidden
 from lrposterior.orbit import vertical_basis
 from lrposterior.posterior import Posterior
+from lrposterior.priors import require_no_signs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -399,6 +400,7 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
     """
     require_instance(posterior, "posterior", Posterior, "make it with lrposterior.fit(...)")
     require_none_hidden(posterior.model.hidden_neurons, "posterior")
+    require_no_signs(posterior.model.priors, "posterior", "compare draws of it with draws of the prior")
     threshold = require_positive(threshold, "threshold")
     rate_tolerance = require_probability(rate_tolerance, "rate_tolerance")
     space, mode = posterior.space, posterior.mode_coordinates

@@ -11,7 +11,15 @@ import numpy as np
 import scipy.linalg
 
 from lrposterior.fit_error import FitError
-from lrposterior.inference.mode import LARGEST_DAMPING, SMALLEST_DAMPING, STANDSTILL_PART, Mode, Report
+from lrposterior.inference.mode import (
+    LARGEST_DAMPING,
+    SMALLEST_DAMPING,
+    STANDSTILL_PART,
+    Mode,
+    Report,
+    check_noise,
+    where_not_finite,
+)
 from lrposterior.inference.problem import Problem
 
 
@@ -21,13 +29,18 @@ def find_bounded_mode(
     """Descend from a start within the bounds to the nearest mode.
 
     Raises:
-        FitError: if the iteration does not converge.
+        FitError: if the objective or its gradient is not finite, a neuron is explained exactly, or the iteration does
+            not converge.
     """
     num_dynamics, signs = problem.space.num_dynamics, problem.space.signs
-    z, damping, decrement = problem.best_noise(start), 1e-3, np.inf
+    z, damping, decrement, iteration = problem.best_noise(start), 1e-3, np.inf, 0
     objective = problem.negative_log_density(z)
     for iteration in range(max_iterations + 1):
-        gradient, information = problem.gradient(z), problem.information(z)
+        gradient = problem.gradient(z)
+        if not (np.isfinite(objective) and np.all(np.isfinite(gradient))):
+            raise FitError(where_not_finite(problem, z))
+        check_noise(problem, z)
+        information = problem.information(z)
         curvature, slope = information + np.eye(num_dynamics), gradient[:num_dynamics]
         at, sign = z[:num_dynamics], signs[:num_dynamics]
         free = ~((sign != 0.0) & (sign * at <= 0.0) & (sign * slope >= 0.0))
@@ -36,8 +49,11 @@ def find_bounded_mode(
         decrement = expected + 0.5 * float(np.sum(of_noise**2 / (problem.noise_information(z) + 1.0)))
         if report is not None:
             report(iteration, objective, decrement)
+        mode = Mode(z, objective, float(np.linalg.norm(slope[free])), decrement, information, iteration)
         if decrement < tolerance:
-            return Mode(z, objective, float(np.linalg.norm(slope[free])), decrement, information, iteration)
+            return mode
+        if iteration == max_iterations:
+            break
         while damping < LARGEST_DAMPING:
             step = _bounded_step(curvature + damping * np.diag(np.diag(curvature)), slope, at, sign, free)
             candidate = problem.best_noise(np.concatenate([at + step, z[num_dynamics:]]))
@@ -51,10 +67,10 @@ def find_bounded_mode(
         else:
             # No step leads further down; what is left must be a small part of what the posterior's own draws lie above.
             if decrement < STANDSTILL_PART * 0.5 * num_dynamics:
-                return Mode(z, objective, float(np.linalg.norm(slope[free])), decrement, information, iteration)
+                return mode
             break
     raise FitError(
-        f"no convergence: after {max_iterations} iterations {decrement:.2g} nats are still expected; lower the rank, "
+        f"no convergence: after {iteration} iterations {decrement:.2g} nats are still expected; lower the rank, "
         "or raise max_iterations"
     )
 
@@ -62,6 +78,7 @@ def find_bounded_mode(
 def _bounded_step(
     curvature: np.ndarray, slope: np.ndarray, at: np.ndarray, sign: np.ndarray, free: np.ndarray
 ) -> np.ndarray:
+    """(dynamics coordinate,) the step of those that are free; what would cross its bound goes there, and no further."""
     step, free = np.zeros_like(at), free.copy()
     while True:
         held = ~free

@@ -178,12 +178,14 @@ def fit(
     if not isinstance(model, LowRankModel):
         require_recording(model, recording)
     with threadpoolctl.threadpool_limits(1, "blas"):
+        is_signed = isinstance(model, LowRankModel) and isinstance(model.priors, DaleLoadings)
+        if is_signed:
+            _require_plain_laplace(chosen)
         if isinstance(chosen, Ensemble):
             return fit_ensemble(model, recording, chosen, seed=seed, progress=progress)
         if not isinstance(model, LowRankModel):
             return fit_circuit(_circuit(model, chosen), recording, seed, num_restarts, max_iterations, progress)
-        if isinstance(model.priors, DaleLoadings):
-            _require_plain_laplace(chosen)
+        if is_signed:
             posterior = fit_signed(
                 model,
                 recording,
@@ -290,7 +292,7 @@ def _fit(
     )
 
 
-def _require_plain_laplace(method: Method) -> None:
+def _require_plain_laplace(method: Method | Ensemble) -> None:
     if not isinstance(method, Laplace) or method.correction is not None:
         got = type(method).__name__ + (" with a correction" if isinstance(method, Laplace) else "")
         raise argument_error("method", "'laplace' for a model with DaleLoadings", got, "fit with method='laplace'")

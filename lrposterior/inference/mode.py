@@ -71,7 +71,7 @@ def find_mode(
         FitError: if the objective or its gradient is not finite, or the iteration does not converge.
     """
     if not np.isfinite(problem.negative_log_density(start)):
-        raise FitError(_where_not_finite(problem, start))
+        raise FitError(where_not_finite(problem, start))
     z = problem.prior_gauge(problem.best_noise(start))
     objective = problem.negative_log_density(z)
     damping, decrement, before, iteration = 1e-3, np.inf, np.inf, 0
@@ -79,8 +79,8 @@ def find_mode(
     for iteration in range(max_iterations + 1):
         gradient = problem.gradient(z)
         if not (np.isfinite(objective) and np.all(np.isfinite(gradient))):
-            raise FitError(_where_not_finite(problem, z))
-        _check_noise(problem, z)
+            raise FitError(where_not_finite(problem, z))
+        check_noise(problem, z)
         information = problem.information(z)
         curvature = information + np.eye(num_dynamics)
         slope, of_noise = gradient[:num_dynamics], gradient[num_dynamics:]
@@ -118,7 +118,7 @@ def first_steps(problem: Problem, start: np.ndarray, num_steps: int, tolerance: 
         FitError: if the objective is not finite at the start, or the curvature is singular.
     """
     if not np.isfinite(problem.negative_log_density(start)):
-        raise FitError(_where_not_finite(problem, start))
+        raise FitError(where_not_finite(problem, start))
     z, damping, before = problem.prior_gauge(problem.best_noise(start)), 1e-3, np.inf
     objective = problem.negative_log_density(z)
     for iteration in range(num_steps):
@@ -229,7 +229,8 @@ def _solve(matrix: np.ndarray, right_side: np.ndarray) -> np.ndarray:
     return scipy.linalg.cho_solve(factor, right_side, check_finite=False)
 
 
-def _where_not_finite(problem: Problem, z: np.ndarray) -> str:
+def where_not_finite(problem: Problem, z: np.ndarray) -> str:
+    """What to say where the density, or its gradient, is not finite."""
     bad = np.argwhere(~np.all(np.isfinite(problem.currents(z)), axis=2))
     place = f"first in trial {bad[0][0]}, bin {bad[0][1]}" if len(bad) else "although all currents are"
     return (
@@ -238,7 +239,12 @@ def _where_not_finite(problem: Problem, z: np.ndarray) -> str:
     )
 
 
-def _check_noise(problem: Problem, z: np.ndarray) -> None:
+def check_noise(problem: Problem, z: np.ndarray) -> None:
+    """Refuse a point that explains a neuron exactly.
+
+    Raises:
+        FitError: with the neuron and the mend.
+    """
     if "log_noise_scale" not in problem.space:
         return
     noise_scale = np.exp(np.asarray(problem.space.unwhiten(z)["log_noise_scale"]))

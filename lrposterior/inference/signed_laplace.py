@@ -14,6 +14,7 @@ bounded region around 1, and for all positive scalings and permutations, and no 
 
 from __future__ import annotations
 
+import logging
 import time
 
 import numpy as np
@@ -21,6 +22,7 @@ import scipy.linalg
 from tqdm.auto import tqdm
 
 from lrposterior.distribution import SampleDistribution
+from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
 from lrposterior.inference.bounded_mode import find_bounded_mode
 from lrposterior.inference.mode import Mode, Report
@@ -31,6 +33,8 @@ from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 from lrposterior.truncated_normal import truncated_normal
+
+logger = logging.getLogger(__name__)
 
 # Draws that are stored, at least, and for every coordinate; how many come before the first, and between two.
 LEAST_DRAWS, DRAWS_PER_COORDINATE, NUM_BEFORE, THINNING = 1000, 3, 100, 2
@@ -47,7 +51,7 @@ def fit_signed(
     """Fit a model with `DaleLoadings` by Laplace's method.
 
     Raises:
-        FitError: if no mode is found.
+        FitError: if no mode is found from the data; starts from the prior may fail.
         ValueError: if model and recording do not fit each other.
     """
     started = time.perf_counter()
@@ -63,8 +67,12 @@ def fit_signed(
         if noise is not None and noise.patterns is None:
             problem, start = _with_own_noise(problem, start, max_iterations, report)
         random = np.random.default_rng(seed)
-        starts = [start, *(_drawn(problem, random) for _ in range(num_restarts))]
-        modes = [find_bounded_mode(problem, each, max_iterations=max_iterations, report=report) for each in starts]
+        modes = [find_bounded_mode(problem, start, max_iterations=max_iterations, report=report)]
+        for other in (_drawn(problem, random) for _ in range(num_restarts)):
+            try:
+                modes.append(find_bounded_mode(problem, other, max_iterations=max_iterations, report=report))
+            except FitError as failure:
+                logger.info("a start from the prior ended without a mode: %s", failure)
     mode = min(modes, key=lambda one: one.objective)
     statistics = FitStatistics(
         objective=mode.objective,
@@ -75,6 +83,7 @@ def fit_signed(
         log_evidence=None,
         evidence_note="no evidence under Dale's law: compare held-out predictive densities instead",
         mode_objectives=tuple(sorted(one.objective for one in modes)),
+        num_failed_starts=1 + num_restarts - len(modes),
     )
     draws = SampleDistribution(_draws(problem, mode, random)[None])
     return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, draws)
@@ -94,8 +103,7 @@ def _with_own_noise(
 def _drawn(problem: Problem, random: np.random.Generator) -> np.ndarray:
     """A start from the prior, with noise at its centre; weaker where the network diverges."""
     space = problem.space
-    z = random.standard_normal(space.size)
-    z = np.where(space.signs == 0.0, z, space.signs * np.abs(z))
+    z = space.within_signs(random.standard_normal(space.size))
     z[space.num_dynamics :] = 0.0
     while not np.isfinite(problem.negative_log_density(z)):
         z = 0.5 * z
@@ -121,4 +129,7 @@ def _draws(problem: Problem, mode: Mode, random: np.random.Generator) -> np.ndar
     )[NUM_BEFORE::THINNING]
     spread = 1.0 / np.sqrt(problem.noise_information(mode.z) + 1.0)
     noise = mode.z[num_dynamics:] + spread * random.standard_normal((number, spread.size))
-    return np.concatenate([center + standard @ scale.T, noise], axis=1)
+    draws = center + standard @ scale.T
+    # What rounding takes across a bound is brought back.
+    draws = np.where(bounded & (signs * draws < 0.0), 0.0, draws)
+    return np.concatenate([draws, noise], axis=1)

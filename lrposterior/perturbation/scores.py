@@ -63,7 +63,8 @@ def score_candidates(
     z = posterior.distribution.sample(num_draws, seed=seed)
     # A stream of its own: the draws of the posterior come from default_rng(seed).
     of_prior = np.random.default_rng([seed, 1])
-    prior_draws = posterior.named_draws(of_prior.standard_normal((num_draws, posterior.space.size)), of_prior)
+    standard = of_prior.standard_normal((num_draws, posterior.space.size))
+    prior_draws = posterior.named_draws(posterior.space.within_signs(standard), of_prior)
     draws = posterior.named_draws(z, unseen_stream(seed))
     stride = max(1, num_draws // DEGENERATE_DRAWS)
     z_degenerate = _hold_constrained(posterior, z[::stride])
@@ -209,7 +210,8 @@ def _information(gram: np.ndarray) -> float:
 def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
     """Draws (draw, coordinate) with every direction in which the data say more than the prior held at the mode.
 
-    None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory.
+    None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory, and
+    under Dale's law.
     """
     space, mode, distribution = posterior.space, posterior.mode_coordinates, posterior.distribution
     held = np.tile(mode, (len(z), 1))
