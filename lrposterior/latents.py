@@ -33,11 +33,13 @@ class LatentPaths:
     """The latents of every trial at the most probable network, given what was recorded of the trial.
 
     Their rank columns are those of `Posterior.mode["M"]`: the gauge in which the singular vectors of W are the axes.
+    Where cell types have time constants of their own, every type has rank latents of its own, which drive its neurons:
+    those of one type stand after those of the other.
 
     Attributes:
         given: "all bins" (smoothed), "bins up to now" (filtered), or "bins before" (predicted one bin ahead).
-        mean: (trial, time, rank) of the latents kappa, in units of current.
-        covariance: (trial, time, rank, rank) of the latents in one bin.
+        mean: (trial, time, latent) of the latents kappa, in units of current.
+        covariance: (trial, time, latent, latent) of the latents in one bin.
         currents, rates: (trial, time, neuron) at the mean.
         activity: (trial, time, neuron) expected activity, averaged over what is unknown of the latents.
         log_likelihood: (trial,) log p(activity of the trial) in nats.
@@ -59,7 +61,7 @@ class LatentPaths:
 
     @property
     def sd(self) -> np.ndarray:
-        """(trial, time, rank) standard deviation of every latent."""
+        """(trial, time, latent) standard deviation of every latent."""
         return np.sqrt(np.maximum(np.diagonal(self.covariance, axis1=2, axis2=3), 0.0))
 
 
@@ -100,10 +102,11 @@ def infer_latents(
     mean, covariance, currents, activity, log_likelihood = map(
         np.asarray, _paths(model.structure, given, parameters, data)
     )
+    of_M = np.flatnonzero(np.arange(mean.shape[2]) % (mean.shape[2] // model.num_populations) < model.rank)
     return LatentPaths(
         given=given,
-        mean=mean[:, :, : model.rank],
-        covariance=covariance[:, :, : model.rank, : model.rank],
+        mean=mean[:, :, of_M],
+        covariance=covariance[:, :, of_M][:, :, :, of_M],
         currents=currents,
         rates=np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(currents))),
         activity=activity,
@@ -123,7 +126,7 @@ def _paths(model: LowRankModel, given: Given, parameters: Parameters, data: Data
     else:
         mean, covariance = filtered.predicted_mean, filtered.predicted_covariance
     currents = currents_at(model, parameters, data, mean)
-    left, emission = model.factors(parameters, data)[0], model.emission_of_trials(parameters, data)
+    left, emission = model.latent_factors(parameters, data)[0], model.emission_of_trials(parameters, data)
     sd = jnp.sqrt(jnp.maximum(jnp.einsum("nr,btrs,ns->btn", left, covariance, left), 0.0))
     nodes, weights = np.polynomial.hermite_e.hermegauss(NUM_NODES)
 

@@ -150,7 +150,7 @@ def _residuals(posterior: Posterior) -> np.ndarray:
     if model.process_noise is None:
         current, uncertain = model.currents(parameters, data), None
     else:
-        filtered, left = filter_trials(model, parameters, data), model.factors(parameters, data)[0]
+        filtered, left = filter_trials(model, parameters, data), model.latent_factors(parameters, data)[0]
         current = currents_at(model, parameters, data, filtered.predicted_mean)
         # By eigenvectors: covariances are singular where a bulk has latents without noise.
         values, axes = jnp.linalg.eigh(filtered.predicted_covariance)

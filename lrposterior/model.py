@@ -135,7 +135,7 @@ class LowRankModel:
         process_noise: noise that drives the latents, M eps[t] in the currents with eps[t] ~ Normal(0, Q): None, or
             "diagonal" or "full" for its covariance along orthogonal columns of M, or a
             `ProcessNoise` with priors of its own. The path of the latents is integrated out
-            (`lrposterior.state_space`); all neurons then share one time constant.
+            (`lrposterior.state_space`).
         hidden_neurons: how many neurons of the circuit were not recorded, or, as a float, which share of all. N counts
             them, and W is that among the recorded neurons (`lrposterior.hidden`). They need background=None, and
             recordings without stimulation.
@@ -183,9 +183,6 @@ class LowRankModel:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise argument_error(name, expected, type(value).__name__, f"for example {name}={example}")
-        if self.process_noise is not None and isinstance(self.time_constant, ByCellType):
-            mend = "give time_constant=0.1"
-            raise argument_error("process_noise", "one time constant for all neurons", "one for every cell type", mend)
         if isinstance(self.priors, DaleLoadings):
             self._check_dale()
         if self.hidden_neurons and self.background is not None:
@@ -448,6 +445,11 @@ class LowRankModel:
         """Those of all populations, a population being the neurons that share one."""
         return TimeConstants.of(self.time_constant)
 
+    @property
+    def num_populations(self) -> int:
+        """How many time constants there are."""
+        return len(self.time_constants.entries)
+
     def time_constants_of(self, parameters: Parameters, dt: Array) -> Array:
         """(population,) tau in seconds."""
         return self.time_constants.values(parameters.get("log_time_constant_excess"), dt)
@@ -664,15 +666,18 @@ class LowRankModel:
             population after those of the other.
         """
         left, right = self.factors(parameters, data)
-        num_populations = len(self.time_constants.entries)
-        belongs = jnp.arange(num_populations)[None, :] == data.population[:, None]
+        belongs = jnp.arange(self.num_populations)[None, :] == data.population[:, None]
         left = jnp.where(belongs[:, :, None], left[:, None, :], 0.0).reshape(len(left), -1)
-        return left, jnp.tile(right, (1, num_populations))
+        return left, jnp.tile(right, (1, self.num_populations))
 
     def population_of_latents(self, num_latents: int) -> np.ndarray:
         """(latent,) the population of each of the latents of `latent_factors`."""
-        num_populations = len(self.time_constants.entries)
-        return np.repeat(np.arange(num_populations), num_latents // num_populations)
+        return np.repeat(np.arange(self.num_populations), num_latents // self.num_populations)
+
+    def integration_constants_of_latents(self, parameters: Parameters, data: Data, num_latents: int) -> Array:
+        """(latent,) a of the latents of `latent_factors`."""
+        constants = data.dt / self.time_constants_of(parameters, data.dt)
+        return constants[self.population_of_latents(num_latents)]
 
     def rates(self, parameters: Parameters, data: Data) -> Array:
         """Rates r = phi(x) (trial, time, neuron)."""

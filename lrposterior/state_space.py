@@ -5,9 +5,10 @@ x[t] = L kappa[t] + known[t], where known[t] are the filtered inputs, biases and
 
     kappa[t+1] = f(kappa[t]) + eps[t],      f(kappa) = (1 - a) kappa + a R^T phi(L kappa + known) / N,
 
-with eps[t] ~ Normal(0, Q) in the latents of M and no noise in those of a bulk. The filter carries kappa[t] given the
-bins before, Normal(m, P). P may be singular: without noise it is 0, and the likelihood is that of the rollout. The N
-observations of a bin fold into as many numbers as there are latents: with the score g = L^T d log p / dx and the
+with eps[t] ~ Normal(0, Q) in the latents of M and no noise in those of a bulk. Where cell types have time constants of
+their own, every type has latents of its own (`LowRankModel.latent_factors`), with its a, and the same eps drives them
+all. The filter carries kappa[t] given the bins before, Normal(m, P). P may be singular: without noise it is 0, and the
+likelihood is that of the rollout. The N observations of a bin fold into as many numbers as there are latents: with the score g = L^T d log p / dx and the
 expected information J = L^T diag(w) L at a current, steps of Fisher scoring
 
     lambda <- (I + J P)^-1 (g + J P lambda),      kappa = m + P lambda,
@@ -133,13 +134,14 @@ def predicted_currents(model: LowRankModel, parameters: Parameters, data: Data) 
 
 def currents_at(model: LowRankModel, parameters: Parameters, data: Data, kappa: Array) -> Array:
     """(trial, time, neuron) currents at latents (trial, time, latent)."""
-    return kappa @ model.factors(parameters, data)[0].T + known_currents(model, parameters, data)
+    return kappa @ model.latent_factors(parameters, data)[0].T + known_currents(model, parameters, data)
 
 
 def noise_covariance(model: LowRankModel, parameters: Parameters, data: Data, num_latents: int) -> Array:
-    """(latent, latent) Q, 0 beyond the latents of M."""
+    """(latent, latent) Q between the latents of M, of all populations alike, and 0 for others."""
     noise = latent_covariance(parameters, jnp.asarray(data.noise_patterns))
-    return jnp.zeros((num_latents, num_latents), noise.dtype).at[: model.rank, : model.rank].set(noise)
+    num_others = num_latents // model.num_populations - model.rank
+    return jnp.tile(jnp.pad(noise, (0, num_others)), (model.num_populations, model.num_populations))
 
 
 def known_currents(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
@@ -154,10 +156,10 @@ def known_currents(model: LowRankModel, parameters: Parameters, data: Data) -> A
 
 def initial_latents(model: LowRankModel, parameters: Parameters, num_trials: int, num_latents: int) -> Array:
     """(trial, latent) the latents in the first bin, which are known."""
-    start = jnp.zeros((num_trials, num_latents), parameters["M"].dtype)
-    if model.initial_state == "free":
-        start = start.at[:, : model.rank].set(parameters["initial_kappa"])
-    return start
+    if model.initial_state == "zero":
+        return jnp.zeros((num_trials, num_latents), parameters["M"].dtype)
+    num_others = num_latents // model.num_populations - model.rank
+    return jnp.tile(jnp.pad(parameters["initial_kappa"], ((0, 0), (0, num_others))), (1, model.num_populations))
 
 
 def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: Callable[[Filtered], Any]) -> Any:
@@ -165,9 +167,9 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
     if data.background is not None:
         mend = "give a low-rank W0 by FixedBackground(left=..., right=...), or a RandomBulk()"
         raise argument_error("process_noise", "connectivity of low rank", "a known matrix W0", mend)
-    left, right = model.factors(parameters, data)
+    left, right = model.latent_factors(parameters, data)
     num_neurons, num_latents = left.shape
-    a = model.integration_constants(parameters, data)[0]
+    a = model.integration_constants_of_latents(parameters, data, num_latents)
     noise = noise_covariance(model, parameters, data, num_latents)
     phi = NONLINEARITIES[model.nonlinearity]
     identity = jnp.eye(num_latents, dtype=left.dtype)
@@ -198,9 +200,10 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
             - 0.5 * score @ covariance @ score
             - 0.5 * log_determinant
         )
-        transition = (1.0 - a) * identity + (a / num_neurons) * (phi.slope(current) @ read).reshape(identity.shape)
+        driven = (phi.slope(current) @ read).reshape(identity.shape)
+        transition = (1.0 - a) * identity + (a / num_neurons)[:, None] * driven
         following = (
-            (1.0 - a) * kappa + (a / num_neurons) * phi.rate(current) @ right,
+            (1.0 - a) * kappa + (a / num_neurons) * (phi.rate(current) @ right),
             transition @ filtered @ transition.T + noise,
         )
         each = Filtered(log_likelihood, mean, covariance, kappa, filtered, score, information, transition, current)

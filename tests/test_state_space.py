@@ -35,6 +35,7 @@ def noisy(num_neurons=4, rank=2, num_bins=6, num_trials=2, seed=0, process_noise
     covariance = np.eye(rank) * 0.2 + 0.1 if process_noise is None else process_noise
     simulation = lrp.simulate_recording(
         model,
+        cell_types=cell_types_of(model, num_neurons),
         num_neurons=num_neurons,
         num_trials=num_trials,
         num_bins=num_bins,
@@ -48,6 +49,11 @@ def noisy(num_neurons=4, rank=2, num_bins=6, num_trials=2, seed=0, process_noise
     return settled, settled.space_for(simulation.recording), settled.data(simulation.recording), parameters, simulation
 
 
+def cell_types_of(model, num_neurons):
+    """Types of the neurons where they have time constants of their own, else None."""
+    return np.resize(["E", "E", "I"], num_neurons) if len(model.time_constants.entries) > 1 else None
+
+
 def dense_gaussian(model, parameters, data, trial):
     """Mean and covariance of all currents (time, neuron) of one trial of a linear network, by brute force in x.
 
@@ -56,8 +62,8 @@ def dense_gaussian(model, parameters, data, trial):
     M, K = np.asarray(parameters["M"]), np.asarray(parameters["K"])
     num_neurons, rank = M.shape
     num_bins = data.activity.shape[1]
-    a = float(model.integration_constants(parameters, data)[0])
-    step = (1.0 - a) * np.eye(num_neurons) + a * M @ K.T / num_neurons
+    a = np.asarray(model.integration_constants(parameters, data))
+    step = np.diag(1.0 - a) + a[:, None] * (M @ K.T) / num_neurons
     drive = np.asarray(data.inputs[trial] @ parameters["B"].T + parameters["b"])
     mean, response = np.zeros((num_bins, num_neurons)), np.zeros((num_bins, num_neurons, num_bins, rank))
     if model.initial_state == "free":
@@ -72,16 +78,19 @@ def dense_gaussian(model, parameters, data, trial):
 
 
 LINEAR = {"nonlinearity": "linear", "observation": lrp.GaussianObservation(of="current")}
+BY_CELL_TYPE = {"E": 0.05, "I": lrp.TimeConstantPrior(0.12)}
+TIME_CONSTANTS = pytest.mark.parametrize("time_constant", [0.1, BY_CELL_TYPE], ids=["one", "by cell type"])
 
 
+@TIME_CONSTANTS
 @pytest.mark.parametrize("initial_state", ["zero", "free"])
-def test_the_linear_case_is_that_of_dense_gaussian_algebra(initial_state):
-    model, _, data, parameters, _ = noisy(initial_state=initial_state, **LINEAR)
+def test_the_linear_case_is_that_of_dense_gaussian_algebra(initial_state, time_constant):
+    model, _, data, parameters, _ = noisy(initial_state=initial_state, time_constant=time_constant, **LINEAR)
     mask = np.random.default_rng(0).random(data.activity.shape) < 0.8
     mask[1, 2] = False
     data = dataclasses.replace(data, mask=jnp.asarray(mask))
     found, smoothed = log_likelihood_by_trial(model, parameters, data), smooth(filter_trials(model, parameters, data))
-    left = np.asarray(parameters["M"])
+    left = np.asarray(model.latent_factors(parameters, data)[0])
     known = np.asarray(known_currents(model, parameters, data))
     variance = np.broadcast_to(np.exp(2.0 * np.asarray(parameters["log_noise_scale"])), known.shape[1:]).ravel()
     for trial in range(2):
@@ -99,9 +108,12 @@ def test_the_linear_case_is_that_of_dense_gaussian_algebra(initial_state):
         np.testing.assert_allclose(left @ np.asarray(smoothed.covariance[trial]) @ left.T, in_bin, atol=1e-8)
 
 
+@TIME_CONSTANTS
 @pytest.mark.parametrize(("nonlinearity", "of"), [("tanh", "rate"), ("tanh", "current"), ("softplus", "rate")])
-def test_the_gradient_is_that_of_finite_differences(nonlinearity, of):
-    model, space, data, parameters, _ = noisy(nonlinearity=nonlinearity, observation=lrp.GaussianObservation(of=of))
+def test_the_gradient_is_that_of_finite_differences(nonlinearity, of, time_constant):
+    model, space, data, parameters, _ = noisy(
+        nonlinearity=nonlinearity, observation=lrp.GaussianObservation(of=of), time_constant=time_constant
+    )
     z = space.whiten(parameters)
 
     def objective(z):
@@ -113,11 +125,20 @@ def test_the_gradient_is_that_of_finite_differences(nonlinearity, of):
         assert np.isclose(slope @ direction, difference, rtol=1e-6, atol=1e-6)
 
 
+@TIME_CONSTANTS
 @pytest.mark.parametrize("background", [None, lrp.RandomBulk(gain=0.4, dimension=2)])
-def test_without_noise_it_is_the_likelihood_of_the_rollout(background):
-    model = plain_model(rank=2, process_noise="diagonal", background=background)
+def test_without_noise_it_is_the_likelihood_of_the_rollout(background, time_constant):
+    model = plain_model(rank=2, process_noise="diagonal", background=background, time_constant=time_constant)
     plain = dataclasses.replace(model, process_noise=None)
-    simulation = lrp.simulate_recording(plain, num_neurons=6, num_trials=3, num_bins=20, noise_scale=NOISE, seed=1)
+    simulation = lrp.simulate_recording(
+        plain,
+        num_neurons=6,
+        num_trials=3,
+        num_bins=20,
+        noise_scale=NOISE,
+        cell_types=cell_types_of(model, 6),
+        seed=1,
+    )
     settled, rollout = model.for_recording(simulation.recording), plain.for_recording(simulation.recording)
     z = np.random.default_rng(0).standard_normal(rollout.space_for(simulation.recording).size)
     parameters = rollout.space_for(simulation.recording).unwhiten(z)
@@ -128,10 +149,21 @@ def test_without_noise_it_is_the_likelihood_of_the_rollout(background):
         assert np.isclose(log_likelihood(settled, parameters | noise, data), expected, rtol=tolerance)
 
 
+@TIME_CONSTANTS
 @pytest.mark.parametrize("background", [None, lrp.RandomBulk(gain=0.4, dimension=2)])
-def test_nothing_depends_on_the_gauge(background):
-    model = plain_model(rank=2, process_noise="full", background=background, initial_state="free")
-    simulation = lrp.simulate_recording(model, num_neurons=6, num_trials=3, num_bins=20, noise_scale=NOISE, seed=1)
+def test_nothing_depends_on_the_gauge(background, time_constant):
+    model = plain_model(
+        rank=2, process_noise="full", background=background, initial_state="free", time_constant=time_constant
+    )
+    simulation = lrp.simulate_recording(
+        model,
+        num_neurons=6,
+        num_trials=3,
+        num_bins=20,
+        noise_scale=NOISE,
+        cell_types=cell_types_of(model, 6),
+        seed=1,
+    )
     problem = Problem.of(model, simulation.recording)
     z = np.random.default_rng(2).standard_normal(problem.space.size)
     A = np.array([[1.5, 0.4], [-0.8, 0.7]])
@@ -203,8 +235,9 @@ def test_the_noise_changes_smoothly_with_M_where_the_patterns_hardly_see_one_of_
     assert np.abs(slope).max() < 10.0 * np.abs(noise(M)).max()
 
 
-def test_the_information_about_the_noise_is_that_of_dense_covariances():
-    model, _, data, parameters, _ = noisy(**LINEAR)
+@TIME_CONSTANTS
+def test_the_information_about_the_noise_is_that_of_dense_covariances(time_constant):
+    model, _, data, parameters, _ = noisy(time_constant=time_constant, **LINEAR)
     filtered, expected = filter_trials(model, parameters, data), np.zeros((4, 4))
     variance = np.exp(2.0 * np.asarray(parameters["log_noise_scale"]))
     for trial in range(2):
@@ -214,12 +247,13 @@ def test_the_information_about_the_noise_is_that_of_dense_covariances():
         slopes = [np.linalg.solve(total, np.einsum("itr,rs,jts->ij", flat, 0.5 * (e + e.T), flat)) for e in units]
         expected += 0.5 * np.array([[np.trace(one @ other) for other in slopes] for one in slopes])
     symmetric = 0.5 * (np.eye(4) + np.eye(4)[[0, 2, 1, 3]])
-    found = symmetric @ np.asarray(covariance_information(filtered, 2)) @ symmetric
+    found = symmetric @ np.asarray(covariance_information(filtered, 2, model.num_populations)) @ symmetric
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
 
 
-def test_the_information_about_the_noise_of_observations_is_that_of_dense_covariances():
-    model, _, data, parameters, _ = noisy(num_bins=7, **LINEAR)
+@TIME_CONSTANTS
+def test_the_information_about_the_noise_of_observations_is_that_of_dense_covariances(time_constant):
+    model, _, data, parameters, _ = noisy(num_bins=7, time_constant=time_constant, **LINEAR)
     mask = np.random.default_rng(1).random(data.activity.shape) < 0.8
     data = dataclasses.replace(data, mask=jnp.asarray(mask))
     found, expected = observation_noise_information(model, parameters, data), np.zeros(4)
@@ -236,9 +270,10 @@ def test_the_information_about_the_noise_of_observations_is_that_of_dense_covari
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
-def test_the_information_about_inputs_and_biases_is_exact_in_the_linear_case():
+@TIME_CONSTANTS
+def test_the_information_about_inputs_and_biases_is_exact_in_the_linear_case(time_constant):
     """There J^T Sigma^-1 J, with Sigma the covariance of all that was recorded, is the information of a Gaussian."""
-    model, space, data, parameters, _ = noisy(**LINEAR)
+    model, space, data, parameters, _ = noisy(time_constant=time_constant, **LINEAR)
     z = space.whiten(parameters)
     columns = np.concatenate([space.places("B"), space.places("b")])
     found = np.asarray(information(model, space, z, data))[np.ix_(columns, columns)]
@@ -252,14 +287,15 @@ def test_the_information_about_inputs_and_biases_is_exact_in_the_linear_case():
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
 
 
+@TIME_CONSTANTS
 @pytest.mark.slow
-def test_the_information_is_the_covariance_of_the_score():
+def test_the_information_is_the_covariance_of_the_score(time_constant):
     """By 200 recordings of one network: 80 variances of whitened scores, each with a standard error of a tenth.
 
     The filter linearises, so that this holds nearly: bounds are four standard errors and a tenth for that.
     """
     model, space, _, parameters, simulation = noisy(
-        num_neurons=12, num_bins=30, num_trials=10, process_noise=0.005 * np.eye(2)
+        num_neurons=12, num_bins=30, num_trials=10, process_noise=0.005 * np.eye(2), time_constant=time_constant
     )
     z = space.whiten(parameters)
     score = jax.jit(lambda data: jax.grad(lambda z: log_likelihood(model.structure, space.unwhiten(z), data))(z))

@@ -83,7 +83,7 @@ def with_process_noise(
         kept = change | moved
         return jnp.concatenate([*(jnp.ravel(kept[block.name]) for block in _direct(space)), jnp.ravel(change_of_Q)])
 
-    of_Q = covariance_information(filtered, model.rank)
+    of_Q = covariance_information(filtered, model.rank, model.num_populations)
     both = jax.scipy.linalg.block_diag(information, of_Q)
     return pulled_back(both, equivalent, jnp.zeros(space.num_direct, information.dtype))
 
@@ -91,7 +91,7 @@ def with_process_noise(
 def observation_noise_information(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     """(neuron,) F about the log noise scales, of each alone."""
     filtered = filter_trials(model, parameters, data)
-    left = model.factors(parameters, data)[0]
+    left = model.latent_factors(parameters, data)[0]
     weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
     loadings = jnp.sqrt(weights)[..., None] * left
     by_trial = jax.vmap(_of_observations)(filtered, loadings, data.mask)
@@ -129,12 +129,14 @@ def _direct(space: ParameterSpace) -> list[Block]:
     return [block for block in space.blocks if space.slices[block.name].stop <= space.num_direct]
 
 
-def covariance_information(filtered: Filtered, rank: int) -> Array:
-    """F (entry, entry) over the entries of Q (rank, rank), which is that of the first latents, over all trials."""
-    num_latents = filtered.mean.shape[2]
-    units = np.zeros((rank**2, num_latents, num_latents))
+def covariance_information(filtered: Filtered, rank: int, num_populations: int = 1) -> Array:
+    """F (entry, entry) over the entries of Q (rank, rank), over all trials; it is that of the first of the latents, and
+    the same for every population."""
+    size = filtered.mean.shape[2] // num_populations
+    units = np.zeros((rank**2, size, size))
     units[:, :rank, :rank] = np.eye(rank**2).reshape(-1, rank, rank)
-    return jnp.sum(jax.vmap(lambda trial: _of_trial(jnp.asarray(units), trial))(filtered), axis=0)
+    slopes = jnp.asarray(np.tile(units, (1, num_populations, num_populations)))
+    return jnp.sum(jax.vmap(lambda trial: _of_trial(slopes, trial))(filtered), axis=0)
 
 
 def _of_trial(slopes: Array, filtered: Filtered) -> Array:
