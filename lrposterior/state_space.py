@@ -8,8 +8,8 @@ x[t] = L kappa[t] + known[t], where known[t] are the filtered inputs, biases and
 with eps[t] ~ Normal(0, Q) in the latents of M and no noise in those of a bulk. Where cell types have time constants of
 their own, every type has latents of its own (`LowRankModel.latent_factors`), with its a, and the same eps drives them
 all. The filter carries kappa[t] given the bins before, Normal(m, P). P may be singular: without noise it is 0, and the
-likelihood is that of the rollout. The N observations of a bin fold into as many numbers as there are latents: with the score g = L^T d log p / dx and the
-expected information J = L^T diag(w) L at a current, steps of Fisher scoring
+likelihood is that of the rollout. The N observations of a bin fold into as many numbers as there are latents: with the
+score g = L^T d log p / dx and the expected information J = L^T diag(w) L at a current, steps of Fisher scoring
 
     lambda <- (I + J P)^-1 (g + J P lambda),      kappa = m + P lambda,
 

@@ -130,8 +130,7 @@ def _direct(space: ParameterSpace) -> list[Block]:
 
 
 def covariance_information(filtered: Filtered, rank: int, num_populations: int = 1) -> Array:
-    """F (entry, entry) over the entries of Q (rank, rank), over all trials; it is that of the first of the latents, and
-    the same for every population."""
+    """F (entry, entry) over the entries of Q (rank, rank), of the first latents of each population, over all trials."""
     size = filtered.mean.shape[2] // num_populations
     units = np.zeros((rank**2, size, size))
     units[:, :rank, :rank] = np.eye(rank**2).reshape(-1, rank, rank)

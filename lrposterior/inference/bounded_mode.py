@@ -1,18 +1,21 @@
-"""The mode of a density over factors that have signs: Gauss-Newton within bounds.
+"""The mode of a density over factors that have signs: Gauss-Newton within bounds, and secant steps between.
 
 Coordinates at their bound whose slope points out of it stay there. The others take the damped step to the minimum of
 the quadratic model within the bounds, as far as it can be found by setting those to their bound that would cross it
-(projected Newton, Bertsekas 1982, doi:10.1137/0320018).
+(projected Newton, Bertsekas 1982, doi:10.1137/0320018). Gauss-Newton's curvature costs as much as many slopes; between
+two of them the curvature follows what steps and slopes tell (BFGS, kept positive definite as by Powell 1978,
+doi:10.1007/BFb0067703).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 
 from lrposterior.fit_error import FitError
 from lrposterior.inference.mode import (
-    LARGEST_DAMPING,
     SMALLEST_DAMPING,
     STANDSTILL_PART,
     Mode,
@@ -21,6 +24,42 @@ from lrposterior.inference.mode import (
     where_not_finite,
 )
 from lrposterior.inference.problem import Problem
+
+# Steps for every curvature of Gauss-Newton. They end earlier where one gains less than this part of what it promised.
+MAX_STEPS, LEAST_PART = 20, 0.1
+# A step that goes down only where it is so much shorter is lost in rounding.
+LARGEST_DAMPING = 1e8
+# Nats that may still be expected of the network along whose left factors process noise is seen.
+FIRST_TOLERANCE = 1.0
+# Of what a step keeps of the curvature along it, at least.
+LEAST_CURVATURE = 0.2
+
+
+class _Point(NamedTuple):
+    """A point, the objective in nats and its slope there, and the signs of the coordinates, all (coordinate,)."""
+
+    z: np.ndarray
+    objective: float
+    slope: np.ndarray
+    signs: np.ndarray
+
+    @classmethod
+    def at(cls, problem: Problem, z: np.ndarray) -> _Point:
+        return cls(z, *problem.value_and_gradient(z), problem.space.signs)
+
+    @property
+    def is_finite(self) -> bool:
+        return bool(np.isfinite(self.objective) and np.all(np.isfinite(self.slope)))
+
+    @property
+    def free(self) -> np.ndarray:
+        """(coordinate,) True where nothing holds it at its bound."""
+        return ~((self.signs != 0.0) & (self.signs * self.z <= 0.0) & (self.signs * self.slope >= 0.0))
+
+    def expected(self, curvature: np.ndarray) -> float:
+        """Nats that the quadratic model expects to gain along coordinates that are free."""
+        slope = self.slope[self.free]
+        return 0.5 * float(slope @ np.linalg.solve(curvature[np.ix_(self.free, self.free)], slope))
 
 
 def find_bounded_mode(
@@ -32,60 +71,93 @@ def find_bounded_mode(
         FitError: if the objective or its gradient is not finite, a neuron is explained exactly, or the iteration does
             not converge.
     """
-    num_dynamics, signs = problem.space.num_dynamics, problem.space.signs
-    z, damping, decrement, iteration = problem.best_noise(start), 1e-3, np.inf, 0
-    objective = problem.negative_log_density(z)
-    for iteration in range(max_iterations + 1):
-        gradient = problem.gradient(z)
-        if not (np.isfinite(objective) and np.all(np.isfinite(gradient))):
-            raise FitError(where_not_finite(problem, z))
-        check_noise(problem, z)
-        information = problem.information(z)
-        curvature, slope = information + np.eye(num_dynamics), gradient[:num_dynamics]
-        at, sign = z[:num_dynamics], signs[:num_dynamics]
-        free = ~((sign != 0.0) & (sign * at <= 0.0) & (sign * slope >= 0.0))
-        expected = 0.5 * float(slope[free] @ np.linalg.solve(curvature[np.ix_(free, free)], slope[free]))
-        of_noise = gradient[num_dynamics:]
-        decrement = expected + 0.5 * float(np.sum(of_noise**2 / (problem.noise_information(z) + 1.0)))
+    mode = _last(problem, start, max_iterations, tolerance, report)
+    # Where no step leads further down, what is left must be a small part of what the posterior's own draws lie above.
+    stands_still = mode.num_iterations < max_iterations
+    if mode.decrement >= tolerance and not (
+        stands_still and mode.decrement < STANDSTILL_PART * 0.5 * problem.space.num_dynamics
+    ):
+        raise FitError(
+            f"no convergence: after {mode.num_iterations} iterations {mode.decrement:.2g} nats are still expected; "
+            "lower the rank, or raise max_iterations"
+        )
+    return mode
+
+
+def first_bounded_steps(problem: Problem, start: np.ndarray, *, max_iterations: int, report: Report) -> np.ndarray:
+    """Where a descent within the bounds leads from a start (coordinate,), until little is expected of what follows.
+
+    Raises:
+        FitError: as `find_bounded_mode`, but for convergence.
+    """
+    return _last(problem, start, max_iterations, FIRST_TOLERANCE, report).z
+
+
+def _last(problem: Problem, start: np.ndarray, max_iterations: int, tolerance: float, report: Report | None) -> Mode:
+    """Where a descent ends: at the tolerance, after all iterations, or where no step leads further down."""
+    num_dynamics = problem.space.num_dynamics
+    point, damping, iteration = _Point.at(problem, problem.best_noise(start)), 1e-3, 0
+    while True:
+        if not point.is_finite:
+            raise FitError(where_not_finite(problem, point.z))
+        check_noise(problem, point.z)
+        information = problem.information(point.z)
+        of_noise = np.diag(problem.noise_information(point.z) + 1.0)
+        curvature = scipy.linalg.block_diag(information + np.eye(num_dynamics), of_noise)
+        decrement = point.expected(curvature)
         if report is not None:
-            report(iteration, objective, decrement)
-        mode = Mode(z, objective, float(np.linalg.norm(slope[free])), decrement, information, iteration)
-        if decrement < tolerance:
+            report(iteration, point.objective, decrement)
+        norm = float(np.linalg.norm(point.slope[point.free]))
+        mode = Mode(point.z, point.objective, norm, decrement, information, iteration)
+        if decrement < tolerance or iteration == max_iterations:
             return mode
-        if iteration == max_iterations:
-            break
-        while damping < LARGEST_DAMPING:
-            step = _bounded_step(curvature + damping * np.diag(np.diag(curvature)), slope, at, sign, free)
-            candidate = problem.best_noise(np.concatenate([at + step, z[num_dynamics:]]))
-            reached = problem.negative_log_density(candidate)
-            if reached < objective:
-                gained = (objective - reached) / max(-0.5 * float(slope @ step), 1e-300)
-                damping = max(damping * (0.2 if gained > 0.5 else 1.0 if gained > 0.1 else 3.0), SMALLEST_DAMPING)
-                z, objective = candidate, reached
+        reached, damping = _descend(problem, point, curvature, damping, 0.1 * tolerance)
+        if reached.objective == point.objective:
+            return mode
+        point, iteration = reached, iteration + 1
+
+
+def _descend(
+    problem: Problem, point: _Point, curvature: np.ndarray, damping: float, tolerance: float
+) -> tuple[_Point, float]:
+    """The point after some steps down, and the next damping; the same point where no step leads down."""
+    for _ in range(MAX_STEPS):
+        while True:
+            step = _bounded_step(curvature + damping * np.diag(np.diag(curvature)), point)
+            reached = _Point.at(problem, point.z + step)
+            if reached.is_finite and reached.objective < point.objective:
                 break
             damping = max(damping, 1e-6) * 8.0
-        else:
-            # No step leads further down; what is left must be a small part of what the posterior's own draws lie above.
-            if decrement < STANDSTILL_PART * 0.5 * num_dynamics:
-                return mode
+            if damping > LARGEST_DAMPING:
+                return point, 1e-3
+        part = (point.objective - reached.objective) / max(-0.5 * float(point.slope @ step), 1e-300)
+        damping = max(damping * (0.2 if part > 0.5 else 1.0 if part > 0.1 else 3.0), SMALLEST_DAMPING)
+        curvature = _updated(curvature, step, reached.slope - point.slope)
+        point = reached
+        if part < LEAST_PART or point.expected(curvature) < tolerance:
             break
-    raise FitError(
-        f"no convergence: after {iteration} iterations {decrement:.2g} nats are still expected; lower the rank, "
-        "or raise max_iterations"
-    )
+    return point, damping
 
 
-def _bounded_step(
-    curvature: np.ndarray, slope: np.ndarray, at: np.ndarray, sign: np.ndarray, free: np.ndarray
-) -> np.ndarray:
-    """(dynamics coordinate,) the step of those that are free; what would cross its bound goes there, and no further."""
-    step, free = np.zeros_like(at), free.copy()
+def _updated(curvature: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """The curvature after a step, over which the slope changed; positive definite where it was."""
+    known = curvature @ step
+    along = float(step @ known)
+    seen = float(step @ change)
+    kept = 1.0 if seen >= LEAST_CURVATURE * along else (1.0 - LEAST_CURVATURE) * along / (along - seen)
+    change = kept * change + (1.0 - kept) * known
+    return curvature + np.outer(change, change / float(step @ change)) - np.outer(known, known / along)
+
+
+def _bounded_step(curvature: np.ndarray, point: _Point) -> np.ndarray:
+    """(coordinate,) the step of those that are free; what would cross its bound goes there, and no further."""
+    step, free = np.zeros_like(point.z), point.free
     while True:
         held = ~free
-        right = slope[free] + curvature[np.ix_(free, held)] @ step[held]
+        right = point.slope[free] + curvature[np.ix_(free, held)] @ step[held]
         step[free] = -scipy.linalg.solve(curvature[np.ix_(free, free)], right, assume_a="pos")
-        crossing = free & (sign * (at + step) < 0.0)
+        crossing = free & (point.signs * (point.z + step) < 0.0)
         if not crossing.any():
             return step
-        step[crossing] = -at[crossing]
+        step[crossing] = -point.z[crossing]
         free &= ~crossing

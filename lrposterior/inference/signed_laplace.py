@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from lrposterior.distribution import SampleDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
-from lrposterior.inference.bounded_mode import find_bounded_mode
+from lrposterior.inference.bounded_mode import find_bounded_mode, first_bounded_steps
 from lrposterior.inference.mode import Mode, Report
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.signed_start import signed_start
@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 LEAST_DRAWS, DRAWS_PER_COORDINATE, NUM_BEFORE, THINNING = 1000, 3, 100, 2
 # Prior standard deviations by which the first of the draws lies within the bounds.
 INSIDE = 1e-3
-# Nats that may still be expected of the network along whose left factors process noise is seen.
-FIRST_TOLERANCE = 1.0
 
 
 @double_precision
@@ -93,8 +91,8 @@ def _with_own_noise(
     problem: Problem, start: np.ndarray, max_iterations: int, report: Report
 ) -> tuple[Problem, np.ndarray]:
     """The problem with its process noise seen along the left factors of a first network, and this network."""
-    first = find_bounded_mode(problem, start, max_iterations=max_iterations, tolerance=FIRST_TOLERANCE, report=report)
-    coordinates = {name: np.asarray(value) for name, value in problem.space.unwhiten(first.z).items()}
+    first = first_bounded_steps(problem, start, max_iterations=max_iterations, report=report)
+    coordinates = {name: np.asarray(value) for name, value in problem.space.unwhiten(first).items()}
     network = problem.model.named(coordinates, problem.recording.dt)
     turned = Problem.of(problem.model.with_noise_along(network["M"]), problem.recording)
     return turned, np.asarray(turned.space.whiten(turned.model.coordinates(network, problem.recording.dt)))
