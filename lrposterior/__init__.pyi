@@ -17,7 +17,13 @@ from .misfit import FitCheck, check_fit
 from .model import LowRankModel
 from .new_sessions import InferredDrift, infer_drift
 from .numpyro_bridge import numpyro_model
-from .observations import CalciumObservation, GaussianObservation, NegativeBinomialObservation, PoissonObservation
+from .observations import (
+    CalciumObservation,
+    GaussianObservation,
+    NegativeBinomialObservation,
+    PoissonObservation,
+    SpikeRateObservation,
+)
 from .perturbation.candidates import (
     Candidates,
     combine_candidates,
@@ -89,6 +95,7 @@ __all__ = [
     "ScalePrior",
     "SessionDrift",
     "Simulation",
+    "SpikeRateObservation",
     "TimeConstantPrior",
     "TrialComparison",
     "analyze_degeneracy",

@@ -28,10 +28,10 @@ from lrposterior.observations import (
     PUBLIC_NAMES,
     SESSION_OFFSET,
     CalciumObservation,
-    CountObservation,
     Emission,
     GaussianObservation,
     Observation,
+    ScaledObservation,
     bins_before,
 )
 from lrposterior.observed import observed_currents, observed_rates
@@ -127,7 +127,7 @@ class LowRankModel:
         time_constant: tau in seconds, a number or a `TimeConstantPrior`, for all neurons or, as a mapping, for those of
             every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
-        observation: what is recorded, and with what noise: `GaussianObservation`,
+        observation: what is recorded, and with what noise: `GaussianObservation`, `SpikeRateObservation`,
             `PoissonObservation`, `NegativeBinomialObservation` or `CalciumObservation`.
         background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
@@ -168,7 +168,8 @@ class LowRankModel:
             (
                 "observation",
                 Observation,
-                "GaussianObservation, PoissonObservation, NegativeBinomialObservation or CalciumObservation",
+                "GaussianObservation, SpikeRateObservation, PoissonObservation, NegativeBinomialObservation or "
+                "CalciumObservation",
                 "GaussianObservation()",
             ),
             ("priors", Priors, "Priors", "Priors()"),
@@ -222,8 +223,9 @@ class LowRankModel:
                 f"{self.background.num_neurons}; select the same neurons in both"
             )
         settled = self
-        if isinstance(self.observation, CountObservation):
-            observation = self.observation.settled(float(recording.activity[recording.mask].mean()) / recording.dt)
+        if isinstance(self.observation, ScaledObservation):
+            bin_width = recording.dt if self.observation.of == "count" else 1.0
+            observation = self.observation.settled(float(recording.activity[recording.mask].mean()) / bin_width)
             settled = dataclasses.replace(settled, observation=observation)
         if isinstance(self.time_constant, ByCellType):
             constants = self.time_constant.settled("time_constant", recording.cell_types, recording.num_neurons)
@@ -265,7 +267,7 @@ class LowRankModel:
     @property
     def _has_own_unit(self) -> bool:
         """Whether currents are of order one whatever the unit of the recording."""
-        return NONLINEARITIES[self.nonlinearity].bounded or isinstance(self.observation, CountObservation)
+        return NONLINEARITIES[self.nonlinearity].bounded or isinstance(self.observation, ScaledObservation)
 
     def with_noise_along(self, M: Any) -> LowRankModel:
         """This model with its process noise, where it has any, seen along the left singular vectors of M."""
@@ -528,13 +530,13 @@ class LowRankModel:
 
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
-                (neuron,), for calcium also decay_time in seconds (neuron,), or for counts rate_scale and baseline
-                (neuron,) in spikes/s and, where they vary more than Poisson's, dispersion (neuron,), with drift
-                session_offset and session_scale (neuron, session), initial_kappa
-                (trial, rank) where the initial state is free, time_constant in seconds, () or (population,), where it
-                has a prior, process_noise (rank, rank), the covariance Q of what is added to the latents in every bin,
-                where there is any. With a random bulk also its matrix W0 (post, pre), or, if the model is settled, A
-                (neuron, dimension), the part that a recording sees: the rest is then 0.
+                (neuron,), for calcium also decay_time in seconds (neuron,). For spike rates also rate_scale and
+                baseline (neuron,) in spikes/s; for counts these in the place of noise_scale and, where they vary more
+                than Poisson's, dispersion (neuron,). With drift session_offset and session_scale (neuron, session),
+                initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, () or
+                (population,), where it has a prior, process_noise (rank, rank), the covariance Q of what is added to
+                the latents in every bin, where there is any. With a random bulk also its matrix W0 (post, pre), or, if
+                the model is settled, A (neuron, dimension), the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the noise.
 
@@ -573,7 +575,7 @@ class LowRankModel:
         model, noise = self, self.noise_of_process
         if noise is not None and noise.patterns is None:
             model = model.with_noise_along(parameters.get("M"))
-        if isinstance(model.observation, CountObservation):
+        if isinstance(model.observation, ScaledObservation):
             model = dataclasses.replace(model, observation=model.observation.settled(1.0))
         return model
 

@@ -119,8 +119,8 @@ class CalciumObservation:
 
 
 @dataclass(frozen=True)
-class CountObservation:
-    """What observations of numbers of spikes have in common: how the mean follows from the current."""
+class ScaledObservation:
+    """What observations in spikes, or spikes/s, have in common: how the mean follows from the current."""
 
     scale: float | None = None
     scale_spread: float = 0.5
@@ -133,11 +133,6 @@ class CountObservation:
             if value is not None:
                 object.__setattr__(self, field.name, require_positive(value, f"observation.{field.name}"))
 
-    @property
-    def of(self) -> Literal["count"]:
-        """What is recorded."""
-        return "count"
-
     def settled(self, mean_rate: float) -> Self:
         """With the scale that the mean rate of a recording, in spikes/s, suggests.
 
@@ -146,8 +141,10 @@ class CountObservation:
         """
         if self.scale is not None:
             return self
-        if mean_rate == 0.0:
-            raise argument_error("activity", "counts with a spike in them", "zeros only", "check the export")
+        if mean_rate <= 0.0:
+            raise argument_error(
+                "activity", "spikes: a mean rate above 0", f"a mean of {mean_rate:g} spikes/s", "check the export"
+            )
         return dataclasses.replace(self, scale=mean_rate)
 
     def _of_rate(self, num_neurons: int) -> list[Block]:
@@ -157,6 +154,51 @@ class CountObservation:
             Block(RATE_SCALE, (num_neurons,), math.log(scale), self.scale_spread),
             Block(BASELINE, (num_neurons,), math.log(self.baseline), self.baseline_spread),
         ]
+
+
+@dataclass(frozen=True)
+class CountObservation(ScaledObservation):
+    """What observations of numbers of spikes have in common."""
+
+    @property
+    def of(self) -> Literal["count"]:
+        """What is recorded."""
+        return "count"
+
+
+@dataclass(frozen=True)
+class SpikeRateObservation(ScaledObservation):
+    """Activity = rate of spikes, in spikes/s, with independent Gaussian noise: counts that were smoothed, for example.
+
+        y[t, n] ~ Normal(rate[t, n], noise_scale[n]²),      rate = rate_scale[n] softplus(x[t, n]) + baseline[n]
+
+    The rate is that of `PoissonObservation`, and so are scale and baseline of every neuron. Smoothing makes noise last
+    from bin to bin, which this density does not know; where the counts are at hand, they say more.
+
+    Args:
+        scale, scale_spread, baseline, baseline_spread: as for `PoissonObservation`. The prior median of noise_scale is
+            `Priors.noise_scale` times this scale.
+
+    Raises:
+        ValueError: if an argument is not positive.
+    """
+
+    @property
+    def of(self) -> Literal["spike rate"]:
+        """What is recorded."""
+        return "spike rate"
+
+    def blocks(self, num_neurons: int, noise_median: float, noise_spread: float) -> tuple[list[Block], list[Block]]:
+        """Parameters that act on what is seen of the currents, and those of the noise alone."""
+        noise = Block(NOISE, (num_neurons,), noise_median + math.log(require_settled(self.scale)), noise_spread)
+        return self._of_rate(num_neurons), [noise]
+
+    def emission(
+        self, parameters: Mapping[str, Array], nonlinearity: str, dt: Array | float, before: Array | None = None
+    ) -> Emission:
+        """What is seen of currents, at parameters in coordinates."""
+        rate = PoissonEmission(parameters[RATE_SCALE], parameters[BASELINE], 1.0)
+        return SpikeRateEmission(parameters[NOISE], rate)
 
 
 @dataclass(frozen=True)
@@ -233,7 +275,9 @@ class NegativeBinomialObservation(CountObservation):
         return NegativeBinomialEmission(poisson, parameters[DISPERSION])
 
 
-Observation = GaussianObservation | PoissonObservation | NegativeBinomialObservation | CalciumObservation
+Observation = (
+    GaussianObservation | SpikeRateObservation | PoissonObservation | NegativeBinomialObservation | CalciumObservation
+)
 
 
 def require_settled(scale: float | None) -> float:
@@ -256,11 +300,11 @@ def require_rates_or_currents(observation: Observation, argument: str, mend: str
     """Refuse a fit of what is not Gaussian about rates or currents.
 
     Raises:
-        ValueError: if it is one of counts or calcium.
+        ValueError: if it is one of counts, spike rates or calcium.
     """
     if not isinstance(observation, GaussianObservation):
-        got = "one of counts" if observation.of == "count" else "one of calcium"
-        raise argument_error(argument, "a fit of rates or currents", got, mend)
+        got = {"count": "one of counts", "spike rate": "one of spike rates", "calcium": "one of calcium"}
+        raise argument_error(argument, "a fit of rates or currents", got[observation.of], mend)
 
 
 class Emission(Protocol):
@@ -454,6 +498,25 @@ class PoissonEmission:
 
     def own_information(self, mask: Array, current: Array) -> Array:
         return jnp.zeros_like(self.slopes(current))
+
+
+@dataclass(frozen=True)
+class SpikeRateEmission(NormalEmission):
+    """`Emission` of a `SpikeRateObservation`, whose mean is that of Poisson counts in a bin of 1 s."""
+
+    rate: PoissonEmission
+
+    def mean(self, current: Array) -> Array:
+        return self.rate.mean(current)
+
+    def sensitivity(self, current: Array) -> Array:
+        return self.rate.sensitivity(current)
+
+    def slopes(self, current: Array) -> Array:
+        return self.rate.slopes(current)
+
+    def sample(self, random: np.random.Generator, current: Array) -> np.ndarray:
+        return np.asarray(self.mean(current)) + self._noise(random, current)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from lrposterior.network import NONLINEARITIES
 from lrposterior.observations import (
     CalciumObservation,
-    CountObservation,
     GaussianObservation,
     Observation,
+    ScaledObservation,
     bins_before,
     require_settled,
 )
@@ -28,7 +28,7 @@ def observed_rates(
 ) -> np.ndarray:
     """(sample, neuron) the recorded rates r, in bins that were observed; a masked neuron in them gets its mean.
 
-    Those of counts and calcium are smoothed, and taken at bins whose noise is nearly independent.
+    Those of counts, spike rates and calcium are smoothed, and taken at bins whose noise is nearly independent.
 
     Args:
         recording: what was recorded.
@@ -51,14 +51,15 @@ def observed_currents(
 ) -> np.ndarray:
     """Currents (trial, time, neuron) by the inverse nonlinearity; what is not observed gets its neuron's mean.
 
-    Counts, and what each bin adds to calcium, are smoothed first, by a Gaussian kernel as wide as the time constant.
+    Counts, spike rates and what each bin adds to calcium are smoothed first, by a Gaussian kernel as wide as the time
+    constant.
     Args: as in `observed_rates`.
     """
     current, mask = recording.activity, recording.mask
     width = _kernel_width(recording, time_constant) * recording.dt
-    if isinstance(observation, CountObservation):
-        smoothed = smooth_activity(recording, width).activity
-        rates = smoothed / (recording.dt * require_settled(observation.scale))
+    if isinstance(observation, ScaledObservation):
+        bin_width = recording.dt if observation.of == "count" else 1.0
+        rates = smooth_activity(recording, width).activity / (bin_width * require_settled(observation.scale))
         return _filled(np.asarray(NONLINEARITIES["softplus"].current(jnp.asarray(rates), 1.0)), mask)
     if isinstance(observation, CalciumObservation):
         added = smooth_activity(_added(recording, observation.decay_time), width)
@@ -78,7 +79,7 @@ def _added(recording: Recording, decay_time: float) -> Recording:
 
 
 def _kernel_width(recording: Recording, time_constant: float) -> float:
-    """Standard deviation of the kernel that smooths counts and calcium, in bins."""
+    """Standard deviation in bins of the kernel that smooths counts, spike rates and calcium."""
     return max(1.0, time_constant / recording.dt)
 
 

@@ -22,7 +22,7 @@ from lrposterior.checks import (
 from lrposterior.hidden import require_none_hidden
 from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
-from lrposterior.observations import CountObservation
+from lrposterior.observations import ScaledObservation
 from lrposterior.process_noise import require_covariance
 from lrposterior.recording import Recording
 
@@ -124,7 +124,7 @@ def simulate_recording(
     trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs, **labels)
     unit = 1.0 if model.priors.unit is None else model.priors.unit
     truth, bulk = dataclasses.replace(model, priors=dataclasses.replace(model.priors, unit=unit)), {}
-    if isinstance(model.observation, CountObservation) and model.observation.scale is None:
+    if isinstance(model.observation, ScaledObservation) and model.observation.scale is None:
         mend = f"give the prior median of the rate, for example {type(model.observation).__name__}(scale=20.0)"
         raise argument_error(
             "observation.scale", "a number of spikes/s", "None, without a recording to take it from", mend

@@ -46,6 +46,7 @@ from lrposterior.observations import (
     GaussianObservation,
     NegativeBinomialObservation,
     PoissonObservation,
+    SpikeRateObservation,
 )
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import FitStatistics, Posterior
@@ -66,6 +67,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 CONFIGURATIONS: dict[str, type] = {
     "LowRankModel": LowRankModel,
     "GaussianObservation": GaussianObservation,
+    "SpikeRateObservation": SpikeRateObservation,
     "PoissonObservation": PoissonObservation,
     "NegativeBinomialObservation": NegativeBinomialObservation,
     "CalciumObservation": CalciumObservation,

@@ -22,6 +22,7 @@ OBSERVATIONS = {
     "rates": lrp.GaussianObservation(),
     "counts": lrp.PoissonObservation(scale=60.0),
     "overdispersed counts": lrp.NegativeBinomialObservation(scale=60.0),
+    "spike rates": lrp.SpikeRateObservation(scale=60.0),
     "calcium": lrp.CalciumObservation(decay_time=0.1),
 }
 LABELS = ("monday", "tuesday", "monday")

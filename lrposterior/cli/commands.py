@@ -225,7 +225,9 @@ def fit(
     nonlinearity: Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")] = "tanh",
     observe: Annotated[
         str,
-        typer.Option(help="What the activity is: rate, current, count (Poisson) or overdispersed-count."),
+        typer.Option(
+            help="What the activity is: rate, current, spike-rate (spikes/s), count (Poisson) or overdispersed-count."
+        ),
     ] = "rate",
     initial_state: Annotated[
         str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")

@@ -140,11 +140,17 @@ def read_observation(observe: str) -> Observation:
     Raises:
         ValueError: Another name.
     """
-    from lrposterior.observations import GaussianObservation, NegativeBinomialObservation, PoissonObservation
+    from lrposterior.observations import (
+        GaussianObservation,
+        NegativeBinomialObservation,
+        PoissonObservation,
+        SpikeRateObservation,
+    )
 
     kinds: dict[str, Observation] = {
         "rate": GaussianObservation(of="rate"),
         "current": GaussianObservation(of="current"),
+        "spike-rate": SpikeRateObservation(),
         "count": PoissonObservation(),
         "overdispersed-count": NegativeBinomialObservation(),
     }

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from lrposterior.bulk import UNSEEN, unseen_stream
 from lrposterior.distribution import StructuredDistribution
+from lrposterior.observations import GaussianObservation
 from lrposterior.perturbation.experiment import Experiment
 from lrposterior.perturbation.responses import Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
@@ -117,14 +118,14 @@ def _score_posterior(
 def _seen_noise(posterior: Posterior) -> tuple[Quantity, np.ndarray]:
     """What is observed of a response, and the standard deviation of its noise (neuron,).
 
-    Of counts it is the current, and the noise is what the mean information of a fitted bin about it says. Of calcium it
-    is the rate: a trace and its first bin say the same as (y[t] - gamma y[t-1]) / (1 - gamma), which is the rate with
-    independent noise of noise_scale / (1 - gamma).
+    Of counts and spike rates it is the current, and the noise is what the mean information of a fitted bin about it
+    says. Of calcium it is the rate: a trace and its first bin say the same as (y[t] - gamma y[t-1]) / (1 - gamma), which
+    is the rate with independent noise of noise_scale / (1 - gamma).
     """
     model, recording = posterior.model, posterior.recording
     if model.observation.of == "calcium":
         return "rate", posterior.mode["noise_scale"] / -np.expm1(-recording.dt / posterior.mode["decay_time"])
-    if model.observation.of != "count":
+    if isinstance(model.observation, GaussianObservation):
         return model.observation.of, posterior.mode["noise_scale"]
     mode = {name: value[None] for name, value in posterior.mode.items()}
     currents = jnp.asarray(simulate_draws(model, mode, recording, quantity="current")[0])
