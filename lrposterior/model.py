@@ -183,9 +183,6 @@ class LowRankModel:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise argument_error(name, expected, type(value).__name__, f"for example {name}={example}")
-        if self.process_noise is not None and isinstance(self.time_constant, ByCellType):
-            mend = "give time_constant=0.1"
-            raise argument_error("process_noise", "one time constant for all neurons", "one for every cell type", mend)
         if isinstance(self.priors, DaleLoadings):
             self._check_dale()
         if self.hidden_neurons and self.background is not None:

@@ -225,8 +225,6 @@ def test_options_out_of_range_are_refused():
         lrp.ProcessNoise(scale=0.0)
     with pytest.raises(ValueError, match=r"process_noise\.shape"):
         lrp.ProcessNoise("round")
-    with pytest.raises(ValueError, match="one time constant for all neurons"):
-        lrp.LowRankModel(rank=1, time_constant={"E": 0.1, "I": 0.05}, process_noise="full")
     with pytest.raises(ValueError, match="positive definite"):
         lrp.simulate_recording(MODEL, num_neurons=5, process_noise=[[-1.0]], seed=0)
     truth = simulated()
