@@ -98,7 +98,7 @@ def teacher_truth(name: str, seed: int) -> tuple[lrp.LowRankModel, lrp.Simulatio
     settled = model.with_noise_along(M).for_recording(like)
     recording = settled.simulate(parameters, like, seed=seed)
     rates = np.maximum(settled.simulated_currents(parameters, like, seed=seed), 0.0)
-    return model, lrp.Simulation(recording, parameters, rates)
+    return model, lrp.Simulation(recording, parameters, rates, model)
 
 
 def truth_of(name: str, seed: int) -> tuple[lrp.LowRankModel, lrp.Simulation]:

@@ -49,6 +49,7 @@ from .priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeCo
 from .process_noise import ProcessNoise
 from .rank_selection import RankSelection, select_rank
 from .recording import Recording, load_recording
+from .simulated_session import simulate_session
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
 from .trial_comparison import TrialComparison, compare_trials
@@ -129,6 +130,7 @@ __all__ = [
     "select_rank",
     "simulate_calibration",
     "simulate_recording",
+    "simulate_session",
     "single_neuron_candidates",
     "smooth_activity",
     "stabilise_variance",

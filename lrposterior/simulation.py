@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -37,12 +37,16 @@ class Simulation:
         recording: what an experimenter would see.
         parameters: the true parameters by name, as in `Posterior.mode`; with a random bulk W0 (post, pre) in the place
             of A.
-        rates: (trial, time, neuron) rates without observation noise.
+        rates: (trial, time, neuron) rates r = phi(x) of the network, without observation noise.
+        model: the model that made it; with `parameters`, `model.simulate` makes more trials of the same network.
+        outliers: (outlier, 3) trial, bin and neuron of entries that are artefacts, not what the network did.
     """
 
     recording: Recording
     parameters: dict[str, np.ndarray]
     rates: np.ndarray
+    model: LowRankModel
+    outliers: np.ndarray = field(default_factory=lambda: np.empty((0, 3), dtype=int))
 
     @property
     def connectivity(self) -> np.ndarray:
@@ -118,7 +122,7 @@ def simulate_recording(
                 (num_inputs, "num_inputs", 0),
             )
         )
-        inputs = _smooth_noise(shape, random)
+        inputs = smooth_noise(shape, INPUT_TIMESCALE_BINS, random)
     inputs = as_array(inputs, "inputs", ("trial", "time", "input"), may_be_empty=("input",))
     labels = {"cell_types": cell_types, "session_labels": session_labels}
     trials = Recording(np.zeros((*inputs.shape[:2], size)), dt, inputs=inputs, **labels)
@@ -150,7 +154,7 @@ def simulate_recording(
     recording = settled.simulate(parameters, trials, seed=noise_seed)
     currents = settled.simulated_currents(parameters, trials, seed=noise_seed)
     rates = np.asarray(NONLINEARITIES[model.nonlinearity].rate(jnp.asarray(currents)))
-    return Simulation(recording, parameters | bulk, rates)
+    return Simulation(recording, parameters | bulk, rates, model)
 
 
 def _process_noise(value: Any, model: LowRankModel) -> np.ndarray:
@@ -167,9 +171,9 @@ def _factor(value: Any, name: str, rank: int) -> np.ndarray:
     return np.asarray(array, dtype=np.float64)
 
 
-def _smooth_noise(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    """Stationary first-order autoregressive noise of variance one along the time axis."""
-    persistence = np.exp(-1.0 / INPUT_TIMESCALE_BINS)
+def smooth_noise(shape: tuple[int, ...], timescale: float, random: np.random.Generator) -> np.ndarray:
+    """Stationary first-order autoregressive noise of variance one along the time axis, with a timescale in bins."""
+    persistence = np.exp(-1.0 / timescale)
     noise = random.standard_normal(shape)
     for time in range(1, shape[1]):
         noise[:, time] = persistence * noise[:, time - 1] + np.sqrt(1.0 - persistence**2) * noise[:, time]
