@@ -11,6 +11,7 @@ from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .drift import SessionDrift
 from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
+from .input_embedding import LaggedInputs, PolynomialInputs, RandomEmbedding, embed_inputs
 from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
@@ -67,6 +68,7 @@ __all__ = [
     "FullRankNetwork",
     "GaussianObservation",
     "InferredDrift",
+    "LaggedInputs",
     "Laplace",
     "LatentCircuit",
     "LatentPaths",
@@ -77,6 +79,7 @@ __all__ = [
     "PerturbationDesign",
     "PerturbationRanking",
     "PoissonObservation",
+    "PolynomialInputs",
     "Posterior",
     "PosteriorComparison",
     "PredictedCertainty",
@@ -84,6 +87,7 @@ __all__ = [
     "Priors",
     "ProcessNoise",
     "RandomBulk",
+    "RandomEmbedding",
     "RankSelection",
     "Recording",
     "ScalePrior",
@@ -102,6 +106,7 @@ __all__ = [
     "counts_to_rates",
     "deconvolve_calcium",
     "design_perturbations",
+    "embed_inputs",
     "ensemble_candidates",
     "fit",
     "infer_drift",
