@@ -46,6 +46,7 @@ from .rank_selection import RankSelection, select_rank
 from .recording import Recording, load_recording
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
+from .sweep import SweepPlan, SweepResult, load_plan, run_sweep
 from .trial_comparison import TrialComparison, compare_trials
 
 __version__: str
@@ -93,6 +94,8 @@ __all__ = [
     "ScalePrior",
     "SessionDrift",
     "Simulation",
+    "SweepPlan",
+    "SweepResult",
     "TimeConstantPrior",
     "TrialComparison",
     "analyze_degeneracy",
@@ -112,6 +115,7 @@ __all__ = [
     "infer_drift",
     "infer_latents",
     "latent_candidates",
+    "load_plan",
     "load_posterior",
     "load_recording",
     "log_density",
@@ -123,6 +127,7 @@ __all__ = [
     "predict_responses",
     "rank_perturbations",
     "recalibrate",
+    "run_sweep",
     "score_predictions",
     "select_rank",
     "simulate_calibration",

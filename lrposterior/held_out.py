@@ -104,12 +104,17 @@ def held_out_density(posterior: Posterior, trials: Recording, *, num_draws: int,
         num_draws: draws of the posterior; of a Markov chain at most those it has.
         seed: seed of the draws.
     """
-    distribution = posterior.distribution
-    stored = distribution.draws[..., 0].size if isinstance(distribution, SampleDistribution) else num_draws
-    draws = posterior.sample_parameters(min(num_draws, stored), seed=seed)
+    draws = sample_at_most(posterior, num_draws, seed=seed)
     values = log_likelihood_of_draws(posterior.model, draws, trials)
     values = np.where(np.isfinite(values), values, -np.inf)  # a network that diverges predicts nothing
     return logsumexp(values, axis=0) - np.log(len(values))
+
+
+def sample_at_most(posterior: Posterior, num_draws: int, *, seed: int) -> dict[str, np.ndarray]:
+    """Draws of all parameters: as many as asked for, or of a sampled posterior at most those it has."""
+    distribution = posterior.distribution
+    stored = distribution.draws[..., 0].size if isinstance(distribution, SampleDistribution) else num_draws
+    return posterior.sample_parameters(min(num_draws, stored), seed=seed)
 
 
 def cross_validate(
