@@ -147,7 +147,7 @@ class SweepPlan:
         options: Options = self.base
         for part in parts:
             options = changed(options, self.improvements[part])
-        return Configuration(JOINT.join(parts), options, parts)
+        return Configuration(JOINT.join(parts), options)
 
 
 def load_plan(path: str | os.PathLike[str]) -> SweepPlan:
