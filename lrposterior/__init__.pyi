@@ -11,6 +11,7 @@ from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .drift import SessionDrift
 from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
+from .input_embedding import LaggedInputs, PolynomialInputs, RandomEmbedding, embed_inputs
 from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
@@ -52,6 +53,7 @@ from .recording import Recording, load_recording
 from .simulated_session import simulate_session
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
+from .sweep import SweepPlan, SweepResult, load_plan, run_sweep
 from .trial_comparison import TrialComparison, compare_trials
 
 __version__: str
@@ -74,6 +76,7 @@ __all__ = [
     "FullRankNetwork",
     "GaussianObservation",
     "InferredDrift",
+    "LaggedInputs",
     "Laplace",
     "LatentCircuit",
     "LatentPaths",
@@ -84,6 +87,7 @@ __all__ = [
     "PerturbationDesign",
     "PerturbationRanking",
     "PoissonObservation",
+    "PolynomialInputs",
     "Posterior",
     "PosteriorComparison",
     "PredictedCertainty",
@@ -91,12 +95,15 @@ __all__ = [
     "Priors",
     "ProcessNoise",
     "RandomBulk",
+    "RandomEmbedding",
     "RankSelection",
     "Recording",
     "ScalePrior",
     "SessionDrift",
     "Simulation",
     "SpikeRateObservation",
+    "SweepPlan",
+    "SweepResult",
     "TimeConstantPrior",
     "TrialComparison",
     "analyze_degeneracy",
@@ -110,11 +117,13 @@ __all__ = [
     "counts_to_rates",
     "deconvolve_calcium",
     "design_perturbations",
+    "embed_inputs",
     "ensemble_candidates",
     "fit",
     "infer_drift",
     "infer_latents",
     "latent_candidates",
+    "load_plan",
     "load_posterior",
     "load_recording",
     "log_density",
@@ -126,6 +135,7 @@ __all__ = [
     "predict_responses",
     "rank_perturbations",
     "recalibrate",
+    "run_sweep",
     "score_predictions",
     "select_rank",
     "simulate_calibration",

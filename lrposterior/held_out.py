@@ -93,6 +93,30 @@ def leave_one_out(posterior: Posterior, *, num_draws: int, seed: int) -> HeldOut
     return HeldOutDensity("loo", np.ravel(loo.elpd_i), pareto_k, float(loo.p))
 
 
+def held_out_density(posterior: Posterior, trials: Recording, *, num_draws: int, seed: int) -> np.ndarray:
+    """(trial,) log of the mean density of trials that were not fitted over draws of the posterior, in nats.
+
+    -inf where every draw of the network diverges.
+
+    Args:
+        posterior: the fit to other trials.
+        trials: those held out.
+        num_draws: draws of the posterior; of a Markov chain at most those it has.
+        seed: seed of the draws.
+    """
+    draws = sample_at_most(posterior, num_draws, seed=seed)
+    values = log_likelihood_of_draws(posterior.model, draws, trials)
+    values = np.where(np.isfinite(values), values, -np.inf)  # a network that diverges predicts nothing
+    return logsumexp(values, axis=0) - np.log(len(values))
+
+
+def sample_at_most(posterior: Posterior, num_draws: int, *, seed: int) -> dict[str, np.ndarray]:
+    """Draws of all parameters: as many as asked for, or of a sampled posterior at most those it has."""
+    distribution = posterior.distribution
+    stored = distribution.draws[..., 0].size if isinstance(distribution, SampleDistribution) else num_draws
+    return posterior.sample_parameters(min(num_draws, stored), seed=seed)
+
+
 def cross_validate(
     refit: Callable[[Recording], Posterior],
     recording: Recording,
@@ -120,12 +144,7 @@ def cross_validate(
             posterior = refit(recording.select(trials=rest))
         except (FitError, ValueError) as failure:  # ValueError: for example a neuron that is constant in what remains
             return None, f"no held-out density: the fit without fold {number} of {len(folds)} failed ({failure})"
-        distribution = posterior.distribution
-        stored = distribution.draws[..., 0].size if isinstance(distribution, SampleDistribution) else num_draws
-        draws = posterior.sample_parameters(min(num_draws, stored), seed=seed)
-        values = log_likelihood_of_draws(posterior.model, draws, recording.select(trials=fold))
-        values = np.where(np.isfinite(values), values, -np.inf)  # a network that diverges predicts nothing
-        by_trial[fold] = logsumexp(values, axis=0) - np.log(len(values))
+        by_trial[fold] = held_out_density(posterior, recording.select(trials=fold), num_draws=num_draws, seed=seed)
     if not np.isfinite(by_trial).all():
         return None, "no held-out density: the networks drawn from the posterior diverge in held-out trials"
     return HeldOutDensity("k-fold", by_trial, np.empty(0), float("nan")), f"{len(folds)} folds of trials"

@@ -7,6 +7,7 @@ nothing half written.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +16,11 @@ from typing import Annotated, Any, NoReturn, cast
 import numpy as np
 import typer
 
-from lrposterior.checks import require_choice, require_integer
+from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.cli.input import (
     make_candidates,
     prepare_jax,
-    read_background,
     read_hidden_neurons,
-    read_observation,
-    read_priors,
     read_recording,
     require_new,
 )
@@ -41,6 +39,7 @@ from lrposterior.cli.output import (
 from lrposterior.files import replacing
 
 USER_ERROR, INTERRUPTED = 2, 130
+EXAMPLE_PLAN = Path(__file__).parents[1] / "sweep" / "example.toml"
 
 app = typer.Typer(
     name="lrposterior",
@@ -254,7 +253,11 @@ def fit(
         bool, typer.Option("--drift", help="Neurons are seen with an offset and a scale of their own in every session.")
     ] = False,
     loadings: Annotated[
-        str, typer.Option(help="correlated: a neuron's K depends on its other loadings; or independent.")
+        str,
+        typer.Option(
+            help="correlated: a neuron's K depends on its other loadings; independent; or dale: Dale's law, with "
+            "softplus, without a background."
+        ),
     ] = "correlated",
     method: Annotated[str, typer.Option(help="laplace, svi or nuts.")] = "laplace",
     validation_fraction: Annotated[
@@ -282,23 +285,32 @@ def fit(
     prepare_jax()
     import lrposterior as lrp
     from lrposterior.fit_quality import assess_fit
+    from lrposterior.options import make_model
 
     session = read_recording(recording, names, axes, dt)
     clipping = None
     if clip is not None:
         session, clipping = lrp.clip_outliers(session, percentile=clip)
-    options: dict[str, Any] = {
-        "time_constant": lrp.TimeConstantPrior(time_constant) if infer_time_constant else time_constant,
-        "nonlinearity": nonlinearity,
-        "observation": read_observation(observe),
-        "background": read_background(background),
-        "process_noise": None if process_noise == "none" else process_noise,
-        "hidden_neurons": read_hidden_neurons(hidden_neurons),
-        "drift": lrp.SessionDrift() if drift else None,
-        "initial_state": initial_state,
-        "priors": read_priors(loadings),
-    }
-    model = lrp.LowRankModel(rank, **options)
+    model = make_model(
+        {
+            "rank": rank,
+            "time_constant": {"median": time_constant} if infer_time_constant else time_constant,
+            "nonlinearity": nonlinearity,
+            "observation": observe,
+            "background": background,
+            "process_noise": process_noise,
+            "hidden_neurons": read_hidden_neurons(hidden_neurons),
+            "drift": "sessions" if drift else "none",
+            "initial_state": initial_state,
+            "priors": loadings,
+        },
+        names={
+            "observation": "--observe",
+            "background": "--background",
+            "process_noise": "--process-noise",
+            "priors": "--loadings",
+        },
+    )
     held_out = None
     if validation_fraction is not None:
         session, held_out = session.split(validation_fraction, seed=seed)
@@ -495,6 +507,64 @@ def report(
     hidden = posterior.with_suffix(".validation.npz")
     if validation is None and hidden.exists():
         print(f"hint: add --validation {hidden} to show how the fit does on held-out trials", file=sys.stderr)
+
+
+@app.command(
+    epilog="\b\nExample:\n  lrposterior sweep --example > plan.toml\n  lrposterior sweep plan.toml --figure sweep.png\n"
+)
+def sweep(
+    plan: Annotated[
+        Path | None, typer.Argument(metavar="PLAN.toml", help="What to try, and on which recording.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to keep finished runs and the table. Default: PLAN.sweep."),
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FIGURE.png", help="Where to draw the gains: .png, .svg or .pdf.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Fits at a time, each in a process of one thread. Default: one for every core.")
+    ] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print a plan to start from, and do nothing else.")
+    ] = False,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare many models by trials that their fits have not seen.
+
+    PLAN.toml names a recording, a base and changes to it. The same command goes on where an earlier one was
+    interrupted, and runs what is new where the plan was changed.
+    """
+    if example:
+        print(EXAMPLE_PLAN.read_text(encoding="utf-8"), end="")
+        return
+    if plan is None:
+        raise argument_error("PLAN.toml", "the name of a plan", "none", "or print one by --example")
+    if figure is not None:
+        require_new(figure, "--figure", (".png", ".svg", ".pdf"), force)
+    num_workers = require_integer(os.cpu_count() or 1 if workers is None else workers, "--workers", minimum=1)
+    prepare_jax()
+    from lrposterior.sweep.plan import load_plan
+    from lrposterior.sweep.search import process_pool, run_sweep
+
+    asked = load_plan(plan)
+    if asked.recording is None:
+        raise argument_error("plan", "a recording", "none", 'write recording = "session.npz" in its first line')
+    recording, folder = read_recording(Path(asked.recording)), output or plan.with_suffix(".sweep")
+    with process_pool(num_workers) as pool:
+        result = run_sweep(asked, recording, folder, executor=pool, progress=_shown(quiet))
+    if figure is not None:
+        from lrposterior.plots import plot_sweep, save_figure
+
+        save_figure(plot_sweep(result), figure)
+    if as_json:
+        print(to_json(result.to_dict() | {"folder": folder, "figure": figure}))
+        return
+    print(result)
+    print(f"written: {listed(folder, figure)}")
 
 
 @app.command(epilog="\b\nExample:\n  lrposterior demo --output demo\n")

@@ -15,15 +15,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from lrposterior.checks import argument_error, require_choice
+from lrposterior.checks import argument_error
 from lrposterior.files import require_file_name
 
 if TYPE_CHECKING:
-    from lrposterior.background import FixedBackground, RandomBulk
-    from lrposterior.observations import Observation
     from lrposterior.perturbation.candidates import Candidates
     from lrposterior.posterior import Posterior
-    from lrposterior.priors import Priors
     from lrposterior.recording import Recording
 
 DEFAULT_CANDIDATES = ("single", "ensemble", "latent")
@@ -108,55 +105,6 @@ def read_recording(
     return recording
 
 
-def read_background(text: str) -> FixedBackground | RandomBulk | None:
-    """The background that an option names: bulk, none, or a file with a known matrix.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A file of another kind.
-    """
-    from lrposterior.background import FixedBackground, RandomBulk
-
-    if text == "bulk":
-        return RandomBulk()
-    return None if text == "none" else FixedBackground(_load_matrix(Path(text)))
-
-
-def read_priors(loadings: str) -> Priors:
-    """The priors that an option names: correlated or independent.
-
-    Raises:
-        ValueError: Another name.
-    """
-    from lrposterior.priors import CorrelatedLoadings, Priors
-
-    kinds = {"correlated": CorrelatedLoadings, "independent": Priors}
-    return kinds[require_choice(loadings, "--loadings", tuple(kinds))]()
-
-
-def read_observation(observe: str) -> Observation:
-    """What an option says of the activity.
-
-    Raises:
-        ValueError: Another name.
-    """
-    from lrposterior.observations import (
-        GaussianObservation,
-        NegativeBinomialObservation,
-        PoissonObservation,
-        SpikeRateObservation,
-    )
-
-    kinds: dict[str, Observation] = {
-        "rate": GaussianObservation(of="rate"),
-        "current": GaussianObservation(of="current"),
-        "spike-rate": SpikeRateObservation(),
-        "count": PoissonObservation(),
-        "overdispersed-count": NegativeBinomialObservation(),
-    }
-    return kinds[require_choice(observe, "--observe", tuple(kinds))]
-
-
 def read_hidden_neurons(value: str) -> int | float:
     """A number of neurons, or with a decimal point their share of all.
 
@@ -168,23 +116,6 @@ def read_hidden_neurons(value: str) -> int | float:
     except ValueError:
         mend = "write 900, or 0.9 for nine of ten"
         raise argument_error("--hidden-neurons", "a number of neurons, or a share", repr(value), mend) from None
-
-
-def _load_matrix(path: Path) -> Any:
-    """The matrix in a file of `numpy.save` or `scipy.sparse.save_npz`; nothing is unpickled."""
-    if not path.exists():
-        raise FileNotFoundError(
-            f"--background: expected bulk, none or a matrix, got no file at {str(path)!r}; check the name and folder"
-        )
-    try:
-        if path.suffix == ".npz":
-            import scipy.sparse
-
-            return scipy.sparse.load_npz(path)
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, KeyError, EOFError) as error:
-        mend = "write it with numpy.save or scipy.sparse.save_npz"
-        raise argument_error("--background", "a matrix in .npy or .npz", f"{path.name!r} ({error})", mend) from error
 
 
 def make_candidates(

@@ -119,8 +119,8 @@ def _seen_noise(posterior: Posterior) -> tuple[Quantity, np.ndarray]:
     """What is observed of a response, and the standard deviation of its noise (neuron,).
 
     Of counts and spike rates it is the current, and the noise is what the mean information of a fitted bin about it
-    says. Of calcium it is the rate: a trace and its first bin say the same as (y[t] - gamma y[t-1]) / (1 - gamma), which
-    is the rate with independent noise of noise_scale / (1 - gamma).
+    says. Of calcium it is the rate: a trace and its first bin say the same as (y[t] - gamma y[t-1]) / (1 - gamma),
+    which is the rate with independent noise of noise_scale / (1 - gamma).
     """
     model, recording = posterior.model, posterior.recording
     if model.observation.of == "calcium":

@@ -14,6 +14,7 @@ from lrposterior.plots.prediction_scores import plot_prediction_scores
 from lrposterior.plots.rank import plot_rank_selection
 from lrposterior.plots.recording import plot_recording
 from lrposterior.plots.style import save_figure, to_png
+from lrposterior.plots.sweep import plot_sweep
 
 __all__ = [
     "plot_accuracy",
@@ -32,6 +33,7 @@ __all__ = [
     "plot_residuals",
     "plot_responses",
     "plot_spectrum",
+    "plot_sweep",
     "plot_subspaces",
     "save_figure",
     "to_png",

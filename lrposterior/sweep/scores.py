@@ -1,0 +1,131 @@
+"""One run of a sweep: fit one configuration to some trials with one seed, and score it on the others."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from lrposterior.fit_error import FitError
+from lrposterior.held_out import held_out_density, sample_at_most
+from lrposterior.inference.fit import fit
+from lrposterior.input_embedding import embed_inputs
+from lrposterior.posterior import Posterior
+from lrposterior.recording import Recording
+from lrposterior.sweep.configuration import Settings
+from lrposterior.sweep.validation import Validation
+from lrposterior.trial_comparison import compare_trials
+
+LOG_DENSITY, BITS_PER_SPIKE, CORRELATION, CEILING = "log density", "bits per spike", "correlation", "ceiling"
+SCORES = (LOG_DENSITY, BITS_PER_SPIKE, CORRELATION, CEILING)
+RANKING_SCORES = SCORES[:3]
+UNITS = {LOG_DENSITY: "nats per observation", BITS_PER_SPIKE: "bits per spike", CORRELATION: "correlation"}
+
+NUM_DRAWS, NUM_SIMULATIONS = 300, 20
+# `compare_trials` takes no condition with fewer trials.
+FEWEST_TRIALS = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of one configuration with one seed.
+
+    Attributes:
+        scores: by name, NaN where one is not known; empty where the fit was refused.
+        refusal: why, or None.
+        seconds: what it took.
+        notes: warnings of the fit, and why a score is not known.
+    """
+
+    scores: Mapping[str, float]
+    refusal: str | None
+    seconds: float
+    notes: tuple[str, ...] = field(default=())
+
+
+def score_configuration(settings: Settings, recording: Recording, validation: Validation, seed: int) -> Run:
+    """Fit and score one configuration.
+
+    - "log density": log p(held-out trials | fitted trials) over the number of held-out observations, in nats;
+    - "bits per spike": of counts, the same above that of independent Poisson counts with every neuron's mean in the
+      fitted trials, over the number of held-out spikes;
+    - "correlation", "ceiling": those of `compare_trials`, of trials simulated with draws of the posterior. Trials of
+      one label are averaged together; labels with fewer than 4 held-out trials do not take part.
+
+    A fit that fails, and a model that does not suit the fitted trials, are refused.
+    """
+    started = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        scores, refusal, notes = _fit_and_score(settings, recording, validation, seed)
+    notes += [str(warning.message) for warning in caught]
+    return Run(scores, refusal, time.perf_counter() - started, tuple(notes))
+
+
+def _fit_and_score(
+    settings: Settings, recording: Recording, validation: Validation, seed: int
+) -> tuple[dict[str, float], str | None, list[str]]:
+    """Scores, refusal and notes."""
+    options: dict[str, Any] = {"method": settings.method, **settings.fit_options}
+    try:
+        trials = recording if settings.embedding is None else embed_inputs(recording, settings.embedding)
+        training, held_out = validation.split(trials, seed)
+        posterior = fit(settings.model, training, seed=seed, progress=False, **options)
+    except (FitError, ValueError) as failure:
+        return {}, str(failure), []
+    density = float(held_out_density(posterior, held_out, num_draws=NUM_DRAWS, seed=seed).sum())
+    if not np.isfinite(density):
+        return {}, "held-out trials: all networks drawn from the posterior diverge in one of them", []
+    observed = posterior.model.informative(held_out)
+    scores = dict.fromkeys(SCORES, float("nan")) | {LOG_DENSITY: density / float(observed.sum())}
+    spikes = held_out.activity[held_out.mask].sum()
+    if posterior.model.observation.of == "count" and spikes > 0.0:
+        scores[BITS_PER_SPIKE] = (density - _density_of_means(training, held_out)) / float(np.log(2.0) * spikes)
+    compared, notes = _compare(posterior, held_out, validation.smoothing or 2.0 * recording.dt, seed)
+    return scores | compared, None, notes
+
+
+def _density_of_means(training: Recording, held_out: Recording) -> float:
+    """Log probability of held-out counts that are Poisson with every neuron's mean in the fitted trials, in nats."""
+    mask = training.mask
+    mean = np.sum(training.activity * mask, axis=(0, 1)) / np.maximum(mask.sum(axis=(0, 1)), 1)
+    return float(scipy.stats.poisson.logpmf(held_out.activity, mean)[held_out.mask].sum())
+
+
+def _compare(
+    posterior: Posterior, held_out: Recording, smoothing: float, seed: int
+) -> tuple[dict[str, float], list[str]]:
+    """The correlation of trial averages and its ceiling, or why they are not known."""
+    labels = np.array(held_out.trial_labels or ["all"] * held_out.num_trials)
+    names, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    chosen = np.flatnonzero(counts[member] >= FEWEST_TRIALS)
+    if not chosen.size:
+        most = f"{counts.max()} held-out trials at most"
+        return {}, [f"no correlation of trial averages: {most} of each of {len(names)} label(s), where 4 are needed"]
+    trials = held_out.select(trials=chosen)
+    try:
+        simulated = _simulated(posterior, trials, seed)
+    except ValueError as failure:  # a network that diverges
+        return {}, [f"no correlation of trial averages: {failure}"]
+    found = compare_trials(
+        trials, simulated, width=smoothing, conditions=labels[chosen].tolist(), num_resamples=2, seed=seed
+    )
+    return {name: found[name].value for name in (CORRELATION, CEILING)}, []
+
+
+def _simulated(posterior: Posterior, trials: Recording, seed: int) -> np.ndarray:
+    """(draw, trial, time, neuron) activity with its noise, each by another network of the posterior."""
+    draws = sample_at_most(posterior, NUM_SIMULATIONS, seed=seed)
+    simulated = []
+    for draw in range(len(draws["M"])):
+        network = {name: value[draw] for name, value in draws.items()}
+        if "initial_kappa" in network:  # inferred for the fitted trials alone: others start from the mean
+            mean = network["initial_kappa"].mean(axis=0, keepdims=True)
+            network["initial_kappa"] = np.repeat(mean, trials.num_trials, axis=0)
+        simulated.append(posterior.model.simulate(network, trials, seed=seed + draw).activity)
+    return np.stack(simulated)

@@ -1,0 +1,88 @@
+"""`lrposterior sweep`: a plan that it prints, a sweep by processes, and one line for every mistake."""
+
+import json
+from pathlib import Path
+
+import pytest
+from plain import plain_model
+
+import lrposterior as lrp
+from lrposterior.cli import main
+
+PLAN = """
+recording = "session.npz"
+seeds = [0, 1]
+
+[validation]
+fraction = 0.4
+
+[base.model]
+rank = 1
+background = "none"
+priors = "independent"
+
+[improvements."rank 9"]
+model.rank = 9
+"""
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `lrposterior sweep`."""
+    with pytest.raises(SystemExit) as end:
+        main(["sweep", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return int(end.value.code or 0), out, err
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    model = plain_model(1)
+    session = lrp.simulate_recording(model, num_neurons=6, num_trials=8, num_bins=20, noise_scale=0.1, seed=0)
+    session.recording.save("session.npz")
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN, encoding="utf-8")
+    return path
+
+
+def test_the_example_is_a_plan(tmp_path, capsys):
+    code, out, _ = run(capsys, "--example")
+    (tmp_path / "plan.toml").write_text(out, encoding="utf-8")
+    assert code == 0
+    assert lrp.load_plan(tmp_path / "plan.toml").combine is not None
+
+
+@pytest.mark.slow
+def test_a_sweep_from_the_command_line(plan, capsys):
+    code, out, err = run(capsys, "plan.toml", "--workers", 1, "--figure", "gains.png")
+    assert (code, err) == (0, "")
+    assert "refused: rank 9, seed 0, 1: rank: expected at most the 6 neurons" in out
+    assert out.splitlines()[-1] == "written: plan.sweep, gains.png"
+    assert len(list(Path("plan.sweep/runs").glob("*.json"))) == 4
+    assert Path("gains.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run(capsys, "plan.toml", "--json")
+    assert json.loads(out) == lrp.SweepResult.load("plan.sweep/sweep.nc").to_dict() | {
+        "folder": "plan.sweep",
+        "figure": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "edit", "words"),
+    [
+        ([], {}, "PLAN.toml: expected the name of a plan, got none; or print one by --example"),
+        (["nothing.toml"], {}, "plan: expected a plan in TOML, got no file at 'nothing.toml'"),
+        (["plan.toml"], {"rank = 1": "rnk = 1"}, "base.model: expected one of 'rank'"),
+        (["plan.toml"], {'recording = "session.npz"': ""}, "plan: expected a recording, got none"),
+        (["plan.toml", "--figure", "gains.gif"], {}, "--figure: expected a file name that ends in .png"),
+        (["plan.toml", "--workers", "0"], {}, "--workers: expected an integer >= 1, got 0"),
+    ],
+)
+def test_a_mistake_is_one_line(plan, capsys, arguments, edit, words):
+    for old, new in edit.items():
+        plan.write_text(plan.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"lrposterior: {words}")
+    assert err.count("\n") == 1
+    assert not Path("plan.sweep").exists()
