@@ -21,6 +21,7 @@ from lrposterior.inference.mode import (
     Mode,
     Report,
     check_noise,
+    solve_curvature,
     where_not_finite,
 )
 from lrposterior.inference.problem import Problem
@@ -59,7 +60,7 @@ class _Point(NamedTuple):
     def expected(self, curvature: np.ndarray) -> float:
         """Nats that the quadratic model expects to gain along coordinates that are free."""
         slope = self.slope[self.free]
-        return 0.5 * float(slope @ np.linalg.solve(curvature[np.ix_(self.free, self.free)], slope))
+        return 0.5 * float(slope @ solve_curvature(curvature[np.ix_(self.free, self.free)], slope))
 
 
 def find_bounded_mode(
@@ -134,9 +135,14 @@ def _descend(
         damping = max(damping * (0.2 if part > 0.5 else 1.0 if part > 0.1 else 3.0), SMALLEST_DAMPING)
         curvature = _updated(curvature, step, reached.slope - point.slope)
         point = reached
-        if part < LEAST_PART or point.expected(curvature) < tolerance:
+        if part < LEAST_PART or not _is_positive_definite(curvature) or point.expected(curvature) < tolerance:
             break
     return point, damping
+
+
+def _is_positive_definite(matrix: np.ndarray) -> bool:
+    """To double precision: rounding may take what updates keep."""
+    return scipy.linalg.lapack.dpotrf(matrix, lower=True)[1] == 0
 
 
 def _updated(curvature: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
@@ -155,7 +161,7 @@ def _bounded_step(curvature: np.ndarray, point: _Point) -> np.ndarray:
     while True:
         held = ~free
         right = point.slope[free] + curvature[np.ix_(free, held)] @ step[held]
-        step[free] = -scipy.linalg.solve(curvature[np.ix_(free, free)], right, assume_a="pos")
+        step[free] = -solve_curvature(curvature[np.ix_(free, free)], right)
         crossing = free & (point.signs * (point.z + step) < 0.0)
         if not crossing.any():
             return step

@@ -84,7 +84,7 @@ def find_mode(
         information = problem.information(z)
         curvature = information + np.eye(num_dynamics)
         slope, of_noise = gradient[:num_dynamics], gradient[num_dynamics:]
-        expected = 0.5 * float(slope @ _solve(curvature, slope))
+        expected = 0.5 * float(slope @ solve_curvature(curvature, slope))
         decrement = expected + 0.5 * float(np.sum(of_noise**2 / (problem.noise_information(z) + 1.0)))
         if report is not None:
             report(iteration, objective, decrement)
@@ -124,7 +124,7 @@ def first_steps(problem: Problem, start: np.ndarray, num_steps: int, tolerance: 
     for iteration in range(num_steps):
         curvature = problem.information(z) + np.eye(problem.space.num_dynamics)
         slope = problem.gradient(z)[: len(curvature)]
-        expected = 0.5 * float(slope @ _solve(curvature, slope))
+        expected = 0.5 * float(slope @ solve_curvature(curvature, slope))
         report(iteration, objective, expected)
         if expected < tolerance:
             break
@@ -166,7 +166,7 @@ def _descend(
     Damping grows until the step goes down; where none does, the point stays.
     """
     while damping < LARGEST_DAMPING:
-        step = _solve(curvature + damping * np.diag(np.diag(curvature)), slope)
+        step = solve_curvature(curvature + damping * np.diag(np.diag(curvature)), slope)
         candidate, reached = _after(problem, z, step)
         if reached < objective:
             gained = (objective - reached) / max(0.5 * float(slope @ step), 1e-300)
@@ -200,7 +200,7 @@ def _leave_kink(problem: Problem, z: np.ndarray, curvature: np.ndarray, objectiv
     shifts = np.zeros((NUM_NEARBY, z.size))
     shifts[:, : len(curvature)] = NEARBY * scipy.linalg.solve_triangular(root, noise, lower=True, trans=1).T
     slope = np.mean([problem.gradient(z + sign * shift) for shift in shifts for sign in (1.0, -1.0)], axis=0)
-    step = _solve(curvature, slope[: len(curvature)])
+    step = solve_curvature(curvature, slope[: len(curvature)])
     best = z, objective
     for length in (1.0, 0.3, 0.1, 0.03):
         candidate, reached = _after(problem, z, length * step)
@@ -218,7 +218,12 @@ def _after(problem: Problem, z: np.ndarray, step: np.ndarray) -> tuple[np.ndarra
     return candidate, problem.negative_log_density(candidate)
 
 
-def _solve(matrix: np.ndarray, right_side: np.ndarray) -> np.ndarray:
+def solve_curvature(matrix: np.ndarray, right_side: np.ndarray) -> np.ndarray:
+    """The solution x of matrix @ x = right_side.
+
+    Raises:
+        FitError: if the matrix is not positive definite.
+    """
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
     except np.linalg.LinAlgError as failure:
