@@ -9,6 +9,7 @@ from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
 from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
+from .diagnosis import Diagnosis, diagnose
 from .drift import SessionDrift
 from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
 from .latents import LatentPaths, infer_latents
@@ -60,6 +61,7 @@ __all__ = [
     "CorrelatedLoadings",
     "DaleLoadings",
     "Degeneracy",
+    "Diagnosis",
     "Ensemble",
     "FitCheck",
     "FitError",
@@ -103,6 +105,7 @@ __all__ = [
     "counts_to_rates",
     "deconvolve_calcium",
     "design_perturbations",
+    "diagnose",
     "ensemble_candidates",
     "fit",
     "infer_drift",
