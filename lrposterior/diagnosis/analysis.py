@@ -34,7 +34,7 @@ def diagnose(
     most 60 of its trials, chosen at random), none, and ten times as much. Conditions are the trial labels that trials
     share. The verdicts are about the trained network where there is one, else about the median of the untrained ones:
 
-    - "exploding loss": more than half of the networks run away. Descents start at the data, so that a few of the prior
+    - "exploding loss": half of the networks or more run away. Descents start at the data, so that a few of the prior
       that do so are harmless; where the median one does, so may the one that is fitted.
     - "scale mismatch": the mean activity is off by more than a factor of 2, and beyond that of every network drawn.
       A softplus network is of order 1 without a scale: rates of 14 spikes/s are then a factor of 10 away, while

@@ -11,7 +11,7 @@ from lrposterior.diagnosis.recorded import DataStatistics
 
 # The reasons for these thresholds stand in `diagnose`.
 SCALE_FACTOR, LEAST_TEMPORAL_SD, LEAST_DRIVE, LEAST_Z = 2.0, 0.2, 0.1, 3.0
-LARGEST_SHARE_DIVERGING = 0.5
+LEAST_SHARE_DIVERGING = 0.5
 LARGEST_LOSS, LARGEST_LOSS_Z = 0.2, 3.0
 
 
@@ -61,8 +61,8 @@ def judge_data(data: DataStatistics) -> tuple[Verdict, ...]:
 
 def judge_network(data: DataStatistics, network: NetworkStatistics, num_inputs: int, which: str) -> tuple[Verdict, ...]:
     """What is wrong with networks; where they run away, nothing else is said of them."""
-    if network.share_diverging > LARGEST_SHARE_DIVERGING:
-        found = f"{network.share_diverging:.0%} of the {which} networks run away ({network.num_networks} in all)"
+    if network.share_diverging >= LEAST_SHARE_DIVERGING:
+        found = f"the activity of {network.share_diverging:.0%} of {network.num_networks} {which} networks runs away"
         mend = "use a smaller prior scale of K, or more inhibition, as DaleLoadings(K={'E': 1.5, 'I': 6.0})"
         return (Verdict("exploding loss", found, mend),)
     verdicts, recorded, own = [], data.signal, network.signal
