@@ -34,11 +34,11 @@ def diagnose(
     most 60 of its trials, chosen at random), none, and ten times as much. Conditions are the trial labels that trials
     share. The verdicts are about the trained network where there is one, else about the median of the untrained ones:
 
-    - "exploding loss": half of the networks or more run away. Descents start at the data, so that a few of the prior
-      that do so are harmless; where the median one does, so may the one that is fitted.
+    - "exploding loss": half of the networks or more run away. Fits start at the data: a few of the prior that do so are
+      harmless.
     - "scale mismatch": the mean activity is off by more than a factor of 2, and beyond that of every network drawn.
       A softplus network is of order 1 without a scale: rates of 14 spikes/s are then a factor of 10 away, while
-      networks of a prior with the scale of the data were 0.7 to 0.9 times as active as 25 simulated sessions.
+      networks of a prior with the scale of the data were 0.7 to 1.3 times as active as 28 simulated sessions.
     - "flat output": averages over trials move with a fifth of the recorded standard deviation over time, or less.
       In the same sessions they moved 0.9 to 2.4 times as much.
     - "weak input drive": inputs modulate the network by a tenth or less of the recorded modulation, both relative to
