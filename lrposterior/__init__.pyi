@@ -9,6 +9,7 @@ from .connectivity import LowRankConnectivity
 from .degeneracy import Degeneracy, analyze_degeneracy
 from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
+from .diagnosis import Diagnosis, diagnose
 from .drift import SessionDrift
 from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
 from .input_embedding import LaggedInputs, PolynomialInputs, RandomEmbedding, embed_inputs
@@ -68,6 +69,7 @@ __all__ = [
     "CorrelatedLoadings",
     "DaleLoadings",
     "Degeneracy",
+    "Diagnosis",
     "Ensemble",
     "FitCheck",
     "FitError",
@@ -117,6 +119,7 @@ __all__ = [
     "counts_to_rates",
     "deconvolve_calcium",
     "design_perturbations",
+    "diagnose",
     "embed_inputs",
     "ensemble_candidates",
     "fit",

@@ -25,8 +25,7 @@ MODEL = LowRankModel(
     process_noise="diagonal",
     priors=DaleLoadings(K={"E": 1.5, "I": 6.0}),
 )
-# Spectral radius of the part of W that leaves the neurons of one type. At the slopes of the mean state it is 0.6 times
-# this: either alone would be stable.
+# Spectral radius of the part of W that leaves the neurons of one type, E or I.
 GAIN = 1.5
 # In units of current: mean and standard deviation over neurons of the mean current, then standard deviations of the
 # weights of pulses and of inputs that last, and of the process noise.

@@ -137,6 +137,35 @@ def test_fit_in_json_agrees_with_python(folder, tmp_path, capsys):
     assert explained["held_out"] == assess_fit(posterior, validation).explained_variance
 
 
+def test_diagnose_of_a_recording_says_in_json_what_python_finds(folder, capsys):
+    options = ["--rank", 1, "--background", "none", "--loadings", "independent", "--seed", 2, "--draws", 5]
+    code, out, err = run(capsys, "diagnose", folder / "session.npz", *options, "--json")
+    assert (code, err) == (0, "")
+    printed, session = json.loads(out), lrp.load_recording(folder / "session.npz")
+    found = lrp.diagnose(plain_model(1), session, num_draws=5, seed=2)
+    assert printed["data"]["mean"] == found.data.mean
+    assert printed["inputs"]["sd"] == found.inputs.sd.tolist()
+    assert printed["untrained"]["level"] == found.untrained.signal.level
+    assert printed["untrained"]["weights"]["E -> I"]["highest"] == found.untrained.weights["E -> I"].highest
+    assert [verdict["name"] for verdict in printed["verdicts"]] == [verdict.name for verdict in found.verdicts]
+    assert printed["trained"] is None
+
+
+def test_diagnose_of_a_posterior_prints_its_table(folder, capsys):
+    held_out = folder / "fit.validation.npz"
+    code, out, _ = run(capsys, "diagnose", folder / "fit.nc", "--validation", held_out)
+    assert code == 0
+    posterior = lrp.load_posterior(folder / "fit.nc")
+    assert out == f"{lrp.diagnose(posterior, validation=lrp.load_recording(held_out), seed=0)!r}\n"
+
+
+@pytest.mark.parametrize(("file", "options", "words"), [("session.npz", [], "a number"), ("fit.nc", [2], "none, for")])
+def test_diagnose_asks_for_a_rank_of_recordings_alone(folder, capsys, file, options, words):
+    code, _, err = run(capsys, "diagnose", folder / file, *(["--rank", *options] if options else []))
+    assert code == 2
+    assert f"--rank: expected {words}" in err
+
+
 def test_the_model_has_a_bulk_and_correlated_loadings_unless_asked_otherwise(folder, tmp_path, capsys):
     fit = tmp_path / "fit.nc"
     assert run(capsys, "fit", folder / "session.npz", fit, "--rank", 1)[0] == 0
@@ -392,7 +421,7 @@ def test_traceback_shows_where_an_error_came_from():
         main(["--traceback", "degeneracy", "nothing.nc"])
 
 
-@pytest.mark.parametrize("command", ["simulate", "fit", "degeneracy", "rank", "report", "demo"])
+@pytest.mark.parametrize("command", ["simulate", "fit", "diagnose", "degeneracy", "rank", "report", "demo"])
 def test_help_shows_units_and_an_example(command, capsys):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
@@ -405,7 +434,7 @@ def test_help_shows_units_and_an_example(command, capsys):
 def test_without_a_command_it_shows_what_there_is(capsys):
     code, out, err = run(capsys)
     assert (code, out) == (2, "")
-    for command in ("simulate", "fit", "degeneracy", "rank", "report", "demo"):
+    for command in ("simulate", "fit", "diagnose", "degeneracy", "rank", "report", "demo"):
         assert f"  {command} " in err
 
 

@@ -25,8 +25,11 @@ def integration_constants(simulation: lrp.Simulation) -> np.ndarray:
 
 @pytest.mark.slow
 def test_the_default_session_has_the_sizes_of_a_real_export():
-    recording = lrp.simulate_session(seed=0).recording
+    session = lrp.simulate_session(seed=0)
+    recording = session.recording
     assert recording.activity.shape == (1043, 219, 54)
+    assert recording.activity.mean() / DT == pytest.approx(13.6, rel=0.1)
+    np.testing.assert_array_equal(np.argwhere(recording.activity > HIGH), session.outliers)
     assert recording.num_inputs == 14
     assert recording.cell_types == ("E",) * 41 + ("I",) * 13
 

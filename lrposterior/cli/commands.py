@@ -27,6 +27,7 @@ from lrposterior.cli.input import (
 from lrposterior.cli.output import (
     describe_clipping,
     describe_degeneracy,
+    describe_diagnosis,
     describe_fit,
     describe_modes,
     describe_ranking,
@@ -54,6 +55,53 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random; the same seed gives the same numbers.")]
 Threshold = Annotated[float, typer.Option(help="Information lambda from which a direction counts as constrained.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        metavar="ARGUMENT=VARIABLE",
+        help="Of a .mat file, which variable is which: activity=fr, inputs=session.u; inputs= leaves them out. "
+        "Give it several times. Default: by common names, which are shown.",
+    ),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AXIS,AXIS,AXIS",
+        help="Of a .mat file, the order of MATLAB's size, as neuron,time,trial. Default: trial,time,neuron.",
+    ),
+]
+BinWidth = Annotated[float | None, typer.Option(help="Of a .mat file, the width of a bin, in s.")]
+TimeConstant = Annotated[float, typer.Option(help="Time constant of the neurons, in s; at least the width of a bin.")]
+Nonlinearity = Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")]
+Observe = Annotated[
+    str,
+    typer.Option(
+        help="What the activity is: rate, current, spike-rate (spikes/s), count (Poisson) or overdispersed-count."
+    ),
+]
+KnownBackground = Annotated[
+    str,
+    typer.Option(
+        metavar="bulk|none|W0.npy",
+        help="Connectivity beside the low-rank part: bulk (unknown and unstructured), none, or a file with a known "
+        "matrix (post, pre), .npy or .npz of scipy.sparse.save_npz.",
+    ),
+]
+Loadings = Annotated[
+    str,
+    typer.Option(
+        help="correlated: a neuron's K depends on its other loadings; independent; or dale: Dale's law, with softplus, "
+        "without a background."
+    ),
+]
+# What arguments of a model are called here.
+OPTION_NAMES = {
+    "observation": "--observe",
+    "background": "--background",
+    "process_noise": "--process-noise",
+    "priors": "--loadings",
+}
 CandidateKinds = Annotated[
     list[str] | None,
     typer.Option(
@@ -131,7 +179,7 @@ def simulate(
     rank: Annotated[int, typer.Option(help="Rank of the connectivity.")] = 2,
     inputs: Annotated[int, typer.Option(help="Number of inputs, smooth noise of variance 1.")] = 2,
     time_constant: Annotated[float, typer.Option(help="Time constant of the neurons, in s.")] = 0.1,
-    nonlinearity: Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")] = "tanh",
+    nonlinearity: Nonlinearity = "tanh",
     observe: Annotated[str, typer.Option(help="What is recorded: rate or current.")] = "rate",
     bulk_gain: Annotated[
         float, typer.Option(help="Gain g of unstructured connectivity beside the low-rank part; 0 for none.")
@@ -190,23 +238,9 @@ def fit(
     ],
     posterior: Annotated[Path, typer.Argument(metavar="FIT.nc", help="Where to write the posterior.")],
     rank: Annotated[int, typer.Option(help="Rank of the connectivity.")],
-    names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name",
-            metavar="ARGUMENT=VARIABLE",
-            help="Of a .mat file, which variable is which: activity=fr, inputs=session.u; inputs= leaves them out. "
-            "Give it several times. Default: by common names, which are shown.",
-        ),
-    ] = None,
-    axes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AXIS,AXIS,AXIS",
-            help="Of a .mat file, the order of MATLAB's size, as neuron,time,trial. Default: trial,time,neuron.",
-        ),
-    ] = None,
-    dt: Annotated[float | None, typer.Option(help="Of a .mat file, the width of a bin, in s.")] = None,
+    names: Names = None,
+    axes: Axes = None,
+    dt: BinWidth = None,
     clip: Annotated[
         float | None,
         typer.Option(
@@ -215,30 +249,16 @@ def fit(
             "print what was clipped.",
         ),
     ] = None,
-    time_constant: Annotated[
-        float, typer.Option(help="Time constant of the neurons, in s; at least the width of a bin.")
-    ] = 0.1,
+    time_constant: TimeConstant = 0.1,
     infer_time_constant: Annotated[
         bool, typer.Option("--infer-time-constant", help="Infer it, with --time-constant as the prior's median.")
     ] = False,
-    nonlinearity: Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")] = "tanh",
-    observe: Annotated[
-        str,
-        typer.Option(
-            help="What the activity is: rate, current, spike-rate (spikes/s), count (Poisson) or overdispersed-count."
-        ),
-    ] = "rate",
+    nonlinearity: Nonlinearity = "tanh",
+    observe: Observe = "rate",
     initial_state: Annotated[
         str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")
     ] = "zero",
-    background: Annotated[
-        str,
-        typer.Option(
-            metavar="bulk|none|W0.npy",
-            help="Connectivity beside the low-rank part: bulk (unknown and unstructured), none, or a file with a known "
-            "matrix (post, pre), .npy or .npz of scipy.sparse.save_npz.",
-        ),
-    ] = "bulk",
+    background: KnownBackground = "bulk",
     process_noise: Annotated[
         str, typer.Option(help="Noise that drives the latents of single trials: none, diagonal or full.")
     ] = "none",
@@ -252,13 +272,7 @@ def fit(
     drift: Annotated[
         bool, typer.Option("--drift", help="Neurons are seen with an offset and a scale of their own in every session.")
     ] = False,
-    loadings: Annotated[
-        str,
-        typer.Option(
-            help="correlated: a neuron's K depends on its other loadings; independent; or dale: Dale's law, with "
-            "softplus, without a background."
-        ),
-    ] = "correlated",
+    loadings: Loadings = "correlated",
     method: Annotated[str, typer.Option(help="laplace, svi or nuts.")] = "laplace",
     validation_fraction: Annotated[
         float | None,
@@ -304,12 +318,7 @@ def fit(
             "initial_state": initial_state,
             "priors": loadings,
         },
-        names={
-            "observation": "--observe",
-            "background": "--background",
-            "process_noise": "--process-noise",
-            "priors": "--loadings",
-        },
+        names=OPTION_NAMES,
     )
     held_out = None
     if validation_fraction is not None:
@@ -338,6 +347,65 @@ def fit(
             f"({validation.expected:.3f} if they were predicted as well as the fitted ones)"
         )
     print(f"written: {listed(posterior, validation_file)}")
+
+
+@app.command(
+    epilog="\b\n"
+    "Examples:\n"
+    "  lrposterior diagnose session.npz --rank 2 --observe count --nonlinearity softplus\n"
+    "  lrposterior diagnose fit.nc --validation fit.validation.npz\n"
+)
+def diagnose(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A recording, .npz or .mat, or a posterior that `lrposterior fit` wrote."),
+    ],
+    rank: Annotated[int | None, typer.Option(help="Of a recording, the rank of the network to be fitted.")] = None,
+    names: Names = None,
+    axes: Axes = None,
+    dt: BinWidth = None,
+    time_constant: TimeConstant = 0.1,
+    nonlinearity: Nonlinearity = "tanh",
+    observe: Observe = "rate",
+    background: KnownBackground = "bulk",
+    loadings: Loadings = "correlated",
+    validation: Annotated[
+        Path | None,
+        typer.Option(metavar="FIT.validation.npz", help="Of a posterior, trials that were kept from the fit."),
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", help="Networks drawn from the prior.")] = 20,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Look for the usual reasons why a network does not take on the activity of a recording.
+
+    Of a recording, networks drawn from the prior are judged, with the options of `fit`; of a posterior, the network
+    that was fitted. The options that describe a model are for a recording.
+    """
+    prepare_jax()
+    import lrposterior as lrp
+    from lrposterior.options import make_model
+
+    is_posterior = file.suffix == ".nc"
+    if is_posterior != (rank is None):
+        expected, got = ("none, for a posterior", f"{rank}") if is_posterior else ("a number, for a recording", "none")
+        raise argument_error("--rank", expected, got, "leave it out" if is_posterior else "add for instance --rank 2")
+    if is_posterior:
+        fitted, recording = lrp.load_posterior(file), None
+    else:
+        recording = read_recording(file, names, axes, dt)
+        options = {
+            "rank": rank,
+            "time_constant": time_constant,
+            "nonlinearity": nonlinearity,
+            "observation": observe,
+            "background": background,
+            "priors": loadings,
+        }
+        fitted = make_model(options, names=OPTION_NAMES)
+    held_out = None if validation is None else read_recording(validation)
+    diagnosis = lrp.diagnose(fitted, recording, validation=held_out, num_draws=draws, seed=seed)
+    print(to_json(describe_diagnosis(diagnosis)) if as_json else diagnosis)
 
 
 @app.command(epilog="\b\nExample:\n  lrposterior degeneracy fit.nc --threshold 1.0 --figure spectrum.png\n")

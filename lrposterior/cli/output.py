@@ -13,6 +13,7 @@ from lrposterior.files import replacing
 
 if TYPE_CHECKING:
     from lrposterior.degeneracy import Degeneracy
+    from lrposterior.diagnosis import Diagnosis, NetworkStatistics
     from lrposterior.fit_quality import FitQuality
     from lrposterior.perturbation.ranking import PerturbationRanking
     from lrposterior.posterior import Posterior
@@ -124,6 +125,38 @@ def describe_degeneracy(analysis: Degeneracy) -> dict[str, Any]:
         "connectivity": {renamed.get(name, name): getattr(analysis.connectivity, name) for name in of_directions},
         "median_contraction": float(np.median(analysis.sampled_contraction)),
     }
+
+
+def describe_diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
+    """All numbers and verdicts, for JSON."""
+    data, inputs, shares = diagnosis.data, diagnosis.inputs, diagnosis.generalisation
+    of_inputs = ("mean", "sd", "lowest", "highest", "share_on")
+    return {
+        "data": {
+            "unit": data.unit,
+            "mean": data.mean,
+            "neuron_means": data.neuron_means.tolist(),
+            "num_silent": data.num_silent,
+            "largest": data.largest,
+            "outliers": data.outliers.tolist(),
+            **data.signal._asdict(),
+        },
+        "inputs": {name: getattr(inputs, name).tolist() for name in of_inputs}
+        | {"constant": inputs.constant, "duplicates": inputs.duplicates},
+        "untrained": _describe_networks(diagnosis.untrained),
+        "trained": None if diagnosis.trained is None else _describe_networks(diagnosis.trained),
+        "explained_variance": None if shares is None else {"fitted": shares.fitted, "held_out": shares.held_out},
+        "verdicts": [{"name": one.name, "found": one.found, "mend": one.mend} for one in diagnosis.verdicts],
+    }
+
+
+def _describe_networks(networks: NetworkStatistics) -> dict[str, Any]:
+    names = (
+        "num_networks", "share_diverging", "level_without_inputs", "level_of_tenfold_inputs",
+        "input_modulation", "spectral_radius",
+    )  # fmt: skip
+    weights = {name: each._asdict() for name, each in networks.weights.items()}
+    return {name: getattr(networks, name) for name in names} | networks.signal._asdict() | {"weights": weights}
 
 
 def describe_ranking(ranking: PerturbationRanking, top: int) -> dict[str, Any]:
