@@ -1,7 +1,6 @@
 """Plans of sweeps: what they name is what Python would make, and what they misname is named."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,10 @@ import pytest
 from scipy import sparse
 
 import lrposterior as lrp
+from lrposterior.cli.commands import EXAMPLE_PLAN
 from lrposterior.options import KINDS, make_model
 from lrposterior.sweep.configuration import changed, conflict, make_settings
 
-EXAMPLE = Path(lrp.sweep.__file__).with_name("example.toml")  # pyright: ignore[reportAttributeAccessIssue]
 BASE = {"model": {"rank": 2, "background": "none", "priors": {"kind": "independent", "K": 2.0}}}
 
 
@@ -134,8 +133,8 @@ def test_what_conflicts():
     assert changed(changed(base, one), other) == changed(changed(base, other), one)
 
 
-def test_the_example_can_be_fitted(tmp_path):
-    plan = lrp.load_plan(EXAMPLE)
+def test_the_example_is_the_model_that_it_says():
+    plan = lrp.load_plan(EXAMPLE_PLAN)
     dale = make_settings(plan.base).model
     assert dale == lrp.LowRankModel(
         5,
@@ -176,6 +175,7 @@ def test_the_example_can_be_fitted(tmp_path):
         ({"improvements": {"a + b": {"model": {"rank": 1}}}}, "without ' \\+ '"),
         ({"grid": {"model": {"rank": [1]}}}, "grid: expected a list"),
         ({"grid": [{"model": {"rank": 1}}]}, r"grid\[0\].model.rank: expected a list, got 1"),
+        ({"grid": [{"model": {"rank": []}}]}, r"grid\[0\].model.rank: expected at least one value, got none"),
         ({"grid": [{"model": {"rank": [1, 1]}}]}, r"grid\[0\]: expected every point once, got 'rank=1' twice"),
         ({"seeds": []}, "seeds: expected different integers, at least one"),
         ({"seeds": [0, 0]}, "seeds: expected different integers, at least one"),

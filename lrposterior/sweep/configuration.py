@@ -30,12 +30,10 @@ class Configuration:
     Attributes:
         name: in tables and figures.
         options: all of them, flat.
-        parts: the names of the improvements that it combines; empty for the base, and for a single improvement.
     """
 
     name: str
     options: Options
-    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -204,10 +204,9 @@ class SweepResult:
         return plot_sweep(self)
 
     def __repr__(self) -> str:
-        return (
-            f"SweepResult({len(self.names)} configurations, {len(self.seeds)} seed(s), best by {self.score}: "
-            f"{self.ranking[0].name})"
-        )
+        first = self.ranking[0]
+        best = first.name if first.score.num_seeds == len(self.seeds) else "none known for every seed"
+        return f"SweepResult({len(self.names)} configurations, {len(self.seeds)} seed(s), best by {self.score}: {best})"
 
     def __str__(self) -> str:
         rows: list[Sequence[str]] = [

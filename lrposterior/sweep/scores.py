@@ -82,10 +82,10 @@ def _fit_and_score(
     if not np.isfinite(density):
         return {}, "held-out trials: all networks drawn from the posterior diverge in one of them", []
     observed = posterior.model.informative(held_out)
-    scores = dict.fromkeys(SCORES, float("nan")) | {LOG_DENSITY: density / observed.sum()}
+    scores = dict.fromkeys(SCORES, float("nan")) | {LOG_DENSITY: density / float(observed.sum())}
     spikes = held_out.activity[held_out.mask].sum()
     if posterior.model.observation.of == "count" and spikes > 0.0:
-        scores[BITS_PER_SPIKE] = (density - _density_of_means(training, held_out)) / (np.log(2.0) * spikes)
+        scores[BITS_PER_SPIKE] = (density - _density_of_means(training, held_out)) / float(np.log(2.0) * spikes)
     compared, notes = _compare(posterior, held_out, validation.smoothing or 2.0 * recording.dt, seed)
     return scores | compared, None, notes
 

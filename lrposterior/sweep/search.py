@@ -61,7 +61,7 @@ def run_sweep(
     (folder / RUNS).mkdir(parents=True, exist_ok=True)
     store = RunStore(folder / RUNS, fingerprint(recording), plan.validation)
     with contextlib.ExitStack() as stack:
-        pool = executor or stack.enter_context(process_pool(os.cpu_count() or 1))
+        pool = stack.enter_context(process_pool(os.cpu_count() or 1)) if executor is None else executor
         bar = stack.enter_context(tqdm(total=0, desc="sweep", unit="run", disable=not progress))
         configurations = plan.configurations
         runs = _run_missing(configurations, plan, recording, store, pool, bar)
