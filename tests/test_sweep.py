@@ -72,7 +72,9 @@ def scripted(settings: Settings, _: lrp.Recording, __: Validation, seed: int) ->
     return Run(dict.fromkeys(SCORES, seed + gain + noise), None, 1.0, ("a warning",) if seed == 2 else ())
 
 
-def sweep(folder: Any, executor: InProcess, plan: Any = None, session: lrp.Recording | None = None) -> lrp.SweepResult:
+def sweep(
+    folder: Any, executor: concurrent.futures.Executor, plan: Any = None, session: lrp.Recording | None = None
+) -> lrp.SweepResult:
     made = lrp.SweepPlan.from_dict(PLAN if plan is None else PLAN | plan)
     return lrp.run_sweep(made, session or recording(), folder, executor=executor, progress=False)
 
@@ -165,6 +167,29 @@ def test_an_interruption_loses_nothing_that_was_finished(tmp_path, found, after)
     rest = InProcess(scripted)
     assert sweep(tmp_path, rest).table.identical(found.table)
     assert len(rest.calls) == len(found.names) * 3 - after
+
+
+def test_what_finished_while_the_interruption_came_is_kept(tmp_path):
+    class Pool(concurrent.futures.Executor):
+        """Runs end all at once, with the interruption, as they may in a pool of processes."""
+
+        def __init__(self) -> None:
+            self.futures: list[concurrent.futures.Future[Run]] = []
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if len(self.futures) == 5:
+                self.futures[0].set_exception(KeyboardInterrupt())
+                for future in self.futures[1:4]:
+                    future.set_result(Run(dict.fromkeys(SCORES, 0.0), None, 1.0))
+                raise KeyboardInterrupt
+            self.futures.append(concurrent.futures.Future())
+            return self.futures[-1]
+
+    pool = Pool()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tmp_path, pool)
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+    assert pool.futures[4].cancelled()
 
 
 def test_a_changed_plan_runs_what_is_new(tmp_path):

@@ -175,6 +175,7 @@ def test_the_example_is_the_model_that_it_says():
         ({"improvements": {"a + b": {"model": {"rank": 1}}}}, "without ' \\+ '"),
         ({"grid": {"model": {"rank": [1]}}}, "grid: expected a list"),
         ({"grid": [{"model": {"rank": 1}}]}, r"grid\[0\].model.rank: expected a list, got 1"),
+        ({"grid": [{"model": {"rank": []}}]}, r"grid\[0\].model.rank: expected at least one value, got none"),
         ({"grid": [{"model": {"rank": [1, 1]}}]}, r"grid\[0\]: expected every point once, got 'rank=1' twice"),
         ({"seeds": []}, "seeds: expected different integers, at least one"),
         ({"seeds": [0, 0]}, "seeds: expected different integers, at least one"),

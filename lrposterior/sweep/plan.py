@@ -172,6 +172,9 @@ def load_plan(path: str | os.PathLike[str]) -> SweepPlan:
 def _grid_points(grid: Any, name: str) -> list[dict[str, Any]]:
     """The changes of every point of a grid, the last list fastest."""
     lists = {option: _list(values, f"{name}.{option}") for option, values in flatten(grid, name).items()}
+    for option, values in lists.items():
+        if not values:
+            raise argument_error(f"{name}.{option}", "at least one value", "none", "leave it out")
     points = []
     for chosen in itertools.product(*lists.values()):
         changes: dict[str, Any] = {}
