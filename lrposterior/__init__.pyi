@@ -10,7 +10,7 @@ from .degeneracy import Degeneracy, analyze_degeneracy
 from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .drift import SessionDrift
-from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
+from .inference import NUTS, SVI, Ensemble, FitError, Laplace, Match, fit, recalibrate, update_posterior
 from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
@@ -72,6 +72,7 @@ __all__ = [
     "LatentPaths",
     "LowRankConnectivity",
     "LowRankModel",
+    "Match",
     "NegativeBinomialObservation",
     "NetworkPosterior",
     "PerturbationDesign",
