@@ -198,24 +198,22 @@ def test_what_is_masked_changes_nothing():
     np.testing.assert_array_equal(found[0].distribution.draws, found[1].distribution.draws)
 
 
-@pytest.mark.parametrize("initial_state", ["zero", "free"])
-def test_networks_without_signs_and_rates_with_noise(initial_state):
-    """Rates of a tanh network from a random bulk's default model, without held-out trials: the loss falls."""
-    model = lrp.LowRankModel(1, initial_state=initial_state)
+def test_networks_without_signs_whose_initial_states_are_free():
+    """Rates of a tanh network under the default model, with a bulk; no trial is held out, and the loss falls."""
+    truth_model = lrp.LowRankModel(1, background=None, priors=lrp.Priors())
     simulated = lrp.simulate_recording(
-        lrp.LowRankModel(1, background=None, priors=lrp.Priors()),
-        num_neurons=8, num_trials=12, num_bins=40, num_inputs=1, noise_scale=0.1, seed=0,
-    )  # fmt: skip
+        truth_model, num_neurons=8, num_trials=12, num_bins=40, num_inputs=1, noise_scale=0.1, seed=0
+    )
     losses = []
     for num_epochs in (1, 60):
-        method = lrp.Match(warm_up=0, ramp=0, num_epochs=num_epochs, validation=0.0, activity_penalty=0.0)
+        method = lrp.Match(warm_up=0, ramp=0, num_epochs=num_epochs, validation=0.0)
+        model = lrp.LowRankModel(1, initial_state="free")
         posterior = lrp.fit(model, simulated.recording, method, seed=0, progress=False)
         losses.append(posterior.statistics.objective)
         assert np.isnan(posterior.statistics.validation_loss).all()
         assert "only held-out trials can tell" in posterior.status
     assert losses[1] < losses[0]
-    predicted = posterior.mode_rates()
-    assert np.corrcoef(predicted.ravel(), simulated.rates.ravel())[0, 1] > 0.9
+    assert np.corrcoef(posterior.mode_rates().ravel(), simulated.rates.ravel())[0, 1] > 0.9
 
 
 def test_match_is_a_method_by_name(monkeypatch):

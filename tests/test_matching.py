@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 
 import lrposterior as lrp
-from lrposterior.matching.averages import smooth, smoothing_kernel
+from lrposterior.matching.averages import smooth, smoothing_kernel, smoothing_weight
 from lrposterior.matching.course import Course, Schedule
 from lrposterior.matching.losses import activity_loss, balanced, mean_correlation, neuron_loss, weight_norm
 from lrposterior.matching.simulated_trials import noisy_currents, simulated_trials
@@ -52,7 +52,8 @@ def test_trials_are_smoothed_as_those_of_a_recording():
     one, _, mask, _ = trials_with_gaps()
     recording = lrp.Recording(np.asarray(one), 0.02, mask=np.asarray(mask))
     expected = lrp.smooth_activity(recording, 0.05).activity
-    found = smooth(jnp.asarray(smoothing_kernel(20, 2.5)), one, mask)
+    kernel = jnp.asarray(smoothing_kernel(20, 2.5))
+    found = smooth(kernel, smoothing_weight(kernel, mask), one, mask)
     np.testing.assert_allclose(found, expected, atol=1e-13)
 
 
@@ -123,12 +124,15 @@ def test_costs_are_means_over_entries_that_both_trials_count(kind):
     recorded, simulated, counts = (np.asarray(each).reshape(7, -1) for each in (one, other, mask))
     # What does not count is any positive number.
     recorded, simulated = (np.where(counts, each, 5.0) for each in (recorded, simulated))
-    found = costs(*map(jnp.asarray, (recorded, simulated[:5], 1.0 * counts, 1.0 * counts[:5])), kind)
+    both = jnp.asarray(1.0 * counts), jnp.asarray(1.0 * counts[:5])
+    found = costs(jnp.asarray(recorded), jnp.asarray(simulated[:5]), both, kind)
     for i, j in np.ndindex(7, 5):
         both = counts[i] & counts[j]
         y, m = recorded[i, both], simulated[j, both]
         each = (y - m) ** 2 if kind == "euclidean" else y * np.log(y / m) - y + m
         np.testing.assert_allclose(found[i, j], each.mean(), rtol=1e-10)
+    sets = jnp.asarray(recorded), jnp.asarray(simulated[:5])
+    np.testing.assert_allclose(costs(*sets, None, kind), costs(*sets, tuple(map(jnp.ones_like, sets)), kind))
 
 
 @pytest.mark.usefixtures("strict_jax")
@@ -150,9 +154,8 @@ def test_transport_between_two_pairs_has_a_closed_form(epsilon):
 
 
 def divergence(simulated, again, recorded, kind, epsilon=0.3):
-    counts = jnp.ones_like(recorded)
     pairs = ((recorded, simulated), (recorded, recorded), (again, simulated))
-    return sinkhorn_divergence(*(costs(a, b, counts, counts, kind) for a, b in pairs), epsilon, 1e-12)
+    return sinkhorn_divergence(*(costs(a, b, None, kind) for a, b in pairs), epsilon, 1e-12)
 
 
 @pytest.mark.usefixtures("strict_jax")
@@ -170,11 +173,11 @@ def test_slope_of_the_divergence_is_that_of_both_simulations(kind):
     random = np.random.default_rng(3)
     recorded, simulated, again, along = (jnp.asarray(each) for each in random.gamma(2.0, 1.0, (4, 8, 6)))
     slope = jax.grad(divergence)(simulated, again, recorded, kind)
-    counts, step = jnp.ones_like(recorded), 1e-4
+    step = 1e-4
 
     def followed(length):
         there = simulated + length * along
-        both = (transport(costs(one, there, counts, counts, kind), 0.3, 1e-12) for one in (recorded, again))
+        both = (transport(costs(one, there, None, kind), 0.3, 1e-12) for one in (recorded, again))
         return next(both) - next(both)
 
     expected = (followed(step) - followed(-step)) / (2.0 * step)
@@ -212,7 +215,7 @@ def test_masked_entries_change_no_loss_of_trials():
     _, _, trials, _ = small_problem()
     random = np.random.default_rng(0)
     mask = jnp.asarray(random.random((6, 15, 4)) > 0.3)
-    masked = dataclasses.replace(trials, data=dataclasses.replace(trials.data, mask=mask))
+    masked = dataclasses.replace(trials, data=dataclasses.replace(trials.data, mask=mask), fully_observed=False)
     simulated = jnp.asarray(random.gamma(2.0, 1.0, (2, *mask.shape)))
     other = jnp.where(mask, simulated, 99.0)
     for kind in ("euclidean", "poisson"):
@@ -230,17 +233,16 @@ def test_a_balanced_slope_has_the_norm_of_the_other():
     np.testing.assert_array_equal(balanced(one, jnp.zeros((3, 4))), 0.0)
 
 
-@pytest.mark.parametrize("noise", [None, "diagonal"])
-def test_slope_is_that_of_the_sum_with_the_balance_held(noise):
+def test_slope_is_that_of_the_sum_with_the_balance_held():
     """Against automatic differentiation of the sum, with the ratio of the two norms as a number."""
-    model, space, trials, z = small_problem(process_noise=noise)
+    model, space, trials, z = small_problem(process_noise="diagonal")
     chosen, key, share = jnp.array([4, 0, 3, 1]), jax.random.key(5), 0.7
     some = trials.some(chosen)
 
     of_one, of_other = jax.random.split(key)
 
     def simulate(z, key=of_one):
-        return smooth(some.kernel, simulated_trials(model, space.unwhiten(z), some.data, key), some.data.mask)
+        return some.smoothed(simulated_trials(model, space.unwhiten(z), some.data, key))
 
     again = simulate(z, of_other)
 
@@ -272,8 +274,7 @@ def test_before_the_ramp_only_neurons_count():
 
     def neuron(z):
         drawn = simulated_trials(model, space.unwhiten(z), trials.data, jax.random.split(key)[0])
-        simulated = smooth(trials.kernel, drawn, trials.data.mask)
-        return neuron_loss(simulated, trials.data.activity, trials.data.mask, trials.belongs)
+        return neuron_loss(trials.smoothed(drawn), trials.data.activity, trials.data.mask, trials.belongs)
 
     losses, slope = compiled(model.structure, off, space, trials, z, jnp.asarray(0.0), chosen, key)
     assert losses.trial == 0.0

@@ -51,9 +51,8 @@ class Match:
     L_neuron compares averages over trials neuron by neuron: correlation, mean and variance
     (`lrposterior.matching.losses`). L_trial is a Sinkhorn divergence between simulated and recorded trials
     (`lrposterior.matching.sinkhorn`), scaled so that its slope by the simulated trials has the norm of that of
-    L_neuron.
-    Every recorded trial is simulated under its own inputs, with process noise where the model has it and the noise of
-    the observation, drawn anew in every epoch. Trials are smoothed first.
+    L_neuron. Every recorded trial is simulated under its own inputs, with process noise where the model has it and the
+    noise of the observation, drawn anew in every step. Trials are smoothed first; averages are over those of a step.
 
     The result is point estimates and no posterior: the networks of an ensemble, each from another start.
 
@@ -72,7 +71,7 @@ class Match:
         num_epochs: largest number of epochs.
         patience: epochs after the ramp without a higher correlation of the averages of validation trials, after which a
             network is done. The one with the highest correlation is kept.
-        batch_size: trials of a step.
+        batch_size: largest number of trials of a step; an epoch has steps of one size.
         learning_rate: of Adam, in prior standard deviations.
         time_constant_rate: that of time constants that have a prior.
         validation: share of the trials that is held out, or the numbers of these trials; 0 holds out none, and every
@@ -223,6 +222,7 @@ def _problem(
     def trials(numbers: np.ndarray) -> Trials:
         return Trials.of(model, recording.select(trials=numbers), method.width, belongs[numbers], target)
 
+    num_batches = -(-len(chosen) // method.batch_size)
     with jax.enable_x64(False):
         return MatchingProblem(
             model,
@@ -232,7 +232,7 @@ def _problem(
             Weights(method.cost, method.entropy, method.weight_penalty, method.activity_penalty),
             method.schedule,
             learning_rates(space, method.learning_rate, method.time_constant_rate),
-            min(method.batch_size, len(chosen)),
+            len(chosen) // num_batches,
             seed,
         )
 

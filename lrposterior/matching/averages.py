@@ -23,12 +23,22 @@ def smoothing_kernel(num_bins: int, deviations: float) -> np.ndarray:
     return np.where(np.abs(apart) <= reach, np.exp(-0.5 * (apart / deviations) ** 2), 0.0)
 
 
-def smooth(kernel: Array, trials: Array, mask: Array) -> Array:
-    """Trials smoothed over the bins that count, as `lrposterior.smooth_activity` does; 0 in all others."""
-    counts = mask.astype(trials.dtype)
+def smoothing_weight(kernel: Array, mask: Array) -> Array:
+    """(trial, time, neuron) the sum of the weights of the bins that count; 1 in bins that do not."""
+    return jnp.where(mask, jnp.einsum("ts,bsn->btn", kernel, mask.astype(kernel.dtype)), 1.0)
+
+
+def smooth(kernel: Array, weight: Array, trials: Array, mask: Array) -> Array:
+    """Trials smoothed over the bins that count, as `lrposterior.smooth_activity` does; 0 in all others.
+
+    Args:
+        kernel: (time, time) `smoothing_kernel`.
+        weight: (trial, time, neuron) `smoothing_weight` of the mask.
+        trials: (trial, time, neuron).
+        mask: (trial, time, neuron) which bins count.
+    """
     total = jnp.einsum("ts,bsn->btn", kernel, jnp.where(mask, trials, 0.0))
-    weight = jnp.einsum("ts,bsn->btn", kernel, counts)
-    return counts * total / jnp.where(mask, weight, 1.0)
+    return mask.astype(trials.dtype) * total / weight
 
 
 def trial_averages(smoothed: Array, mask: Array, belongs: Array) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ COSTS = ("euclidean", "poisson")
 MAX_ITERATIONS = 1000
 
 
-def costs(recorded: Array, simulated: Array, counts: Array, others: Array, kind: Cost) -> Array:
+def costs(recorded: Array, simulated: Array, counts: tuple[Array, Array] | None, kind: Cost) -> Array:
     """(trial, other) what it costs to bring a simulated trial to a recorded one: mean over entries that both count.
 
         "euclidean":  (y - m)²
@@ -32,7 +32,8 @@ def costs(recorded: Array, simulated: Array, counts: Array, others: Array, kind:
     Args:
         recorded: (trial, entry) y; positive for "poisson".
         simulated: (other, entry) m; positive for "poisson".
-        counts, others: (trial, entry) and (other, entry) 1 where an entry counts, else 0. Every pair has some.
+        counts: (trial, entry) and (other, entry) 1 where an entry counts, else 0, with some for every pair; None where
+            all do.
         kind: of the cost.
     """
     # Both are a(y) - y h(m) + c(m).
@@ -40,8 +41,12 @@ def costs(recorded: Array, simulated: Array, counts: Array, others: Array, kind:
         alone, cross, others_alone = recorded**2, 2.0 * simulated, simulated**2
     else:
         alone, cross, others_alone = recorded * jnp.log(recorded) - recorded, jnp.log(simulated), simulated
-    total = (counts * alone) @ others.T - (counts * recorded) @ (others * cross).T + counts @ (others * others_alone).T
-    return jnp.maximum(total, 0.0) / (counts @ others.T)
+    if counts is None:
+        total = jnp.sum(alone, axis=1)[:, None] - recorded @ cross.T + jnp.sum(others_alone, axis=1)[None, :]
+        return jnp.maximum(total, 0.0) / recorded.shape[1]
+    own, other = counts
+    total = (own * alone) @ other.T - (own * recorded) @ (other * cross).T + own @ (other * others_alone).T
+    return jnp.maximum(total, 0.0) / (own @ other.T)
 
 
 def sinkhorn_divergence(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from lrposterior.matching.averages import smooth, smoothing_kernel
+from lrposterior.matching.averages import smooth, smoothing_kernel, smoothing_weight
 from lrposterior.matching.losses import activity_loss, balanced, mean_correlation, neuron_loss, weight_norm
 from lrposterior.matching.simulated_trials import expected_trials, of_new_trials, of_trials, simulated_trials
 from lrposterior.matching.sinkhorn import Cost, costs, sinkhorn_divergence
@@ -53,17 +53,20 @@ class Trials:
 
     Attributes:
         data: the trials; their activity is smoothed, and 0 where masked.
-        kernel: (time, time) weights of the smoothing.
+        kernel, weight: of the smoothing.
         belongs: (trial, condition) 1 for the condition of a trial, else 0.
         lowest: (neuron,) what the Poisson cost takes smoothed activity for at least.
         target: the mean activity that L_activity asks for.
+        fully_observed: whether all bins count.
     """
 
     data: Data
     kernel: Array
+    weight: Array
     belongs: Array
     lowest: Array
     target: Array
+    fully_observed: bool = field(metadata={"static": True})
 
     @classmethod
     def of(
@@ -76,7 +79,8 @@ class Trials:
         """
         data = model.data(recording)
         kernel = jnp.asarray(smoothing_kernel(recording.num_bins, width / recording.dt))
-        smoothed = smooth(kernel, data.activity, data.mask)
+        weight = smoothing_weight(kernel, data.mask)
+        smoothed = smooth(kernel, weight, data.activity, data.mask)
         counts = np.maximum(recording.mask.sum(axis=(0, 1)), 1)
         mean = np.where(recording.mask, recording.activity, 0.0).sum(axis=(0, 1)) / counts
         own = recording.activity[recording.mask].mean() if target is None else target
@@ -84,14 +88,22 @@ class Trials:
         return cls(
             dataclasses.replace(data, activity=smoothed),
             kernel,
+            weight,
             jnp.asarray(belongs, smoothed.dtype),
             jnp.asarray(lowest, smoothed.dtype),
             jnp.asarray(own, smoothed.dtype),
+            recording.fully_observed,
         )
 
     def some(self, chosen: Array) -> Trials:
         """Some of the trials, by their numbers."""
-        return dataclasses.replace(self, data=self.data.of_trials(chosen), belongs=self.belongs[chosen])
+        return dataclasses.replace(
+            self, data=self.data.of_trials(chosen), weight=self.weight[chosen], belongs=self.belongs[chosen]
+        )
+
+    def smoothed(self, simulated: Array) -> Array:
+        """Simulated trials (trial, time, neuron) smoothed as the recorded ones."""
+        return smooth(self.kernel, self.weight, simulated, self.data.mask)
 
 
 class State(NamedTuple):
@@ -193,7 +205,7 @@ def loss_and_slope(
 
     def simulate(z: Array, key: Array) -> Array:
         parameters = of_trials(space.unwhiten(z), chosen)
-        return smooth(some.kernel, simulated_trials(model, parameters, some.data, key), some.data.mask)
+        return some.smoothed(simulated_trials(model, parameters, some.data, key))
 
     def of_trial(simulated: Array) -> Array:
         return trial_loss(simulated, jax.lax.stop_gradient(simulate(z, of_other)), some, weights)
@@ -230,13 +242,14 @@ def trial_loss(simulated: Array, again: Array, trials: Trials, weights: Weights)
         trials: the recorded ones.
         weights: cost and entropy.
     """
-    counts = trials.data.mask.astype(simulated.dtype)
     each = trials.data.activity, simulated, again
     if weights.cost == "poisson":
         each = tuple(jnp.maximum(one, trials.lowest) for one in each)
-    recorded, simulated, again, counts = (one.reshape(len(one), -1) for one in (*each, counts))
+    recorded, simulated, again = (one.reshape(len(one), -1) for one in each)
+    counts = trials.data.mask.reshape(len(recorded), -1).astype(simulated.dtype)
+    both = None if trials.fully_observed else (counts, counts)
     between, within, others = (
-        costs(one, other, counts, counts, weights.cost)
+        costs(one, other, both, weights.cost)
         for one, other in ((recorded, simulated), (recorded, recorded), (again, simulated))
     )
     epsilon = jnp.maximum(weights.entropy * jnp.mean(within), jnp.finfo(within.dtype).tiny)
@@ -247,5 +260,5 @@ def trial_loss(simulated: Array, again: Array, trials: Trials, weights: Weights)
 def validation_correlation(model: LowRankModel, space: ParameterSpace, trials: Trials, z: Array, key: Array) -> Array:
     """Correlation of the averages of trials that are not fitted with those that are expected."""
     parameters = of_new_trials(space.unwhiten(z), trials.belongs.shape[0])
-    expected = smooth(trials.kernel, expected_trials(model, parameters, trials.data, key), trials.data.mask)
+    expected = trials.smoothed(expected_trials(model, parameters, trials.data, key))
     return mean_correlation(expected, trials.data.activity, trials.data.mask, trials.belongs)
