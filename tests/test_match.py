@@ -216,6 +216,18 @@ def test_networks_without_signs_whose_initial_states_are_free():
     assert np.corrcoef(posterior.mode_rates().ravel(), simulated.rates.ravel())[0, 1] > 0.9
 
 
+def test_a_target_in_spikes_per_second_draws_the_rate_to_it():
+    model, _, recording = truth(0)
+    target = 2.0 * recording.activity.mean() / DT
+    method = lrp.Match(
+        warm_up=0, ramp=0, num_epochs=100, validation=0.0, learning_rate=0.03, activity_penalty=100.0,
+        target_rate=target,
+    )  # fmt: skip
+    posterior = lrp.fit(model, recording, method, seed=0, progress=False)
+    rate = posterior.model.simulate(posterior.mode, recording, seed=0).activity.mean() / DT
+    np.testing.assert_allclose(rate, target, rtol=0.1)
+
+
 def test_match_is_a_method_by_name(monkeypatch):
     seen = []
     module = importlib.import_module("lrposterior.inference.fit")

@@ -14,7 +14,7 @@ from lrposterior.matching.course import Course, Schedule
 from lrposterior.matching.losses import activity_loss, balanced, mean_correlation, neuron_loss, weight_norm
 from lrposterior.matching.simulated_trials import noisy_currents, simulated_trials
 from lrposterior.matching.sinkhorn import costs, sinkhorn_divergence, transport
-from lrposterior.matching.training import Losses, State, Trials, Weights, loss_and_slope, trial_loss
+from lrposterior.matching.training import Losses, State, Trials, Weights, learning_rates, loss_and_slope, trial_loss
 
 compiled = jax.jit(loss_and_slope, static_argnums=(0, 1))
 EVERYTHING = Weights("euclidean", 0.5, weight_penalty=1e-2, activity_penalty=0.3)
@@ -309,6 +309,13 @@ def test_noisy_currents_are_those_of_a_simulation():
     theirs = model.simulated_currents(named, like, seed=0)[:, 1:]
     np.testing.assert_allclose(ours.std(axis=0), theirs.std(axis=0), rtol=5.0 / np.sqrt(2000))
     assert np.all(np.abs(ours.mean(axis=0) - theirs.mean(axis=0)) < 5.0 * np.sqrt(2.0 / 2000) * theirs.std(axis=0))
+
+
+def test_time_constants_have_a_learning_rate_of_their_own():
+    _, space, _, _ = small_problem(time_constant={"E": 0.1, "I": lrp.TimeConstantPrior(0.05)})
+    rates = learning_rates(space, 0.01, 0.002)
+    np.testing.assert_array_equal(space.coordinates(rates, "log_time_constant_excess"), [0.002])
+    assert np.sum(rates == 0.01) == space.size - 1
 
 
 def test_trials_come_in_after_the_warm_up_along_a_line():

@@ -46,7 +46,7 @@ CHECKPOINT_EVERY = 10
 class Match:
     """Networks fitted by descent, so that simulated trials have the averages and the variability of recorded ones.
 
-        L = L_neuron + balanced L_trial + weight_penalty (|W|² + |B|²) + activity_penalty ((mean - target) / target)²
+        L = L_neuron + balanced L_trial + weight_penalty L_reg + activity_penalty ((mean - target) / target)²
 
     L_neuron compares averages over trials neuron by neuron: correlation, mean and variance
     (`lrposterior.matching.losses`). L_trial is a Sinkhorn divergence between simulated and recorded trials
@@ -63,7 +63,7 @@ class Match:
             different inputs hide what the network does with them.
         cost: of L_trial: "euclidean", the squared difference, or "poisson", the divergence y log(y / m) - y + m.
         entropy: regularisation of the divergence, over the mean cost between recorded trials.
-        weight_penalty: of the squared weights.
+        weight_penalty: of L_reg, the sum of the squared entries of W and B.
         activity_penalty: of the mean activity's distance from its target; 0 leaves it out.
         target_rate: the target, in spikes/s of counts, else in the unit of the recording; None is the recorded mean.
         warm_up: epochs on L_neuron alone.

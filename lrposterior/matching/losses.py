@@ -48,7 +48,7 @@ def activity_loss(simulated: Array, mask: Array, target: Array) -> Array:
 
 
 def weight_norm(left: Array, right: Array, B: Array) -> Array:
-    """L_reg: |W|² + |B|², of W = left right^T / N with factors (neuron, rank), without forming it."""
+    """L_reg: squared entries of W and B summed, of W = left right^T / N by its factors (neuron, rank)."""
     return jnp.sum((left.T @ left) * (right.T @ right)) / left.shape[0] ** 2 + jnp.sum(B**2)
 
 
