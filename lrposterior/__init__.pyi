@@ -11,7 +11,7 @@ from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .diagnosis import Diagnosis, diagnose
 from .drift import SessionDrift
-from .inference import NUTS, SVI, Ensemble, FitError, Laplace, fit, recalibrate, update_posterior
+from .inference import NUTS, SVI, Ensemble, FitError, Laplace, Match, fit, recalibrate, update_posterior
 from .input_embedding import LaggedInputs, PolynomialInputs, RandomEmbedding, embed_inputs
 from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
@@ -84,6 +84,7 @@ __all__ = [
     "LatentPaths",
     "LowRankConnectivity",
     "LowRankModel",
+    "Match",
     "NegativeBinomialObservation",
     "NetworkPosterior",
     "PerturbationDesign",

@@ -51,7 +51,7 @@ class FitStatistics:
 
     Attributes:
         objective: -log p(activity, z) at the mode in whitened coordinates, in nats; at that of W where the evidence
-            chose a regression, which starts from there.
+            chose a regression, which starts from there. Of `Match` its loss, which is no density.
         gradient_norm: norm of its gradient there.
         decrement: nats that the quadratic model at the mode still expected to gain.
         num_iterations: Gauss-Newton steps to the mode.
@@ -71,8 +71,9 @@ class FitStatistics:
             (`CorrelatedLoadings`), log evidence with their regression less that without, in nats; -inf or inf where
             only the one without or with it has a posterior. The posterior has the regression where this is positive.
         training_loss: (network,) of an ensemble, the mean squared error of what each network predicts, in the trials
-            that were fitted.
-        validation_loss: (network,) the same in the trials that were held out; NaN where none were.
+            that were fitted; of `Match` the loss of each network.
+        validation_loss: (network,) the same in the trials that were held out, of `Match` 1 - correlation of their
+            averages; NaN where none were.
     """
 
     objective: float
@@ -105,6 +106,17 @@ def require_like_fitted(trials: Recording, fitted: Recording) -> None:
         if ours != theirs:
             mend = "give trials like those that were fitted"
             raise argument_error("trials", f"{name} = {ours}, as in the recording", f"{theirs}", mend)
+
+
+def require_uncertainty(posterior: Posterior, name: str = "posterior") -> None:
+    """Refuse point estimates where the uncertainty of a posterior is asked for.
+
+    Raises:
+        ValueError: with the mend.
+    """
+    if posterior.is_point_estimate:
+        mend = "fit with method='laplace'; the networks themselves are in sample_parameters and sample_connectivity"
+        raise argument_error(name, "a posterior", "point estimates, whose scatter is none", mend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +158,11 @@ class Posterior:
         """The model as it was fitted: unit, visited patterns and types settled, scales with the priors they had."""
         return self.model.with_scales(self.scale_priors)
 
+    @property
+    def is_point_estimate(self) -> bool:
+        """Whether the draws are networks that were fitted one by one, as by `Match`: their scatter is no posterior."""
+        return self.method == "match"
+
     @cached_property
     def space(self) -> ParameterSpace:
         """Names, shapes and priors of the parameters."""
@@ -161,9 +178,11 @@ class Posterior:
         """What the data say along every direction of the parameters.
 
         Raises:
-            ValueError: if it would need more than 4 GB, a sampled posterior has too few draws, or factors have signs:
-                their prior is no Normal distribution, with which the posterior is compared.
+            ValueError: if it would need more than 4 GB, a sampled posterior has too few draws, these are point
+                estimates, or factors have signs: their prior is no Normal distribution, with which the posterior is
+                compared.
         """
+        require_uncertainty(self)
         require_no_signs(self.model.priors, "posterior", "compare draws of it with draws of the prior")
         require_memory(
             4 * self.space.num_dynamics**2,
@@ -299,7 +318,12 @@ class Posterior:
         return self._moments[0]
 
     def connectivity_sd(self) -> np.ndarray:
-        """Posterior standard deviation of every synapse, (post, pre), without drawing from a Normal posterior."""
+        """Posterior standard deviation of every synapse, (post, pre), without drawing from a Normal posterior.
+
+        Raises:
+            ValueError: if these are point estimates.
+        """
+        require_uncertainty(self)
         return self._moments[1]
 
     def connectivity_entries(self, post: Any, pre: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -391,7 +415,7 @@ class Posterior:
             mean += change / (draw + 1)
             square += change * (each - mean)
         power = np.mean(np.sum(self.space.unwhiten(z)["M"] ** 2, axis=2), axis=0)
-        return self._among_recorded(mean, square / (W.num_draws - 1), power)
+        return self._among_recorded(mean, square / max(W.num_draws - 1, 1), power)
 
     def _mixture_moments(self, distribution: ParameterDistribution) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of W over all Normal components: the variance within them and that of their means."""
@@ -445,8 +469,10 @@ class Posterior:
         """Central credible interval of every synapse from draws, (lower, upper), each (post, pre).
 
         Raises:
-            ValueError: if probability is not between 0 and 1, or the draws would not fit into memory.
+            ValueError: if probability is not between 0 and 1, the draws would not fit into memory, or these are point
+                estimates.
         """
+        require_uncertainty(self)
         tail = 0.5 * (1.0 - require_probability(probability, "probability"))
         num_entries = require_integer(num_draws, "num_draws", minimum=1) * self.recording.num_neurons**2
         require_memory(num_entries, "num_draws", MAX_GIGABYTES, "ask for fewer draws, or use connectivity_sd")
@@ -552,6 +578,8 @@ class Posterior:
 
     def __str__(self) -> str:
         lines = [repr(self)]
+        if self.is_point_estimate:
+            lines.append("beware: point estimates, whose scatter is no posterior")
         if self.statistics.scales:
             lines.append("inferred prior scales: " + ", ".join(map(describe_scale, self.statistics.scales.items())))
         if self.statistics.regression_ahead is not None:

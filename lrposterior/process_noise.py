@@ -154,8 +154,13 @@ def pattern_root(parameters: Mapping[str, AnyArray]) -> Array:
 
 def latent_covariance(parameters: Mapping[str, AnyArray], patterns: AnyArray) -> Array:
     """(..., rank, rank) Q, from parameters (log_process_scale, process_mixing, M) and P."""
-    root = jnp.linalg.solve(_frame(jnp.asarray(parameters["M"]), jnp.asarray(patterns)), pattern_root(parameters))
+    root = latent_root(parameters, patterns)
     return root @ jnp.swapaxes(root, -1, -2)
+
+
+def latent_root(parameters: Mapping[str, AnyArray], patterns: AnyArray) -> Array:
+    """(..., rank, rank) a square root of Q."""
+    return jnp.linalg.solve(_frame(jnp.asarray(parameters["M"]), jnp.asarray(patterns)), pattern_root(parameters))
 
 
 @double_precision

@@ -20,6 +20,7 @@ HEADERS = {
     "growth.py": "steps  seconds  ratio to base  peak GB  of which start   exponent: all, last two",
     "loadings.py": "network  priors       ",
     "long_recording.py": "bins    density   gradient information      start    density   gradient information",
+    "matching.py": "trials x bins x neurons  step of  seconds of an epoch: warm-up, all",
     "mode.py": "within 0.1 nats  steps  seconds  ratio of seconds  nats above",
     "partial_observation.py": "| recorded | regression | its limit | 90% interval, median | covers 0 |",
     "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",

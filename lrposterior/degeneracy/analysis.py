@@ -45,7 +45,7 @@ from lrposterior.distribution import StructuredDistribution
 from lrposterior.gauge import product_svd
 from lrposterior.hidden import require_none_hidden
 from lrposterior.orbit import vertical_basis
-from lrposterior.posterior import Posterior
+from lrposterior.posterior import Posterior, require_uncertainty
 from lrposterior.priors import require_no_signs
 
 if TYPE_CHECKING:
@@ -399,6 +399,7 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
             part was learned also of a sampled posterior, and of one in the structured form with a free initial state.
     """
     require_instance(posterior, "posterior", Posterior, "make it with lrposterior.fit(...)")
+    require_uncertainty(posterior)
     require_none_hidden(posterior.model.hidden_neurons, "posterior")
     require_no_signs(posterior.model.priors, "posterior", "compare draws of it with draws of the prior")
     threshold = require_positive(threshold, "threshold")

@@ -27,7 +27,7 @@ from lrposterior.hidden import require_none_hidden
 from lrposterior.observations import require_rates_or_currents
 from lrposterior.perturbation.candidates import Candidates, ensemble_candidates
 from lrposterior.perturbation.experiment import make_experiment
-from lrposterior.posterior import Posterior
+from lrposterior.posterior import Posterior, require_uncertainty
 
 # Matrices over the coordinates are formed up to here.
 MOST_DENSE = 1500
@@ -89,6 +89,7 @@ def design_perturbations(
             free patterns or a readout (1,500 coordinates) and has parts that the form for large networks does not know.
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
+    require_uncertainty(posterior)
     mend = "rank candidates by rank_perturbations(..., by='information')"
     require_rates_or_currents(posterior.model.observation, "posterior", mend)
     if posterior.model.process_noise is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import threadpoolctl
 from tqdm.auto import tqdm
 
-from lrposterior.checks import argument_error, require_choice, require_integer
+from lrposterior.checks import argument_error, require_choice, require_instance, require_integer
 from lrposterior.circuits.models import FullRankNetwork, LatentCircuit, require_recording
 from lrposterior.circuits.posterior import NetworkPosterior
 from lrposterior.fit_error import FitError
@@ -26,6 +26,7 @@ from lrposterior.inference.gauge_fixed import make_frame
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace, log_evidence, normal_at_mode, require_support
+from lrposterior.inference.match import Match, fit_match
 from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, Report, find_mode
 from lrposterior.inference.noise_patterns import first_network
@@ -94,14 +95,20 @@ class Laplace:
 
 
 Method = Laplace | SVI | NUTS
-METHODS: dict[str, type[Method] | type[Ensemble]] = {"laplace": Laplace, "svi": SVI, "nuts": NUTS, "ensemble": Ensemble}
+METHODS: dict[str, type[Method] | type[Ensemble] | type[Match]] = {
+    "laplace": Laplace,
+    "svi": SVI,
+    "nuts": NUTS,
+    "ensemble": Ensemble,
+    "match": Match,
+}
 
 
 @overload
 def fit(
     model: LowRankModel,
     recording: Recording,
-    method: str | Method | Ensemble = "laplace",
+    method: str | Method | Ensemble | Match = "laplace",
     *,
     seed: int,
     num_restarts: int = 0,
@@ -126,7 +133,7 @@ def fit(
 def fit(
     model: LowRankModel | FullRankNetwork | LatentCircuit,
     recording: Recording,
-    method: str | Method | Ensemble = "laplace",
+    method: str | Method | Ensemble | Match = "laplace",
     *,
     seed: int,
     num_restarts: int = 0,
@@ -138,8 +145,8 @@ def fit(
     Args:
         model: the model. A `LatentCircuit` is fitted by "laplace" or "ensemble", a `FullRankNetwork` by "ensemble".
         recording: what to fit.
-        method: "laplace", "svi", "nuts" or "ensemble", or one of `Laplace`, `SVI`, `NUTS`, `Ensemble` with their
-            options.
+        method: "laplace", "svi", "nuts", "ensemble" or "match", or one of `Laplace`, `SVI`, `NUTS`, `Ensemble`, `Match`
+            with their options.
         seed: seed of everything random (restarts, variational and Markov chain sampling).
         num_restarts: additional starts of the mode from the prior, to see how many modes there are. Where several
             hold more than a thousandth of the evidence, "laplace" and "svi" return the mixture of all of them; "nuts",
@@ -163,6 +170,7 @@ def fit(
     instead of the one with the curvature of the mode: its draws fit the recording as well as those of the posterior do,
     and its intervals are somewhat narrow. "nuts" is the reference for small problems, and
     exact in the limit of many draws. "ensemble" fits many networks from random starts; their scatter is no posterior.
+    "match" gives point estimates whose simulated trials have the averages and the variability of the recorded ones.
     """
     chosen = _method(method)
     if not isinstance(model, (LowRankModel, FullRankNetwork, LatentCircuit)):
@@ -178,6 +186,9 @@ def fit(
     if not isinstance(model, LowRankModel):
         require_recording(model, recording)
     with threadpoolctl.threadpool_limits(1, "blas"):
+        if isinstance(chosen, Match):
+            network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
+            return fit_match(network, recording, chosen, seed=seed, progress=progress)
         is_signed = isinstance(model, LowRankModel) and isinstance(model.priors, DaleLoadings)
         if is_signed:
             _require_plain_laplace(chosen)
@@ -295,7 +306,9 @@ def _fit(
 def _require_plain_laplace(method: Method | Ensemble) -> None:
     if not isinstance(method, Laplace) or method.correction is not None:
         got = type(method).__name__ + (" with a correction" if isinstance(method, Laplace) else "")
-        raise argument_error("method", "'laplace' for a model with DaleLoadings", got, "fit with method='laplace'")
+        raise argument_error(
+            "method", "'laplace' or 'match' for a model with DaleLoadings", got, "fit with method='laplace'"
+        )
 
 
 def _warn_of_lasting_noise(posterior: Posterior) -> None:
@@ -379,7 +392,7 @@ def _is_normal(method: Method) -> bool:
     return not isinstance(method, NUTS) and method.correction is None
 
 
-def _method(method: str | Method | Ensemble) -> Method | Ensemble:
+def _method(method: str | Method | Ensemble | Match) -> Method | Ensemble | Match:
     if isinstance(method, tuple(METHODS.values())):
         return method
     if isinstance(method, type):

@@ -24,7 +24,7 @@ from lrposterior.perturbation.networks import network_responses
 from lrposterior.perturbation.ranking import QUANTILES, PerturbationRanking, require_criterion
 from lrposterior.perturbation.responses import Quantity, response_draws
 from lrposterior.perturbation.scores import score_candidates
-from lrposterior.posterior import Posterior
+from lrposterior.posterior import Posterior, require_uncertainty
 
 MAX_GIGABYTES = 4.0
 MAX_STORED_GIGABYTES = 2.0
@@ -135,6 +135,7 @@ def rank_perturbations(
             2 GB.
     """
     require_instance(posterior, "posterior", Posterior, "rank with a fit of a LowRankModel")
+    require_uncertainty(posterior)
     experiment = make_experiment(posterior, candidates, inputs, window)
     require_criterion(by)
     require_choice(quantity, "quantity", QUANTITIES)
