@@ -82,7 +82,8 @@ class Data:
         known_factors: left and right factors (neuron, dimension) of known connectivity, or None.
         population: (neuron,) which of the time constants every neuron has, counted from 0.
         subspace: (neuron, dimension) the patterns through which a random bulk is seen, or None.
-        noise_patterns: (neuron, rank) those through which the process noise is seen, or None.
+        noise_patterns: (neuron, rank) those through which the process noise is seen; None without it and under Dale's
+            law.
     """
 
     activity: Array
@@ -249,7 +250,7 @@ class LowRankModel:
         noise = self.noise_of_process
         if noise is not None:
             require_patterns(noise, recording.num_neurons, self.rank)
-        if noise is not None and noise.patterns is None:
+        if noise is not None and noise.patterns is None and not self._has_signs:
             a = recording.dt / self._typical_time_constant
             currents, observed = settled.observed_currents(recording), np.any(recording.mask, axis=2)
             patterns = recurrent_patterns(currents, recording.inputs, observed, a, self.rank)
@@ -272,10 +273,20 @@ class LowRankModel:
     def with_noise_along(self, M: Any) -> LowRankModel:
         """This model with its process noise, where it has any, seen along the left singular vectors of M."""
         noise = self.noise_of_process
-        if noise is None or M is None:
+        if noise is None or M is None or self._has_signs:
             return self
         patterns = np.linalg.svd(M, full_matrices=False)[0]
         return dataclasses.replace(self, process_noise=dataclasses.replace(noise, patterns=patterns))
+
+    @property
+    def noise_patterns(self) -> np.ndarray | None:
+        """(neuron, rank) those through which a settled model sees its process noise; None under Dale's law."""
+        noise = self.noise_of_process
+        return None if noise is None or self._has_signs else noise.settled_patterns
+
+    @property
+    def _has_signs(self) -> bool:
+        return isinstance(self.priors, DaleLoadings)
 
     def recorded_share(self, num_recorded: int) -> float:
         """The share of all neurons that was recorded."""
@@ -421,9 +432,7 @@ class LowRankModel:
                 if isinstance(self.time_constant, ByCellType)
                 else np.zeros(recording.num_neurons, dtype=int)
             ),
-            noise_patterns=(
-                None if self.noise_of_process is None else jnp.asarray(self.noise_of_process.settled_patterns)
-            ),
+            noise_patterns=None if self.noise_patterns is None else jnp.asarray(self.noise_patterns),
         )
 
     @property
@@ -498,7 +507,7 @@ class LowRankModel:
         noise = self.noise_of_process
         if noise is not None:
             # Where M is nearly orthogonal to the patterns, Q is lost in single precision.
-            covariance = double_precision(latent_covariance)(named, noise.settled_patterns)
+            covariance = double_precision(latent_covariance)(named, self.noise_patterns)
             named["process_noise"] = np.asarray(covariance)
             for name in (SCALE, MIXING):
                 named.pop(name, None)
@@ -517,7 +526,7 @@ class LowRankModel:
                 coordinates[name] = np.log(coordinates.pop(public))
         covariance, noise = coordinates.pop("process_noise", None), self.noise_of_process
         if covariance is not None and noise is not None:
-            found = pattern_coordinates(covariance, coordinates["M"], noise.settled_patterns)
+            found = pattern_coordinates(covariance, coordinates["M"], self.noise_patterns)
             coordinates |= {block.name: found[block.name] for block in noise.blocks(self.rank, 1.0, 1.0)}
         constants = coordinates.pop("time_constant", None)
         if constants is not None and self.time_constants.inferred:

@@ -12,8 +12,11 @@ nearest to sqrt(N) P (Schönemann 1966, doi:10.1007/BF02289451). P fixes how U i
 of M that P hardly sees does no harm, as long as it is only one. C_kk is the variance of the currents along column k,
 averaged over neurons.
 
-Its Cholesky factor is diag(exp(log_process_scale)) T, with T lower triangular with a unit diagonal and the entries of
-`process_mixing` below it: T = 1 for shape="diagonal".
+Under Dale's law no change of gauge is open but permutations and positive scalings, which the prior on M fixes, and the
+columns of M say which inputs neurons share: there the noise is that of the latents of M themselves, C = Q.
+
+The Cholesky factor of C is diag(exp(log_process_scale)) T, with T lower triangular with a unit diagonal and the entries
+of `process_mixing` below it: T = 1 for shape="diagonal".
 """
 
 from __future__ import annotations
@@ -152,22 +155,26 @@ def pattern_root(parameters: Mapping[str, AnyArray]) -> Array:
     return scale[..., :, None] * unit
 
 
-def latent_covariance(parameters: Mapping[str, AnyArray], patterns: AnyArray) -> Array:
-    """(..., rank, rank) Q, from parameters (log_process_scale, process_mixing, M) and P."""
+def latent_covariance(parameters: Mapping[str, AnyArray], patterns: AnyArray | None) -> Array:
+    """(..., rank, rank) Q, from parameters (log_process_scale, process_mixing, M) and P; without P, Q = C."""
     root = latent_root(parameters, patterns)
     return root @ jnp.swapaxes(root, -1, -2)
 
 
-def latent_root(parameters: Mapping[str, AnyArray], patterns: AnyArray) -> Array:
+def latent_root(parameters: Mapping[str, AnyArray], patterns: AnyArray | None) -> Array:
     """(..., rank, rank) a square root of Q."""
+    if patterns is None:
+        return pattern_root(parameters)
     return jnp.linalg.solve(_frame(jnp.asarray(parameters["M"]), jnp.asarray(patterns)), pattern_root(parameters))
 
 
 @double_precision
-def pattern_coordinates(covariance: np.ndarray, M: np.ndarray, patterns: np.ndarray) -> dict[str, np.ndarray]:
+def pattern_coordinates(covariance: np.ndarray, M: np.ndarray, patterns: np.ndarray | None) -> dict[str, np.ndarray]:
     """log_process_scale (..., rank) and process_mixing (..., pair) from Q; the inverse of `latent_covariance`."""
-    frame = np.asarray(_frame(jnp.asarray(M), jnp.asarray(patterns)))
-    root = np.linalg.cholesky(frame @ covariance @ np.swapaxes(frame, -1, -2))
+    if patterns is not None:
+        frame = np.asarray(_frame(jnp.asarray(M), jnp.asarray(patterns)))
+        covariance = frame @ covariance @ np.swapaxes(frame, -1, -2)
+    root = np.linalg.cholesky(covariance)
     scale = np.diagonal(root, axis1=-2, axis2=-1)
     row, column = np.tril_indices(scale.shape[-1], -1)
     return {SCALE: np.log(scale), MIXING: (root / scale[..., :, None])[..., row, column]}

@@ -139,7 +139,7 @@ def currents_at(model: LowRankModel, parameters: Parameters, data: Data, kappa: 
 
 def noise_covariance(model: LowRankModel, parameters: Parameters, data: Data, num_latents: int) -> Array:
     """(latent, latent) Q between the latents of M, of all populations alike, and 0 for others."""
-    noise = latent_covariance(parameters, jnp.asarray(data.noise_patterns))
+    noise = latent_covariance(parameters, data.noise_patterns)
     num_others = num_latents // model.num_populations - model.rank
     return jnp.tile(jnp.pad(noise, (0, num_others)), (model.num_populations, model.num_populations))
 

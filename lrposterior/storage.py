@@ -270,8 +270,8 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
     groups["statistics"].attrs = {"evidence_note": statistics.evidence_note}
     if model.background is not None:
         groups["background"] = _background_dataset(model.background)
-    if noise is not None:
-        groups["process_noise"] = _dataset({"patterns": noise.settled_patterns}, {"patterns": ("neuron", "rank")})
+    if model.noise_patterns is not None:
+        groups["process_noise"] = _dataset({"patterns": model.noise_patterns}, {"patterns": ("neuron", "rank")})
     return groups
 
 
@@ -375,8 +375,9 @@ def _posterior(path: Path, root: xr.Dataset) -> Posterior:
         background = _background(configuration["background"], _read(path, "background"), recording.num_neurons)
         model = dataclasses.replace(model, background=background)
     if "process_noise" in configuration:
-        patterns = _values(_read(path, "process_noise"))["patterns"]
-        noise = ProcessNoise(**configuration["process_noise"], patterns=patterns)
+        noise = ProcessNoise(**configuration["process_noise"])
+        if not isinstance(model.priors, DaleLoadings):
+            noise = dataclasses.replace(noise, patterns=_values(_read(path, "process_noise"))["patterns"])
         model = dataclasses.replace(model, process_noise=noise)
     distribution = _read(path, "distribution")
     size = model.for_recording(recording).space_for(recording).size

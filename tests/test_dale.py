@@ -144,6 +144,37 @@ def test_spikes_of_a_noisy_network(tmp_path):
     )
 
 
+def test_noise_of_the_latents_moves_with_the_gauge():
+    """log p(activity) stays under (M A, K A^-T, A^-1 Q A^-T), and F says nothing along this change."""
+    options = {
+        "time_constant": {"E": 0.1, "I": lrp.TimeConstantPrior(0.05)},
+        "observation": lrp.PoissonObservation(20.0),
+    }
+    options["observation"] = lrp.PoissonObservation(20.0)
+    model, noise = dale_model(process_noise="full", **options), np.array([[0.02, 0.01], [0.01, 0.04]])
+    simulation = lrp.simulate_recording(
+        model, num_neurons=NUM_NEURONS, num_trials=2, num_bins=20, process_noise=noise, cell_types=TYPES, seed=0
+    )
+    recording, truth = simulation.recording, simulation.parameters
+    with jax.enable_x64(True):
+        problem = Problem.of(model, recording)
+
+        def moved(A: np.ndarray) -> np.ndarray:
+            inverse = np.linalg.inv(A)
+            changed = {"M": truth["M"] @ A, "K": truth["K"] @ inverse.T, "process_noise": inverse @ noise @ inverse.T}
+            return np.asarray(problem.space.whiten(problem.model.coordinates(truth | changed, recording.dt)))
+
+        def log_likelihood(z: np.ndarray) -> float:
+            return float(lrp.log_likelihood(problem.model, problem.space.unwhiten(z), problem.data))
+
+        z, F = moved(np.eye(RANK)), problem.information(moved(np.eye(RANK)))
+        for generator in np.eye(RANK**2).reshape(-1, RANK, RANK):
+            ends = [moved(np.eye(RANK) + sign * 1e-4 * generator) for sign in (1.0, -1.0)]
+            assert np.isclose(log_likelihood(ends[0]), log_likelihood(z), rtol=1e-9)
+            direction = ((ends[0] - ends[1]) / 2e-4)[: len(F)]
+            assert np.abs(F @ direction).max() < 1e-6 * np.abs(F).max() * np.abs(direction).max()
+
+
 def test_responses_have_the_signs_of_the_stimulated_neurons(fitted):
     posterior, _ = fitted
     candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0)

@@ -16,7 +16,8 @@ the last with the covariance Sigma of all that was recorded. Noise enters in eve
 A change of M at constant C changes Q as well. The part of it within the columns of M, dM = M Omega, is a change of
 gauge together with dK = K Omega^T: so F is asked about (dM - M Omega, dK + K Omega^T, dQ), with Omega such that the
 rest of dM is orthogonal to M in the metric of the observations. Nothing that is known of Q depends on that rest, and F
-is exactly zero along the gauge.
+is exactly zero along the gauge. Where Q is a parameter itself, it stays, and the change with dM = M Omega is that of
+(dM - M Omega, dK + K Omega^T, dQ + Omega Q + Q Omega^T).
 
 The noise of the observations has the smoothing errors u[t, n] as its score, u_n^T u_n, of which latents that are
 uncertain take a part upon them: with the covariance P_ts of the latents given all bins, and weights w of the
@@ -58,7 +59,7 @@ def with_process_noise(
         filtered: the filter in all trials.
         information: (direct, direct) F with Q, and the gauge of the noise, held.
     """
-    patterns = jnp.asarray(data.noise_patterns)
+    patterns = data.noise_patterns
     M = parameters["M"]
     weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
     weighted = M * jnp.sum(weights, axis=(0, 1))[:, None]
@@ -79,7 +80,9 @@ def with_process_noise(
                 moved[name] = change[name] + parameters[name] @ generator.T
         of_noise = {name: parameters[name] for name in ("M", *names)}
         tangent = {"M": rest} | {name: change[name] for name in names}
-        _, change_of_Q = jax.jvp(covariance, (of_noise,), (tangent,))
+        Q, change_of_Q = jax.jvp(covariance, (of_noise,), (tangent,))
+        if patterns is None:
+            change_of_Q = change_of_Q + generator @ Q + Q @ generator.T
         kept = change | moved
         return jnp.concatenate([*(jnp.ravel(kept[block.name]) for block in _direct(space)), jnp.ravel(change_of_Q)])
 

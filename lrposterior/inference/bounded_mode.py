@@ -30,8 +30,6 @@ from lrposterior.inference.problem import Problem
 MAX_STEPS, LEAST_PART = 20, 0.1
 # A step that goes down only where it is so much shorter is lost in rounding.
 LARGEST_DAMPING = 1e8
-# Nats that may still be expected of the network along whose left factors process noise is seen.
-FIRST_TOLERANCE = 1.0
 # Of what a step keeps of the curvature along it, at least.
 LEAST_CURVATURE = 0.2
 
@@ -69,53 +67,38 @@ def find_bounded_mode(
     """Descend from a start within the bounds to the nearest mode.
 
     Raises:
-        FitError: if the objective or its gradient is not finite, a neuron is explained exactly, or the iteration does
-            not converge.
+        FitError: if the objective or its gradient is not finite, a neuron is explained exactly, the curvature is
+            singular, or the iteration does not converge.
     """
-    mode = _last(problem, start, max_iterations, tolerance, report)
-    # Where no step leads further down, what is left must be a small part of what the posterior's own draws lie above.
-    stands_still = mode.num_iterations < max_iterations
-    if mode.decrement >= tolerance and not (
-        stands_still and mode.decrement < STANDSTILL_PART * 0.5 * problem.space.num_dynamics
-    ):
-        raise FitError(
-            f"no convergence: after {mode.num_iterations} iterations {mode.decrement:.2g} nats are still expected; "
-            "lower the rank, or raise max_iterations"
-        )
-    return mode
-
-
-def first_bounded_steps(problem: Problem, start: np.ndarray, *, max_iterations: int, report: Report) -> np.ndarray:
-    """Where a descent within the bounds leads from a start (coordinate,), until little is expected of what follows.
-
-    Raises:
-        FitError: as `find_bounded_mode`, but for convergence.
-    """
-    return _last(problem, start, max_iterations, FIRST_TOLERANCE, report).z
-
-
-def _last(problem: Problem, start: np.ndarray, max_iterations: int, tolerance: float, report: Report | None) -> Mode:
-    """Where a descent ends: at the tolerance, after all iterations, or where no step leads further down."""
     num_dynamics = problem.space.num_dynamics
-    point, damping, iteration = _Point.at(problem, problem.best_noise(start)), 1e-3, 0
-    while True:
+    point, damping, decrement, iteration = _Point.at(problem, problem.best_noise(start)), 1e-3, np.inf, 0
+    for iteration in range(max_iterations + 1):
         if not point.is_finite:
             raise FitError(where_not_finite(problem, point.z))
         check_noise(problem, point.z)
         information = problem.information(point.z)
         of_noise = np.diag(problem.noise_information(point.z) + 1.0)
-        curvature = scipy.linalg.block_diag(information + np.eye(num_dynamics), of_noise)
+        curvature = np.asarray(scipy.linalg.block_diag(information + np.eye(num_dynamics), of_noise))
         decrement = point.expected(curvature)
         if report is not None:
             report(iteration, point.objective, decrement)
         norm = float(np.linalg.norm(point.slope[point.free]))
         mode = Mode(point.z, point.objective, norm, decrement, information, iteration)
-        if decrement < tolerance or iteration == max_iterations:
+        if decrement < tolerance:
             return mode
+        if iteration == max_iterations:
+            break
         reached, damping = _descend(problem, point, curvature, damping, 0.1 * tolerance)
         if reached.objective == point.objective:
-            return mode
-        point, iteration = reached, iteration + 1
+            # No step leads further down; what is left must be a small part of what the posterior's own draws lie above.
+            if decrement < STANDSTILL_PART * 0.5 * num_dynamics:
+                return mode
+            break
+        point = reached
+    raise FitError(
+        f"no convergence: after {iteration} iterations {decrement:.2g} nats are still expected; lower the rank, "
+        "or raise max_iterations"
+    )
 
 
 def _descend(
@@ -142,7 +125,8 @@ def _descend(
 
 def _is_positive_definite(matrix: np.ndarray) -> bool:
     """To double precision: rounding may take what updates keep."""
-    return scipy.linalg.lapack.dpotrf(matrix, lower=True)[1] == 0
+    (factorize,) = scipy.linalg.get_lapack_funcs(("potrf",), (matrix,))
+    return factorize(matrix, lower=True)[1] == 0
 
 
 def _updated(curvature: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:

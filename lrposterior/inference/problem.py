@@ -241,7 +241,8 @@ class Problem(ScaledProblem):
         and what is left is taken off.
         """
         information = np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
-        if self.model.process_noise is None:
+        # Under Dale's law noise moves with the gauge, and is in none of these directions.
+        if self.model.process_noise is None or self.space.is_signed:
             return information
         vertical = vertical_basis(self.space, z, self.subspace)
         information = information - vertical @ (vertical.T @ information)

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from lrposterior.distribution import SampleDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
-from lrposterior.inference.bounded_mode import find_bounded_mode, first_bounded_steps
+from lrposterior.inference.bounded_mode import find_bounded_mode
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.signed_start import signed_start
@@ -61,11 +61,6 @@ def fit_signed(
             bar.set_postfix_str(f"objective {objective:.2f} nats, expected gain {decrement:.1e}")
 
         start = signed_start(problem)
-        noise = model.noise_of_process
-        if noise is not None and noise.patterns is None:
-            problem, start = _with_own_noise(problem, start)
-            first = first_bounded_steps(problem, start, max_iterations=max_iterations, report=report)
-            problem, start = _with_own_noise(problem, first)
         random = np.random.default_rng(seed)
         modes = [find_bounded_mode(problem, start, max_iterations=max_iterations, report=report)]
         for other in (_drawn(problem, random) for _ in range(num_restarts)):
@@ -87,14 +82,6 @@ def fit_signed(
     )
     draws = SampleDistribution(_draws(problem, mode, random)[None])
     return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, draws)
-
-
-def _with_own_noise(problem: Problem, z: np.ndarray) -> tuple[Problem, np.ndarray]:
-    """The problem with its process noise seen along the left factors of a network (coordinate,), and this network."""
-    coordinates = {name: np.asarray(value) for name, value in problem.space.unwhiten(z).items()}
-    network = problem.model.named(coordinates, problem.recording.dt)
-    turned = Problem.of(problem.model.with_noise_along(network["M"]), problem.recording)
-    return turned, np.asarray(turned.space.whiten(turned.model.coordinates(network, problem.recording.dt)))
 
 
 def _drawn(problem: Problem, random: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from lrposterior.process_noise import latent_root
 def noisy_currents(model: LowRankModel, parameters: Parameters, data: Data, key: Array) -> Array:
     """(trial, time, neuron) currents, with process noise where the model has it."""
     if model.process_noise is not None:
-        root = latent_root(parameters, jnp.asarray(data.noise_patterns))
+        root = latent_root(parameters, data.noise_patterns)
         standard = jax.random.normal(key, (*data.inputs.shape[:2], model.rank), root.dtype)
         data = model.driven_by_noise(parameters, data, standard @ root.T)
     return model.currents(parameters, data)
