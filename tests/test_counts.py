@@ -202,7 +202,7 @@ def test_what_counts_cannot_do_says_so():
     with pytest.raises(ValueError, match=r"observation\.scale"):
         lrp.PoissonObservation(scale=-1.0)
     silent = dataclasses.replace(recording, activity=np.zeros(recording.activity.shape))
-    with pytest.raises(ValueError, match="counts with a spike in them"):
+    with pytest.raises(ValueError, match="spikes: a mean rate above 0"):
         lrp.LowRankModel(rank=1, observation=lrp.PoissonObservation()).for_recording(silent)
 
 

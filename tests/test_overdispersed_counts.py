@@ -286,5 +286,5 @@ def test_what_is_no_count_and_what_counts_cannot_do_is_refused():
     with pytest.raises(ValueError, match=r"for example NegativeBinomialObservation\(scale=20\.0\)"):
         lrp.simulate_recording(without, num_neurons=5, seed=0)
     silent = dataclasses.replace(recording, activity=np.zeros(recording.activity.shape))
-    with pytest.raises(ValueError, match="counts with a spike in them"):
+    with pytest.raises(ValueError, match="spikes: a mean rate above 0"):
         without.for_recording(silent)
