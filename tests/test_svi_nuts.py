@@ -505,7 +505,7 @@ def test_too_large_a_problem_is_refused_before_anything_is_computed(method, limi
 
 @pytest.mark.parametrize("method", ["vi", lrp.SVI])
 def test_an_unknown_method_is_named(method):
-    with pytest.raises(ValueError, match=r"method: expected one of 'laplace', 'svi', 'nuts', 'ensemble', got"):
+    with pytest.raises(ValueError, match=r"method: expected one of 'laplace', 'svi', 'nuts', 'ensemble', 'match', got"):
         lrp.fit(*simulate(1), method, seed=0)
 
 

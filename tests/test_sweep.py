@@ -273,17 +273,17 @@ def test_refusals_are_reported(found):
 
 def test_improvements_that_do_not_go_together_are_refused(tmp_path):
     def both_are_better(settings: Settings, *_: Any) -> Run:
-        score = float(settings.model.process_noise is not None or settings.model.time_constant != 0.1)
+        score = float(settings.model.hidden_neurons != 0 or settings.model.background is not None)
         return Run(dict.fromkeys(SCORES, score), None, 1.0)
 
     improvements = {
-        "noise": {"model": {"process_noise": "diagonal"}},
-        "by type": {"model": {"time_constant": {"E": 0.1, "I": 0.05}}},
+        "hidden": {"model": {"hidden_neurons": 900}},
+        "bulk": {"model": {"background": "bulk"}},
     }
     result = sweep(tmp_path, InProcess(both_are_better), {"improvements": improvements})
-    pair = next(one for one in result.ranking if one.name == "noise + by type")
+    pair = next(one for one in result.ranking if one.name == "hidden + bulk")
     assert set(pair.refusals) == {0, 1, 2}
-    assert "process_noise: expected one time constant for all neurons" in pair.refusals[0]
+    assert "background: expected None, as there are hidden neurons" in pair.refusals[0]
     assert result.stacking[0].verdict == "not decided"
     assert to_png(plot_sweep(result))
 
