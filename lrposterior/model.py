@@ -206,6 +206,10 @@ class LowRankModel:
         ):
             if value not in ("softplus", "relu", None, 0):
                 raise argument_error(name, f"{expected} under Dale's law", repr(value)[:60], mend)
+        noise = self.noise_of_process
+        if noise is not None and noise.patterns is not None:
+            expected, got = "None under Dale's law, as noise is that of the latents of M", f"{noise.patterns.shape}"
+            raise argument_error("process_noise.patterns", expected, got, "leave them out")
 
     def for_recording(self, recording: Recording) -> LowRankModel:
         """This model with everything that depends on the recording settled.

@@ -58,7 +58,8 @@ class ProcessNoise:
             current: noise of scale sqrt(dt / time_constant) in every bin, root mean square over neurons.
         spread: standard deviation of the logarithm of this scale, which is Normal.
         patterns: (neuron, rank) P. Left out, they are found when a model is fitted: the singular vectors of M after the
-            first steps, which start from the leading patterns of the recurrent activity.
+            first steps, which start from the leading patterns of the recurrent activity. There are none under Dale's
+            law.
 
     Raises:
         ValueError: if an argument is out of its range.

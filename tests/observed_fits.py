@@ -1,12 +1,19 @@
 """What a user asks of a fit, whatever was observed: for tests of counts and of calcium."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
+from plain import plain_model
 
 import lrposterior as lrp
+from lrposterior.curvature.automatic import automatic_information
+from lrposterior.curvature.structured import structured_information
+from lrposterior.inference.problem import Problem
 
 
 def require_answers(simulation: lrp.Simulation, posterior: lrp.Posterior, name: str, folder: Path) -> None:
@@ -24,6 +31,26 @@ def require_answers(simulation: lrp.Simulation, posterior: lrp.Posterior, name: 
     loaded = lrp.load_posterior(folder / "fit.nc")
     assert loaded.model.observation == posterior.model.observation
     np.testing.assert_array_equal(loaded.mode[name], posterior.mode[name])
+
+
+def require_structured_information(observation: Any, **options: Any) -> tuple[Problem, np.ndarray, np.ndarray]:
+    """The structured information is that of automatic differentiation, with a bulk and gaps.
+
+    Returns:
+        the problem, the point (coordinate,), and the information there.
+    """
+    model = plain_model(rank=2, observation=observation, background=lrp.RandomBulk(gain=0.3, dimension=2), **options)
+    recording = lrp.simulate_recording(model, num_neurons=6, num_trials=3, num_bins=15, seed=0).recording
+    mask = np.random.default_rng(0).random(recording.activity.shape) < 0.8
+    with jax.enable_x64(True):
+        problem = Problem.of(model, dataclasses.replace(recording, mask=mask))
+        z = np.random.default_rng(1).standard_normal(problem.space.size)
+        structured, automatic = (
+            np.asarray(information(problem.model, problem.space, jnp.asarray(z), problem.data))
+            for information in (structured_information, automatic_information)
+        )
+    np.testing.assert_allclose(structured, automatic, atol=1e-10 * np.abs(automatic).max())
+    return problem, z, structured
 
 
 def connectivity_cover(simulation: lrp.Simulation, posterior: lrp.Posterior) -> float:

@@ -236,6 +236,8 @@ def test_errors_name_what_does_not_fit(fitted):
         dale_model(nonlinearity="tanh")
     with pytest.raises(ValueError, match="background: expected None"):
         dale_model(background=lrp.RandomBulk())
+    with pytest.raises(ValueError, match=r"process_noise\.patterns: expected None under Dale's law"):
+        dale_model(process_noise=lrp.ProcessNoise(patterns=np.eye(NUM_NEURONS, RANK)))
     with pytest.raises(ValueError, match="K: expected a number"):
         lrp.DaleLoadings(K=lrp.ScalePrior())
     for method in ("nuts", "svi", "ensemble", lrp.Laplace(correction="psis")):

@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from observed_fits import connectivity_cover, parameter_cover, require_answers, require_density_of_numpyro
+from observed_fits import (
+    connectivity_cover,
+    parameter_cover,
+    require_answers,
+    require_density_of_numpyro,
+    require_structured_information,
+)
 from plain import plain_model
 
 import lrposterior as lrp
-from lrposterior.curvature.automatic import automatic_information
-from lrposterior.curvature.structured import structured_information
 from lrposterior.likelihood import log_likelihood
 
 RATES = lrp.SpikeRateObservation(scale=15.0)
@@ -49,23 +53,7 @@ def test_the_density_is_normal_about_the_scaled_rate():
 
 
 def test_the_structured_information_is_that_of_automatic_differentiation():
-    model = plain_model(
-        rank=2,
-        observation=RATES,
-        background=lrp.RandomBulk(gain=0.3, dimension=2),
-        initial_state="free",
-        time_constant=lrp.TimeConstantPrior(0.1),
-    )
-    simulation = lrp.simulate_recording(model, num_neurons=6, num_trials=3, num_bins=15, seed=0)
-    mask = np.random.default_rng(0).random(simulation.recording.activity.shape) < 0.8
-    recording = dataclasses.replace(simulation.recording, mask=mask)
-    with jax.enable_x64(True):
-        settled = model.for_recording(recording)
-        space, data = settled.space_for(recording), settled.data(recording)
-        z = jnp.asarray(np.random.default_rng(1).standard_normal(space.size))
-        structured = np.asarray(structured_information(settled, space, z, data))
-        automatic = np.asarray(automatic_information(settled, space, z, data))
-    np.testing.assert_allclose(structured, automatic, atol=1e-10 * np.abs(automatic).max())
+    require_structured_information(RATES, initial_state="free", time_constant=lrp.TimeConstantPrior(0.1))
 
 
 def test_everything_a_user_asks_works_for_spike_rates(tmp_path):

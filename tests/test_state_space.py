@@ -54,6 +54,18 @@ def cell_types_of(model, num_neurons):
     return np.resize(["E", "E", "I"], num_neurons) if len(model.time_constants.entries) > 1 else None
 
 
+def of_six_neurons(model):
+    return lrp.simulate_recording(
+        model,
+        num_neurons=6,
+        num_trials=3,
+        num_bins=20,
+        noise_scale=NOISE,
+        cell_types=cell_types_of(model, 6),
+        seed=1,
+    )
+
+
 def dense_gaussian(model, parameters, data, trial):
     """Mean and covariance of all currents (time, neuron) of one trial of a linear network, by brute force in x.
 
@@ -130,15 +142,7 @@ def test_the_gradient_is_that_of_finite_differences(nonlinearity, of, time_const
 def test_without_noise_it_is_the_likelihood_of_the_rollout(background, time_constant):
     model = plain_model(rank=2, process_noise="diagonal", background=background, time_constant=time_constant)
     plain = dataclasses.replace(model, process_noise=None)
-    simulation = lrp.simulate_recording(
-        plain,
-        num_neurons=6,
-        num_trials=3,
-        num_bins=20,
-        noise_scale=NOISE,
-        cell_types=cell_types_of(model, 6),
-        seed=1,
-    )
+    simulation = of_six_neurons(plain)
     settled, rollout = model.for_recording(simulation.recording), plain.for_recording(simulation.recording)
     z = np.random.default_rng(0).standard_normal(rollout.space_for(simulation.recording).size)
     parameters = rollout.space_for(simulation.recording).unwhiten(z)
@@ -155,15 +159,7 @@ def test_nothing_depends_on_the_gauge(background, time_constant):
     model = plain_model(
         rank=2, process_noise="full", background=background, initial_state="free", time_constant=time_constant
     )
-    simulation = lrp.simulate_recording(
-        model,
-        num_neurons=6,
-        num_trials=3,
-        num_bins=20,
-        noise_scale=NOISE,
-        cell_types=cell_types_of(model, 6),
-        seed=1,
-    )
+    simulation = of_six_neurons(model)
     problem = Problem.of(model, simulation.recording)
     z = np.random.default_rng(2).standard_normal(problem.space.size)
     A = np.array([[1.5, 0.4], [-0.8, 0.7]])
