@@ -1,4 +1,4 @@
-"""The likelihood of a network whose latents are driven by noise: an extended Kalman filter in the space of the latents.
+"""The likelihood of a network whose latents are driven by noise: a Gaussian filter in the space of the latents.
 
 With connectivity L R^T / N, one latent for each column of L (`LowRankModel.factors`), the currents are
 x[t] = L kappa[t] + known[t], where known[t] are the filtered inputs, biases and stimulation, and
@@ -8,15 +8,22 @@ x[t] = L kappa[t] + known[t], where known[t] are the filtered inputs, biases and
 with eps[t] ~ Normal(0, Q) in the latents of M and no noise in those of a bulk. Where cell types have time constants of
 their own, every type has latents of its own (`LowRankModel.latent_factors`), with its a, and the same eps drives them
 all. The filter carries kappa[t] given the bins before, Normal(m, P). P may be singular: without noise it is 0, and the
-likelihood is that of the rollout. The N observations of a bin fold into as many numbers as there are latents: with the
-score g = L^T d log p / dx and the expected information J = L^T diag(w) L at a current, steps of Fisher scoring
+likelihood is that of the rollout. Given its own bin as well, the latents are q = Normal(m + P lambda, P_filtered), with
 
-    lambda <- (I + J P)^-1 (g + J P lambda),      kappa = m + P lambda,
+    lambda = E_q g,      J = L^T diag(w) L,      w = -E_q d² log p / dx²,      P_filtered = (I + P J)^-1 P,
 
-lead to the mode of kappa[t] given its own bin as well, where by Laplace's method
+where g(x) = L^T d log p / dx is the score of the N observations of the bin, which fold into as many numbers as there
+are latents. Of all Normal distributions this q is nearest to the posterior (Opper and Archambeau 2009,
+doi:10.1162/neco.2008.08-07-592), and gives the greatest lower bound on
 
-    log p(y[t] | y[0..t-1]) = log p(y[t] | kappa) - lambda^T P lambda / 2 - log det(I + J P) / 2,
-    P_filtered = (I + P J)^-1 P,      m' = f(kappa),      P' = f' P_filtered f'^T + Q.
+    log p(y[t] | y[0..t-1]) >= E_q log p(y[t] | x) - (lambda^T P lambda + log det(I + J P) - tr(J P_filtered)) / 2,
+
+the right side being E_q log p(y[t] | x) - KL(q, Normal(m, P)). It is approached by steps of Fisher scoring at the mean
+and one with the averages; any q gives a bound, so that a descent finds no network whose density in a bin is too high.
+Averages are over the current of one neuron at a time, at three Gauss-Hermite nodes, and w from the scores at these
+(Stein's lemma), never below 0. The next bin is predicted with the averages of rates and slopes,
+
+    m' = E_q f(kappa),      P' = F P_filtered F^T + Q,      F = E_q f'(kappa).
 
 It is exact where currents are observed and the network is linear. The cost is linear in neurons and bins.
 """
@@ -28,6 +35,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from lrposterior.checks import argument_error
@@ -37,8 +45,12 @@ from lrposterior.parameters import Parameters
 from lrposterior.process_noise import latent_covariance
 from lrposterior.small_matrices import solve_and_log_determinant
 
-# Steps of Fisher scoring for the latents of every bin, which start from the prediction of the bins before.
-NUM_UPDATES = 2
+# For the latents of every bin, from the prediction of the bins before.
+NUM_FISHER_STEPS = 2
+# Gauss-Hermite nodes of an average over what is uncertain of a current, and their weights: exact to the fifth power.
+NODES, NODE_WEIGHTS = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1.0, 4.0, 1.0]) / 6.0
+# In squared units of current: the derivative of a standard deviation is finite where there is no noise.
+LEAST_VARIANCE = 1e-10
 
 
 class Filtered(NamedTuple):
@@ -50,8 +62,9 @@ class Filtered(NamedTuple):
         mean, covariance: given its own bin as well.
         score: (time, latent) lambda, so that mean = predicted_mean + predicted_covariance @ score.
         information: (time, latent, latent) J of the observations of the bin.
-        transition: (time, latent, latent) f' at the mean.
+        transition: (time, latent, latent) F, the average of f'.
         current: (time, neuron) at the mean.
+        rates, slopes: (time, neuron) averages of phi and phi'.
     """
 
     log_likelihood: Array
@@ -63,10 +76,12 @@ class Filtered(NamedTuple):
     information: Array
     transition: Array
     current: Array
+    rates: Array
+    slopes: Array
 
     @property
     def closed_loop(self) -> Array:
-        """(time, latent, latent) f' (I - P_filtered J), which takes one bin's error of prediction to the next."""
+        """(time, latent, latent) F (I - P_filtered J), which takes one bin's error of prediction to the next."""
         return self.transition - self.transition @ self.covariance @ self.information
 
     @property
@@ -103,7 +118,7 @@ def filtered_log_likelihood(model: LowRankModel, parameters: Parameters, data: D
 def smooth(filtered: Filtered) -> Smoothed:
     """The latents given all bins, from the filter in all trials (de Jong 1989, doi:10.2307/2336456).
 
-    With the closed loop G = f' (I - P_filtered J), what the bins from t on say about kappa[t] beyond the bins before is
+    With the closed loop G = F (I - P_filtered J), what the bins from t on say about kappa[t] beyond the bins before is
 
         rho[t] = lambda[t] + G[t]^T rho[t+1],      N[t] = J - J P_filtered J + G[t]^T N[t+1] G[t],
         mean = m + P rho[t],      covariance = P - P N[t] P.
@@ -173,6 +188,7 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
     noise = noise_covariance(model, parameters, data, num_latents)
     phi = NONLINEARITIES[model.nonlinearity]
     identity = jnp.eye(num_latents, dtype=left.dtype)
+    nodes, average = jnp.asarray(NODES, left.dtype), jnp.asarray(NODE_WEIGHTS, left.dtype)
     # Sums over neurons as products of matrices: trials are mapped over, and their backward pass is one as well.
     written, read = (jnp.einsum("nr,ns->nrs", one, left).reshape(num_neurons, -1) for one in (left, right))
 
@@ -180,33 +196,55 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
         mean, covariance = state
         emission = model.emission(parameters, data.dt, now.before, now.session)
 
-        def observed(score: Array) -> tuple[Array, Array, Array]:
-            kappa = mean + covariance @ score
-            current = left @ kappa + now.known
-            weights = emission.weights(now.mask, current)
-            return kappa, current, (weights @ written).reshape(identity.shape)
+        def folded(weights: Array) -> Array:
+            return (weights @ written).reshape(identity.shape)
 
-        score = jnp.zeros_like(mean)
-        for _ in range(NUM_UPDATES):
-            _, current, information = observed(score)
-            slope = emission.score(now.activity, now.mask, current) @ left
+        def updated(score: Array, information: Array, slope: Array) -> tuple[Array, Array, Array]:
+            """Score, filtered covariance and log det(I + J P) after a step from a score."""
             spread = information @ covariance
-            score = solve_and_log_determinant(identity + spread, slope + spread @ score)[0]
-        kappa, current, information = observed(score)
-        filtered, log_determinant = solve_and_log_determinant(identity + covariance @ information, covariance)
-        filtered = 0.5 * (filtered + filtered.T)
-        log_likelihood = (
-            jnp.sum(emission.log_likelihood(now.activity, now.mask, current))
-            - 0.5 * score @ covariance @ score
-            - 0.5 * log_determinant
-        )
-        driven = (phi.slope(current) @ read).reshape(identity.shape)
-        transition = (1.0 - a) * identity + (a / num_neurons)[:, None] * driven
+            right_hand_side = jnp.concatenate([(slope + spread @ score)[:, None], identity], axis=1)
+            solved, log_determinant = solve_and_log_determinant(identity + spread, right_hand_side)
+            filtered = covariance @ solved[:, 1:]
+            return solved[:, 0], 0.5 * (filtered + filtered.T), log_determinant
+
+        def around(score: Array, filtered: Array) -> tuple[Array, Array]:
+            """Standard deviations of the currents, (neuron,), and currents at the nodes, (node, neuron)."""
+            sd = jnp.sqrt(jnp.einsum("nr,rs,ns->n", left, filtered, left) + LEAST_VARIANCE)
+            return sd, left @ (mean + covariance @ score) + now.known + nodes[:, None] * sd
+
+        score, filtered = jnp.zeros_like(mean), covariance
+        for _ in range(NUM_FISHER_STEPS):
+            current = left @ (mean + covariance @ score) + now.known
+            information = folded(emission.weights(now.mask, current))
+            slope = emission.score(now.activity, now.mask, current) @ left
+            score, filtered, _ = updated(score, information, slope)
+        sd, currents = around(score, filtered)
+        slopes_at_nodes = emission.score(now.activity, now.mask, currents)
+        information = folded(jnp.maximum(-(average * nodes) @ slopes_at_nodes / sd, 0.0))
+        score, filtered, log_determinant = updated(score, information, average @ slopes_at_nodes @ left)
+        _, currents = around(score, filtered)
+        of_observations = jnp.sum(average @ emission.log_likelihood(now.activity, now.mask, currents))
+        divergence = 0.5 * (score @ covariance @ score + log_determinant - jnp.sum(information * filtered))
+        rates, slopes = average @ phi.rate(currents), average @ phi.slope(currents)
+        kappa = mean + covariance @ score
+        transition = (1.0 - a) * identity + (a / num_neurons)[:, None] * (slopes @ read).reshape(identity.shape)
         following = (
-            (1.0 - a) * kappa + (a / num_neurons) * (phi.rate(current) @ right),
+            (1.0 - a) * kappa + (a / num_neurons) * (rates @ right),
             transition @ filtered @ transition.T + noise,
         )
-        each = Filtered(log_likelihood, mean, covariance, kappa, filtered, score, information, transition, current)
+        each = Filtered(
+            of_observations - divergence,
+            mean,
+            covariance,
+            kappa,
+            filtered,
+            score,
+            information,
+            transition,
+            current=left @ kappa + now.known,
+            rates=rates,
+            slopes=slopes,
+        )
         return following, kept(each)
 
     def one_trial(bins: _Bin, start: Array) -> Any:

@@ -337,6 +337,36 @@ def test_the_nonlinear_case_is_near_that_of_a_particle_filter():
         assert abs(found[trial] - np.mean(runs)) < 0.01 * 15
 
 
+@pytest.mark.parametrize(("sd", "above", "below"), [(0.3, 1e-3, 1e-3), (1.0, 2e-3, 0.02), (3.0, 0.03, 0.1)])
+def test_the_density_of_a_bin_is_a_bound_near_the_integral_however_few_the_spikes(sd, above, below):
+    """The latent of the second bin is Normal(m, Q): the integral over it is a sum over 2,000 nodes.
+
+    At 3 units of current in one bin, the averages over three nodes are off by some hundredths themselves.
+    """
+    model = plain_model(rank=1, process_noise="full", nonlinearity="softplus", observation=lrp.PoissonObservation(5.0))
+    simulation = lrp.simulate_recording(
+        model, num_neurons=10, num_trials=100, num_bins=2, process_noise=[[sd**2]], seed=0
+    )
+    assert np.mean(simulation.recording.activity) < 0.2
+    settled = model.for_recording(simulation.recording)
+    data = settled.data(simulation.recording)
+    named = settled.coordinates(simulation.parameters, simulation.recording.dt)
+    parameters = {name: jnp.asarray(value) for name, value in named.items()}
+    filtered = filter_trials(settled, parameters, data)
+    scale = np.sqrt(float(latent_covariance(parameters, data.noise_patterns)[0, 0]))
+    nodes = np.linspace(-8.0, 8.0, 2001)
+    mean = np.asarray(filtered.predicted_mean)[:, 1, 0]
+    currents = (mean[:, None] + scale * nodes)[..., None] * np.asarray(parameters["M"])[:, 0]
+    currents = currents + np.asarray(known_currents(settled, parameters, data))[:, 1, None, :]
+    rates = np.exp(np.asarray(parameters["log_rate_scale"])) * np.logaddexp(0.0, currents)
+    expected_counts = data.dt * (rates + np.exp(np.asarray(parameters["log_baseline"])))
+    of_counts = scipy.stats.poisson.logpmf(np.asarray(data.activity)[:, 1, None], expected_counts).sum(axis=2)
+    exact = scipy.special.logsumexp(of_counts + scipy.stats.norm.logpdf(nodes), axis=1) + np.log(nodes[1] - nodes[0])
+    excess = np.asarray(filtered.log_likelihood)[:, 1] - exact
+    assert np.all(excess < above)
+    assert np.mean(excess) > -below
+
+
 def test_simulated_noise_has_the_variance_of_the_model():
     """Without recurrence, x is an autoregressive process with the variance (M Q M^T) sum_k (1 - a)^2k."""
     model = plain_model(rank=2, process_noise="full", nonlinearity="linear")

@@ -5,7 +5,7 @@ With linear dynamics and observations, the score of the parameter theta_i of Q i
     sum_t [rho_t^T Q_i rho_t - tr(Q_i N_t)] / 2,      Q_i = dQ / d theta_i,      N_t = Cov rho_t,
 
 where rho_t = d log p(y) / d kappa[t] is what the bins from t on say about kappa[t] beyond the bins before (Durbin and
-Koopman 2012, chapter 4). With Omega_t = J - J P_filtered J and the closed loop G_t = f' (I - P_filtered J),
+Koopman 2012, chapter 4). With Omega_t = J - J P_filtered J and the closed loop G_t = F_t (I - P_filtered J),
 
     N_t = Omega_t + G_t^T N_{t+1} G_t,      Cov(rho_t, rho_s) = (G_{s-1} ... G_t)^T N_s   for s > t,
     F_ij = sum_{t,s} tr(Q_i Cov(rho_t, rho_s) Q_j Cov(rho_s, rho_t)) / 2

@@ -23,8 +23,8 @@ With its covariance P in the bin, given its own observations, and e = S J + H wh
 
     J[t+1] = T[t] (J[t] - P[t] e[t]) + D[t],      F = sum_t (as above) - e^T P e,
 
-T and D at the mean of the filter: the Gauss-Newton matrix of its prediction errors (Ljung 1999, chapter 10). Sums over
-bins are taken by a second recursion, backwards in time (`lrposterior.curvature.recursion`).
+T and D with the averages of the filter: the Gauss-Newton matrix of its prediction errors (Ljung 1999, chapter 10). Sums
+over bins are taken by a second recursion, backwards in time (`lrposterior.curvature.recursion`).
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class _Trial(NamedTuple):
         before: (time, neuron) as in `Data`, or None.
         session: () as in `Data`, or None.
         initial_kappa: (rank,).
+        rates, slopes: (time, neuron) phi and phi', with process noise their averages in the filter.
         filtered: (time, latent) and (time, latent, latent), mean and covariance of the latents, or None without
             process noise.
     """
@@ -66,6 +67,8 @@ class _Trial(NamedTuple):
     before: Array | None
     session: Array | None
     initial_kappa: Array
+    rates: Array
+    slopes: Array
     filtered: tuple[Array, Array] | None
 
 
@@ -74,7 +77,11 @@ def structured_information(model: LowRankModel, space: ParameterSpace, z: Array,
     parameters = space.unwhiten(z)
     num_trials, _, num_neurons = data.activity.shape
     filtered = None if model.process_noise is None else filter_trials(model, parameters, data)
-    current = model.currents(parameters, data) if filtered is None else filtered.current
+    if filtered is None:
+        current, phi = model.currents(parameters, data), NONLINEARITIES[model.nonlinearity]
+        rates, slopes = phi.rate(current), phi.slope(current)
+    else:
+        current, rates, slopes = filtered.current, filtered.rates, filtered.slopes
     free = model.initial_state == "free"
     trials = _Trial(
         current=current,
@@ -84,6 +91,8 @@ def structured_information(model: LowRankModel, space: ParameterSpace, z: Array,
         before=data.before,
         session=data.session,
         initial_kappa=parameters["initial_kappa"] if free else jnp.zeros((num_trials, model.rank), z.dtype),
+        rates=rates,
+        slopes=slopes,
         filtered=None if filtered is None else (filtered.mean, filtered.covariance),
     )
     layout = _Layout(space, num_neurons, num_trials, model.rank)
@@ -145,8 +154,7 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     population_of_latent = model.population_of_latents(num_latents)
     constants, constant_slopes = _integration_constants(model, parameters, data)
     of_neuron, of_latent = constants[data.population], constants[population_of_latent]
-    phi = NONLINEARITIES[model.nonlinearity]
-    rates, slopes = phi.rate(trial.current), phi.slope(trial.current)
+    rates, slopes = trial.rates, trial.slopes
     emission = model.emission(parameters, data.dt, trial.before, trial.session)
     weights = emission.weights(trial.mask, trial.current)
     precision = jnp.where(trial.mask, 1.0 / emission.variance(trial.current), 0.0)

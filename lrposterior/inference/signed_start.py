@@ -62,7 +62,9 @@ def _regress(regressors: np.ndarray, target: np.ndarray, seen: np.ndarray) -> tu
     flat, wanted = regressors[seen], target[seen]
     both = np.concatenate([flat, -flat[:, num_neurons:]], axis=1)
     gram = both.T @ both
-    ridge = RIDGE * np.diag(gram)
+    squares = np.diag(gram)
+    # An input that is 0 in the whole recording has no weight.
+    ridge = np.where(squares > 0.0, RIDGE * squares, 1.0)
     root = np.linalg.cholesky(gram + np.diag(ridge))
     projected = scipy.linalg.solve_triangular(root, both.T @ wanted, lower=True)
     found = np.stack([scipy.optimize.nnls(root.T, one)[0] for one in projected.T])
