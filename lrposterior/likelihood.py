@@ -28,15 +28,8 @@ def log_likelihood(model: LowRankModel, parameters: Parameters, data: Data) -> A
 
 
 def log_prior(space: ParameterSpace, parameters: Parameters) -> Array:
-    """log p(parameters): independent Normal densities, twice as high where values have a sign, in nats."""
-    z = space.whiten(parameters)
-    normalisation = 0.5 * space.size * jnp.log(2.0 * jnp.pi) + space.log_scale()
-    density = -0.5 * jnp.sum(z**2) - normalisation
-    for block in space.blocks:
-        if block.sign is not None:
-            within = jnp.all(block.sign * parameters[block.name] >= 0.0)
-            density = jnp.where(within, density + block.size * jnp.log(2.0), -jnp.inf)
-    return density
+    """log p(parameters): independent Normal densities, and those of magnitudes where values have a sign, in nats."""
+    return jnp.asarray(space.log_density(parameters))
 
 
 def log_density(model: LowRankModel, space: ParameterSpace, parameters: Parameters, data: Data) -> Array:

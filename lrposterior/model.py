@@ -350,9 +350,10 @@ class LowRankModel:
         unit = 1.0 if priors.unit is None else priors.unit
         share, shape = self.recorded_share(num_neurons), (num_neurons, self.rank)
         if isinstance(priors, DaleLoadings):
+            of_magnitudes = priors.magnitudes, priors.spread
             blocks = [
-                Block("M", shape, 0.0, priors.M, 1.0),
-                Block("K", shape, 0.0, _right_scale(priors) / self.rank, priors.signs[:, None]),
+                Block("M", shape, 0.0, priors.M, 1.0, *of_magnitudes),
+                Block("K", shape, 0.0, _right_scale(priors) / self.rank, priors.signs[:, None], *of_magnitudes),
             ]
         else:
             blocks = [Block("M", shape, 0.0, priors.M), Block("K", shape, 0.0, _right_scale(priors) * share**0.5)]

@@ -2,6 +2,7 @@
 
 Every parameter has a Normal prior in the coordinates used here (the noise scale and the time constant through their
 logarithm), so that value = mean + standard_deviation * z with z ~ Normal(0, 1) independent: "whitened coordinates".
+What has a sign is sign * scale * q(z), with the magnitude q of `lrposterior.magnitudes`, and z ~ Normal(0, 1) as well.
 All curvature, gauge and posterior computations happen in z. One array is made of several blocks: with correlated
 loadings the right factors are their regression on the other loadings plus a residual,
 
@@ -22,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from lrposterior.magnitudes import Magnitudes, coordinate, log_density, magnitude, slope
 
 Parameters = dict[str, Array]
 AnyArray = TypeVar("AnyArray", np.ndarray, Array)
@@ -49,10 +52,11 @@ def is_regression(name: str) -> bool:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Block:
-    """One named array of parameters with independent Normal(mean, standard_deviation²) priors.
+    """One named array of parameters with independent priors: Normal(mean, standard_deviation²), or of one sign.
 
-    Mean, standard deviation and sign are numbers, or arrays that broadcast to the shape. A sign, of 1 or -1, is that of
-    all values that there are: the prior is then half of a Normal distribution.
+    Mean, standard deviation and sign are numbers, or arrays that broadcast to the shape. Where there is a sign, of 1 or
+    -1, values are sign * standard_deviation * q(z) with a magnitude q: the standard deviation is then that before
+    values of the wrong sign are mirrored (half-normal), or the median (log-normal).
     """
 
     name: str = field(metadata={"static": True})
@@ -60,6 +64,35 @@ class Block:
     mean: float | np.ndarray
     standard_deviation: float | np.ndarray
     sign: float | np.ndarray | None = None
+    magnitudes: Magnitudes = field(default="half-normal", metadata={"static": True})
+    spread: float = 1.0
+
+    def value(self, z: AnyArray) -> AnyArray:
+        """The parameter (..., *shape) at whitened coordinates of this shape."""
+        if self.sign is None:
+            return cast(AnyArray, self.mean + self.standard_deviation * z)
+        q = magnitude(self.magnitudes, z, self.spread)
+        return cast(AnyArray, self.sign * self.standard_deviation * q)
+
+    def whitened(self, value: Array) -> Array:
+        """The inverse of `value`; NaN where a value has the wrong sign."""
+        if self.sign is None:
+            return (value - self.mean) / self.standard_deviation
+        return coordinate(self.magnitudes, value / (self.sign * self.standard_deviation), self.spread)
+
+    def slope(self, z: np.ndarray) -> np.ndarray | float:
+        """Derivative of `value`, of the shape of z, or one that broadcasts to it."""
+        if self.sign is None:
+            return self.standard_deviation
+        return self.sign * self.standard_deviation * slope(self.magnitudes, z, self.spread)
+
+    def log_density(self, value: Array) -> Array:
+        """log p(value) of all entries together, in nats."""
+        if self.sign is None:
+            of_entry = -0.5 * self.whitened(value) ** 2 - 0.5 * jnp.log(2.0 * jnp.pi)
+        else:
+            of_entry = log_density(self.magnitudes, value / (self.sign * self.standard_deviation), self.spread)
+        return jnp.sum(of_entry - jnp.log(jnp.broadcast_to(self.standard_deviation, self.shape)))
 
     @property
     def size(self) -> int:
@@ -143,18 +176,6 @@ class ParameterSpace:
         return any(block.name == name for block in self.blocks)
 
     @property
-    def signs(self) -> np.ndarray:
-        """(coordinate,) the sign that a coordinate must have, 0 where it is free."""
-        return np.concatenate(
-            [np.broadcast_to(0.0 if b.sign is None else b.sign, b.shape).ravel() for b in self.blocks]
-        )
-
-    def within_signs(self, z: np.ndarray) -> np.ndarray:
-        """Standard normal draws (..., coordinate) as draws of the prior: those of the wrong sign are mirrored."""
-        signs = self.signs
-        return np.where(signs == 0.0, z, signs * np.abs(z))
-
-    @property
     def is_signed(self) -> bool:
         """Whether factors have signs, as under Dale's law."""
         return self["M"].sign is not None
@@ -164,19 +185,13 @@ class ParameterSpace:
         """(coordinate,) prior standard deviations."""
         return np.concatenate([np.broadcast_to(b.standard_deviation, b.shape).ravel() for b in self.blocks])
 
-    def log_scale(self) -> Array | float:
-        """Sum over coordinates of the logarithm of the prior standard deviation."""
-        return sum(jnp.sum(jnp.log(jnp.broadcast_to(b.standard_deviation, b.shape))) for b in self.blocks)
-
     def coordinates(self, z: AnyArray, name: str) -> AnyArray:
         """The whitened coordinates (..., *shape) of one block."""
         return z[..., self.slices[name]].reshape(z.shape[:-1] + self[name].shape)
 
     def unwhiten(self, z: AnyArray) -> dict[str, AnyArray]:
         """Parameters by name from whitened coordinates (..., coordinate); leading axes are kept."""
-        parameters = {
-            block.name: block.mean + block.standard_deviation * self.coordinates(z, block.name) for block in self.blocks
-        }
+        parameters = {block.name: block.value(self.coordinates(z, block.name)) for block in self.blocks}
         for name in self.regressions:
             parameters["K"] = parameters["K"] + self._regressed(parameters, name)
         parameters["K"] = self._read_part(parameters["K"])
@@ -189,7 +204,10 @@ class ParameterSpace:
 
     def differential(self, z: np.ndarray, change: np.ndarray) -> dict[str, np.ndarray]:
         """First-order change of the parameters by name, from changes (..., coordinate) of z (coordinate,)."""
-        changes = {block.name: block.standard_deviation * self.coordinates(change, block.name) for block in self.blocks}
+        changes = {
+            block.name: block.slope(self.coordinates(z, block.name)) * self.coordinates(change, block.name)
+            for block in self.blocks
+        }
         parameters = self.unwhiten(z)
         for name in self.regressions:
             changes["K"] = changes["K"] + self._regressed(changes | {name: parameters[name]}, name)
@@ -202,13 +220,21 @@ class ParameterSpace:
 
         Coefficients of the regression of K may be left out: the most probable ones are taken.
         """
+        known = self._independent(parameters)
+        return jnp.concatenate([jnp.ravel(block.whitened(known[block.name])) for block in self.blocks])
+
+    def log_density(self, parameters: Mapping[str, np.ndarray] | Mapping[str, Array]) -> Array | float:
+        """log p(parameters) under the prior, in nats."""
+        known = self._independent(parameters)
+        return sum(block.log_density(known[block.name]) for block in self.blocks)
+
+    def _independent(self, parameters: Mapping[str, np.ndarray] | Mapping[str, Array]) -> dict[str, Array]:
+        """Parameters that are independent under the prior: K without its regression."""
         known: dict[str, Array] = {name: jnp.asarray(value) for name, value in parameters.items()}
         if any(name not in known for name in self.regressions):
             known |= self._regress(known)
         known["K"] = known["K"] - sum(self._regressed(known, name) for name in self.regressions)
-        return jnp.concatenate(
-            [jnp.ravel((known[block.name] - block.mean) / block.standard_deviation) for block in self.blocks]
-        )
+        return known
 
     def _regress(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
         """The coefficients with the largest prior density together with the residuals that they leave of K."""

@@ -9,7 +9,8 @@ from typing import cast
 
 import numpy as np
 
-from lrposterior.checks import argument_error, require_positive
+from lrposterior.checks import argument_error, require_choice, require_positive
+from lrposterior.magnitudes import MAGNITUDES, Magnitudes
 from lrposterior.populations import ByCellType
 
 
@@ -84,7 +85,7 @@ class Priors:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, name = getattr(self, field.name), f"priors.{field.name}"
-            if isinstance(value, ByCellType) or field.name in OF_CELL_TYPES:
+            if isinstance(value, ByCellType) or field.name in NO_SCALES:
                 continue
             if isinstance(value, ScalePrior):
                 if field.name not in SCALES:
@@ -96,7 +97,7 @@ class Priors:
 
 SCALES = ("K", "B", "b", "initial_kappa")
 # Fields that are no scale.
-OF_CELL_TYPES = ("by_cell_type", "inhibitory")
+NO_SCALES = ("by_cell_type", "inhibitory", "magnitudes")
 
 
 @dataclass(frozen=True)
@@ -145,19 +146,28 @@ class DaleLoadings(Priors):
     Left factors are positive and right factors have the sign of their neuron, so that the column of W = M K^T / N that
     belongs to a neuron does as well, at every rank:
 
-        M_nr = M abs(z),      K_nr = sign_n (K / rank) abs(z),      z ~ Normal(0, 1).
+        M_nr = M q,      K_nr = sign_n (K / rank) q,      q = abs(z) or exp(spread z),      z ~ Normal(0, 1).
+
+    Of the changes (M A, K A^-T) that leave W as it is, only permutations and positive scalings of the columns keep all
+    signs. Magnitudes are functions of a coordinate that is Normal(0, 1) under the prior (`lrposterior.magnitudes`), in
+    which the posterior is found: a mode in M and K themselves would be far too small, as the product of two unknown
+    magnitudes is.
 
     Args:
         M: scale of the left factors. Only the product of the scales of M and K matters.
         K: scale of the right factors, times the rank: a number, or one for every cell type of the recording,
             {"E": 2.0, "I": 6.0}.
+        magnitudes: "half-normal", many near 0 and none far above the scale, or "log-normal", with the scale as median.
+        spread: standard deviation of the natural logarithm of log-normal magnitudes.
         inhibitory: names of the cell types whose neurons inhibit; those of all others excite.
 
     Raises:
-        ValueError: if a scale is not a positive number, or no type is inhibitory.
+        ValueError: if a scale is not a positive number, magnitudes are of another kind, or no type is inhibitory.
     """
 
     K: float | Mapping[str, float] = 2.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    magnitudes: Magnitudes = "half-normal"
+    spread: float = 1.0
     inhibitory: tuple[str, ...] = ("I",)
 
     def __post_init__(self) -> None:
@@ -165,6 +175,7 @@ class DaleLoadings(Priors):
             mend = "for example ('I',)"
             raise argument_error("priors.inhibitory", "names of cell types", repr(self.inhibitory)[:60], mend)
         object.__setattr__(self, "inhibitory", tuple(self.inhibitory))
+        require_choice(self.magnitudes, "priors.magnitudes", MAGNITUDES)
         if isinstance(self.K, Mapping) and not isinstance(self.K, ByCellType):
             entries = tuple(require_positive(value, f"priors.K[{name!r}]") for name, value in self.K.items())
             object.__setattr__(self, "K", ByCellType(tuple(self.K), entries))

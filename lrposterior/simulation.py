@@ -140,9 +140,9 @@ def simulate_recording(
         truth = dataclasses.replace(truth, background=FixedBackground(bulk["W0"]))
     settled = truth.with_noise_along(np.eye(size, model.rank)).for_recording(trials)
     space = settled.space_for(trials)
-    z = space.within_signs(random.standard_normal(space.size))
+    z = random.standard_normal(space.size)
     if "M" in given:  # K may depend on it
-        z[space.slices["M"]] = given["M"].ravel() / space["M"].standard_deviation
+        z[space.slices["M"]] = np.ravel(space["M"].whitened(jnp.asarray(given["M"])))
     coordinates = space.unwhiten(z)
     settled = settled.with_noise_along(given.get("M", np.asarray(coordinates["M"])))
     parameters = settled.named(coordinates, dt) | given

@@ -7,12 +7,12 @@ import scipy.optimize
 import scipy.stats
 
 import lrposterior as lrp
-from lrposterior.inference.bounded_mode import find_bounded_mode
+from lrposterior import magnitudes
 from lrposterior.inference.problem import Problem
+from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import positive_factors, signed_start
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
-from lrposterior.truncated_normal import truncated_normal
 
 NUM_NEURONS, RANK, SCALES = 12, 2, {"E": 1.5, "I": 6.0}
 TYPES = ["E"] * 9 + ["I"] * 3
@@ -54,22 +54,28 @@ def fitted():
     return lrp.fit(model, recording, seed=0, progress=False), parameters
 
 
-def test_draws_within_half_spaces_have_the_moments_of_rejection_sampling():
-    """Means and variances of 4,000 successive draws within five standard errors: false alarms below 1e-4."""
-    random = np.random.default_rng(0)
-    walls, offsets = random.standard_normal((4, 3)), np.array([0.3, 0.5, -0.2, 1.0])
-    free = random.standard_normal((400_000, 3))
-    inside = free[np.all(free @ walls.T + offsets >= 0.0, axis=1)]
-    draws = truncated_normal(walls, offsets, inside[0], 8000, random)[::2]
-    assert np.all(draws @ walls.T + offsets >= -1e-9)
-    for statistic in (lambda x: x, lambda x: (x - inside.mean(axis=0)) ** 2, lambda x: x[:, :2] * x[:, 1:]):
-        error = statistic(draws).mean(axis=0) - statistic(inside).mean(axis=0)
-        assert np.all(np.abs(error) < 5.0 * statistic(inside).std(axis=0) / np.sqrt(len(draws)))
+SPREAD = 0.7
+DISTRIBUTIONS = {"half-normal": scipy.stats.halfnorm(), "log-normal": scipy.stats.lognorm(SPREAD)}
 
 
-def test_one_wall_leaves_a_truncated_normal():
-    draws = truncated_normal(np.ones((1, 1)), np.array([-0.5]), np.array([1.0]), 4000, np.random.default_rng(1))
-    assert scipy.stats.kstest(draws[::4, 0], scipy.stats.truncnorm(0.5, np.inf).cdf).pvalue > 1e-3
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_magnitudes_are_quantiles(name):
+    """q(z) has the distribution function of z, from 5 standard deviations below to 8 above."""
+    z, expected = np.linspace(-5.0, 8.0, 131), DISTRIBUTIONS[name]
+    q = np.asarray(magnitudes.magnitude(name, z, SPREAD))
+    np.testing.assert_allclose(expected.logcdf(q[z < 0.0]), scipy.stats.norm.logcdf(z[z < 0.0]), rtol=1e-9)
+    np.testing.assert_allclose(expected.logsf(q[z >= 0.0]), scipy.stats.norm.logsf(z[z >= 0.0]), rtol=1e-9)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(magnitudes.magnitude(name, jax.numpy.asarray(z), SPREAD), q, rtol=1e-9)
+        inside = np.abs(z) < 5.0
+        np.testing.assert_allclose(
+            magnitudes.coordinate(name, jax.numpy.asarray(q[inside]), SPREAD), z[inside], rtol=1e-8, atol=1e-8
+        )
+        slopes = jax.vmap(jax.grad(lambda one: magnitudes.magnitude(name, one, SPREAD)))(jax.numpy.asarray(z))
+        np.testing.assert_allclose(magnitudes.slope(name, z, SPREAD), slopes, rtol=1e-7)
+        np.testing.assert_allclose(magnitudes.log_density(name, jax.numpy.asarray(q), SPREAD), expected.logpdf(q))
+        assert float(magnitudes.log_density(name, jax.numpy.asarray(-0.1), SPREAD)) == -np.inf
+        assert np.isnan(float(magnitudes.coordinate(name, jax.numpy.asarray(-0.1), SPREAD)))
 
 
 def test_positive_factors_of_a_product_are_found():
@@ -80,19 +86,14 @@ def test_positive_factors_of_a_product_are_found():
     np.testing.assert_allclose(found[0] @ found[1].T, M @ K.T, atol=0.02 * np.max(M @ K.T))
 
 
-def test_the_mode_within_signs_is_that_of_a_general_optimiser():
+def test_the_mode_is_that_of_a_general_optimiser():
     model, _, recording = truth(3, num_trials=6)
     with jax.enable_x64(True):
         problem = Problem.of(model, recording)
-        mode = find_bounded_mode(problem, signed_start(problem), max_iterations=300)
-        bounds = [
-            (0.0, None) if sign > 0 else (None, 0.0) if sign < 0 else (None, None) for sign in problem.space.signs
-        ]
+        mode = find_secant_mode(problem, signed_start(problem), max_iterations=300)
         other = scipy.optimize.minimize(
-            problem.value_and_gradient, mode.z, jac=True, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-15}
+            problem.value_and_gradient, mode.z, jac=True, method="L-BFGS-B", options={"ftol": 1e-15}
         )
-    assert np.all(problem.space.signs * mode.z >= 0.0)
-    assert np.any((mode.z == 0.0) & (problem.space.signs != 0.0))
     assert mode.objective - other.fun < 1e-4
 
 
@@ -208,23 +209,65 @@ def test_the_prior_of_a_ranking_has_the_signs(fitted):
     assert 1.0 / 1.3 < np.exp(np.mean(np.log(found / spreads[1]))) < 1.3
 
 
-def test_the_prior_is_half_normal_within_the_signs():
-    model, _, recording = truth(0, num_trials=4)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_prior_has_the_magnitudes_and_the_signs(name):
+    _, _, recording = truth(0, num_trials=4)
+    priors = lrp.DaleLoadings(K=SCALES, unit=1.0, magnitudes=name, spread=SPREAD)
+    model = lrp.LowRankModel(RANK, nonlinearity="softplus", background=None, priors=priors)
     with jax.enable_x64(True):
         settled = model.for_recording(recording)
         space = settled.space_for(recording)
-        z = space.within_signs(np.random.default_rng(0).standard_normal((2000, space.size)))
-        parameters = space.unwhiten(z)
-        assert np.all(parameters["M"] >= 0.0)
-        assert np.all(parameters["K"] * SIGNS[:, None] >= 0.0)
-        one = {name: value[0] for name, value in parameters.items()}
+        parameters = space.unwhiten(np.random.default_rng(0).standard_normal((2000, space.size)))
+        scales = np.array([SCALES[each] for each in TYPES])[:, None] / RANK
+        of_K = parameters["K"] * SIGNS[:, None] / scales
+        for drawn in (parameters["M"], of_K):
+            assert scipy.stats.kstest(drawn.ravel(), DISTRIBUTIONS[name].cdf).pvalue > 1e-4
+        one = {key: value[0] for key, value in parameters.items()}
         density = sum(
             scipy.stats.norm(block.mean, block.standard_deviation).logpdf(one[block.name]).sum()
-            + (block.size * np.log(2.0) if block.name in ("M", "K") else 0.0)
             for block in space.blocks
+            if block.name not in ("M", "K")
         )
+        density += DISTRIBUTIONS[name].logpdf(one["M"]).sum()
+        density += np.sum(DISTRIBUTIONS[name].logpdf(of_K[0]) - np.log(scales))
         assert float(lrp.log_prior(space, one)) == pytest.approx(density, rel=1e-12)
         assert float(lrp.log_prior(space, one | {"M": -one["M"]})) == -np.inf
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_scalings_and_permutations_of_columns_are_all_that_is_left_of_the_gauge(name):
+    """F is zero along scalings, one for each column, and along no other change; columns may change places.
+
+    Other changes (M A, K A^-T) leave F zero as well, but end where an entry is 0: no A with an inverse without
+    negative entries is another one (Berman and Plemmons 1994, chapter 3).
+    """
+    model, parameters, recording = truth(0)
+    model = lrp.LowRankModel(
+        RANK,
+        nonlinearity="softplus",
+        background=None,
+        priors=lrp.DaleLoadings(K=SCALES, unit=1.0, magnitudes=name, spread=SPREAD),
+    )
+    with jax.enable_x64(True):
+        problem = Problem.of(model, recording)
+        space = problem.space
+
+        def moved(A: np.ndarray) -> np.ndarray:
+            changed = {"M": parameters["M"] @ A, "K": parameters["K"] @ np.linalg.inv(A).T}
+            return np.asarray(space.whiten(problem.model.coordinates(parameters | changed, recording.dt)))
+
+        def log_likelihood(z: np.ndarray) -> float:
+            return float(lrp.log_likelihood(problem.model, space.unwhiten(z), problem.data))
+
+        z, F = moved(np.eye(RANK)), problem.information(moved(np.eye(RANK)))
+        for A in (np.diag([2.0, 0.3]), np.eye(RANK)[::-1]):
+            assert np.isclose(log_likelihood(moved(A)), log_likelihood(z), rtol=1e-12)
+            assert np.all(np.isfinite(moved(A)))
+        for generator in np.eye(RANK**2).reshape(-1, RANK, RANK):
+            direction = (moved(np.eye(RANK) + 1e-5 * generator) - moved(np.eye(RANK) - 1e-5 * generator)) / 2e-5
+            direction = direction[: len(F)] / np.linalg.norm(direction)
+            assert np.abs(F @ direction).max() < 1e-6 * np.abs(F).max()
+        assert np.any(~np.isfinite(moved(np.array([[1.0, 5.0], [0.0, 1.0]]))))
 
 
 def test_errors_name_what_does_not_fit(fitted):
@@ -240,6 +283,8 @@ def test_errors_name_what_does_not_fit(fitted):
         dale_model(process_noise=lrp.ProcessNoise(patterns=np.eye(NUM_NEURONS, RANK)))
     with pytest.raises(ValueError, match="K: expected a number"):
         lrp.DaleLoadings(K=lrp.ScalePrior())
+    with pytest.raises(ValueError, match=r"magnitudes: expected"):
+        lrp.DaleLoadings(magnitudes="gamma")
     for method in ("nuts", "svi", "ensemble", lrp.Laplace(correction="psis")):
         with pytest.raises(ValueError, match="method: expected 'laplace'"):
             lrp.fit(dale_model(), recording, method, **fit)

@@ -143,7 +143,6 @@ def _draws(posterior: Posterior, num_draws: int, seed: int) -> Draws:
 def _prior_draws(posterior: Posterior, num_draws: int, seed: int) -> Draws:
     """Draws of the prior at the scales that were found."""
     z = np.random.default_rng([seed, 1]).standard_normal((num_draws, posterior.space.size))
-    z = posterior.space.within_signs(z)
     return Draws.of(posterior, connectivity_draws(posterior.named(z), posterior.model.background))
 
 

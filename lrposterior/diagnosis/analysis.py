@@ -99,7 +99,7 @@ def _some_trials(recording: Recording, seed: int) -> Recording:
 def _prior_draws(model: LowRankModel, trials: Recording, num_draws: int, seed: int) -> dict[str, np.ndarray]:
     """Draws of a settled model by name, with a leading draw axis."""
     space = model.space_for(trials)
-    z = space.within_signs(np.random.default_rng(seed).standard_normal((num_draws, space.size)))
+    z = np.random.default_rng(seed).standard_normal((num_draws, space.size))
     return model.named(space.unwhiten(z), trials.dt)
 
 

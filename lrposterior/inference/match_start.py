@@ -20,7 +20,7 @@ from lrposterior.parameters import Parameters
 # Entries of the trials that a start is found from: seconds, for any recording of up to a hundred neurons.
 MAX_ENTRIES = 2**19
 # Prior standard deviations by which factors are shaken, and factors of K; the first with rates as recorded is taken.
-SHAKES = ((0.3, 1.0), (0.1, 1.0), (0.0, 1.0), (0.0, 0.5), (0.0, 0.2), (0.0, 0.0))
+SHAKES = ((0.3, 1.0), (0.1, 1.0), (0.0, 1.0), (0.0, 0.5), (0.0, 0.2), (0.0, 1e-3))
 # Half a Newton step of every bias, of one unit of current at most, so often.
 NUM_STEPS, DAMPING = 20, 0.5
 # The mean rate is as recorded up to this factor.
@@ -45,15 +45,15 @@ def match_start(base: ScaledProblem, *, seed: tuple[int, int]) -> np.ndarray:
     noise = random.standard_normal(space.size)
     for shake, shrinkage in SHAKES:
         z = start.copy()
-        for name, factor in (("M", 1.0), ("K", shrinkage)):
-            part = space.slices[name]
-            z[part] = factor * (z[part] + shake * noise[part])
-        z = _with_recorded_means(problem, space.within_signs(z) if space.is_signed else z)
+        for name in ("M", "K"):
+            z[space.slices[name]] += shake * noise[space.slices[name]]
+        parameters = space.unwhiten(z)
+        z = _with_recorded_means(problem, np.array(space.whiten(parameters | {"K": shrinkage * parameters["K"]})))
         if _has_recorded_rate(problem, z):
             return _for_all_trials(base, problem, z)
     raise FitError(
         f"match: expected a start with a mean rate within a factor {RATE_FACTOR:g} of the recorded one, found none "
-        "even without recurrence; check the scale of the inputs and the stimulation"
+        "even with a recurrence of nearly 0; check the scale of the inputs and the stimulation"
     )
 
 

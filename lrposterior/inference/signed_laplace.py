@@ -24,22 +24,19 @@ from tqdm.auto import tqdm
 from lrposterior.distribution import SampleDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
-from lrposterior.inference.bounded_mode import find_bounded_mode
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
+from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import signed_start
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
-from lrposterior.truncated_normal import truncated_normal
 
 logger = logging.getLogger(__name__)
 
-# Draws that are stored, at least, and for every coordinate; how many come before the first, and between two.
-LEAST_DRAWS, DRAWS_PER_COORDINATE, NUM_BEFORE, THINNING = 1000, 3, 100, 2
-# Prior standard deviations by which the first of the draws lies within the bounds.
-INSIDE = 1e-3
+# Draws that are stored, at least, and for every coordinate.
+LEAST_DRAWS, DRAWS_PER_COORDINATE = 1000, 3
 
 
 @double_precision
@@ -62,10 +59,10 @@ def fit_signed(
 
         start = signed_start(problem)
         random = np.random.default_rng(seed)
-        modes = [find_bounded_mode(problem, start, max_iterations=max_iterations, report=report)]
+        modes = [find_secant_mode(problem, start, max_iterations=max_iterations, report=report)]
         for other in (_drawn(problem, random) for _ in range(num_restarts)):
             try:
-                modes.append(find_bounded_mode(problem, other, max_iterations=max_iterations, report=report))
+                modes.append(find_secant_mode(problem, other, max_iterations=max_iterations, report=report))
             except FitError as failure:
                 logger.info("a start from the prior ended without a mode: %s", failure)
     mode = min(modes, key=lambda one: one.objective)
@@ -85,35 +82,20 @@ def fit_signed(
 
 
 def _drawn(problem: Problem, random: np.random.Generator) -> np.ndarray:
-    """A start from the prior, with noise at its centre; weaker where the network diverges."""
-    space = problem.space
-    z = space.within_signs(random.standard_normal(space.size))
-    z[space.num_dynamics :] = 0.0
+    """A start from the prior, with noise at its centre; nearer to the centre where the network diverges."""
+    z = random.standard_normal(problem.space.size)
+    z[problem.space.num_dynamics :] = 0.0
     while not np.isfinite(problem.negative_log_density(z)):
         z = 0.5 * z
     return z
 
 
 def _draws(problem: Problem, mode: Mode, random: np.random.Generator) -> np.ndarray:
-    """Draws (draw, coordinate), each after the one before."""
-    num_dynamics, signs = problem.space.num_dynamics, problem.space.signs[: problem.space.num_dynamics]
-    at, bounded = mode.z[:num_dynamics], signs != 0.0
-    root = np.linalg.cholesky(mode.information + np.eye(num_dynamics))
-    scale = scipy.linalg.solve_triangular(root, np.eye(num_dynamics), lower=True, trans=1)
-    slope = np.where(bounded & (at == 0.0), problem.gradient(mode.z)[:num_dynamics], 0.0)
-    center = at - scale @ (scale.T @ slope)
-    inside = np.where(bounded, signs * np.maximum(signs * at, INSIDE), at)
+    """Independent draws (draw, coordinate)."""
+    num_dynamics = problem.space.num_dynamics
     number = max(LEAST_DRAWS, DRAWS_PER_COORDINATE * num_dynamics)
-    standard = truncated_normal(
-        signs[bounded, None] * scale[bounded],
-        (signs * center)[bounded],
-        root.T @ (inside - center),
-        NUM_BEFORE + THINNING * number,
-        random,
-    )[NUM_BEFORE::THINNING]
-    spread = 1.0 / np.sqrt(problem.noise_information(mode.z) + 1.0)
-    noise = mode.z[num_dynamics:] + spread * random.standard_normal((number, spread.size))
-    draws = center + standard @ scale.T
-    # What rounding takes across a bound is brought back.
-    draws = np.where(bounded & (signs * draws < 0.0), 0.0, draws)
-    return np.concatenate([draws, noise], axis=1)
+    root = np.linalg.cholesky(mode.information + np.eye(num_dynamics))
+    standard = random.standard_normal((number, problem.space.size))
+    dynamics = scipy.linalg.solve_triangular(root, standard[:, :num_dynamics].T, lower=True, trans=1).T
+    noise = standard[:, num_dynamics:] / np.sqrt(problem.noise_information(mode.z) + 1.0)
+    return mode.z + np.concatenate([dynamics, noise], axis=1)

@@ -21,7 +21,7 @@ from lrposterior.priors import DaleLoadings
 NUM_UPDATES = 500
 # Of the squares of the regressors: keeps the regression from fitting noise.
 RIDGE = 1e-3
-# Entries of the factors at the start, in units of their prior scale: none at the bound, and none too far.
+# Entries of the factors at the start, in units of their prior scale: none is 0, which lies at no finite coordinate.
 SMALLEST, LARGEST = 0.05, 3.0
 
 
@@ -73,7 +73,7 @@ def _regress(regressors: np.ndarray, target: np.ndarray, seen: np.ndarray) -> tu
 
 
 def _within(problem: Problem, name: str, factor: np.ndarray) -> np.ndarray:
-    """A factor with entries of a size that the prior expects, inside the bounds."""
+    """A factor with entries of a size that the prior expects."""
     block = problem.space[name]
     scale = block.standard_deviation
     return np.asarray(block.sign) * np.clip(np.abs(factor), SMALLEST * scale, LARGEST * scale)

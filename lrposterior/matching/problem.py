@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,7 +72,6 @@ class MatchingProblem:
             self.weights,
             self.batch_size,
             self.space,
-            self._signs,
             jnp.asarray(self.rates),
             self.trials,
             course.state,
@@ -88,10 +86,6 @@ class MatchingProblem:
         correlation = None if self.validation is None else self._correlation(state.z)
         epoch = Epoch(course.epoch, self.schedule.stage(course.epoch), losses, correlation)
         return course.after(state, losses, correlation, self.schedule), epoch
-
-    @functools.cached_property
-    def _signs(self) -> Array:
-        return jnp.asarray(self.space.signs)
 
     def _correlation(self, z: Array) -> float:
         key = jax.random.key(self.seed)

@@ -145,7 +145,6 @@ def run_epoch(
     weights: Weights,
     batch_size: int,
     space: ParameterSpace,
-    signs: Array,
     rates: Array,
     trials: Trials,
     state: State,
@@ -159,7 +158,6 @@ def run_epoch(
         weights: of the losses.
         batch_size: trials of a step.
         space: the parameters.
-        signs: (coordinate,) that they must have, 0 where they are free: each step is projected on them.
         rates: (coordinate,) learning rates.
         trials: those that are fitted.
         state: before the epoch.
@@ -175,7 +173,6 @@ def run_epoch(
         losses, slope = loss_and_slope(model, weights, space, trials, state.z, share, *batch)
         updates, optimiser = OPTIMISER.update(slope, state.optimiser)
         z = state.z - rates * jnp.asarray(updates)
-        z = jnp.where(signs == 0.0, z, signs * jnp.maximum(signs * z, 0.0))
         return State(z, optimiser), losses
 
     batches = order.reshape(num_batches, batch_size), jax.random.split(of_noise, num_batches)

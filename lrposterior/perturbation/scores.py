@@ -65,7 +65,7 @@ def score_candidates(
     # A stream of its own: the draws of the posterior come from default_rng(seed).
     of_prior = np.random.default_rng([seed, 1])
     standard = of_prior.standard_normal((num_draws, posterior.space.size))
-    prior_draws = posterior.named_draws(posterior.space.within_signs(standard), of_prior)
+    prior_draws = posterior.named_draws(standard, of_prior)
     draws = posterior.named_draws(z, unseen_stream(seed))
     stride = max(1, num_draws // DEGENERATE_DRAWS)
     z_degenerate = _hold_constrained(posterior, z[::stride])

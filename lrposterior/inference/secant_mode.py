@@ -1,10 +1,8 @@
-"""The mode of a density over factors that have signs: Gauss-Newton within bounds, and secant steps between.
+"""The mode of a density over factors that have signs: Gauss-Newton, and secant steps between.
 
-Coordinates at their bound whose slope points out of it stay there. The others take the damped step to the minimum of
-the quadratic model within the bounds, as far as it can be found by setting those to their bound that would cross it
-(projected Newton, Bertsekas 1982, doi:10.1137/0320018). Gauss-Newton's curvature costs as much as many slopes; between
-two of them the curvature follows what steps and slopes tell (BFGS, kept positive definite as by Powell 1978,
-doi:10.1007/BFb0067703).
+Magnitudes are functions of coordinates without bounds, which bend them, so that the curvature changes from step to
+step. Gauss-Newton's costs as much as many slopes; between two of them the curvature follows what steps and slopes tell
+(BFGS, kept positive definite as by Powell 1978, doi:10.1007/BFb0067703).
 """
 
 from __future__ import annotations
@@ -35,36 +33,29 @@ LEAST_CURVATURE = 0.2
 
 
 class _Point(NamedTuple):
-    """A point, the objective in nats and its slope there, and the signs of the coordinates, all (coordinate,)."""
+    """A point (coordinate,), the objective in nats and its slope (coordinate,) there."""
 
     z: np.ndarray
     objective: float
     slope: np.ndarray
-    signs: np.ndarray
 
     @classmethod
     def at(cls, problem: Problem, z: np.ndarray) -> _Point:
-        return cls(z, *problem.value_and_gradient(z), problem.space.signs)
+        return cls(z, *problem.value_and_gradient(z))
 
     @property
     def is_finite(self) -> bool:
         return bool(np.isfinite(self.objective) and np.all(np.isfinite(self.slope)))
 
-    @property
-    def free(self) -> np.ndarray:
-        """(coordinate,) True where nothing holds it at its bound."""
-        return ~((self.signs != 0.0) & (self.signs * self.z <= 0.0) & (self.signs * self.slope >= 0.0))
-
     def expected(self, curvature: np.ndarray) -> float:
-        """Nats that the quadratic model expects to gain along coordinates that are free."""
-        slope = self.slope[self.free]
-        return 0.5 * float(slope @ solve_curvature(curvature[np.ix_(self.free, self.free)], slope))
+        """Nats that the quadratic model expects to gain."""
+        return 0.5 * float(self.slope @ solve_curvature(curvature, self.slope))
 
 
-def find_bounded_mode(
+def find_secant_mode(
     problem: Problem, start: np.ndarray, *, max_iterations: int, tolerance: float = 1e-6, report: Report | None = None
 ) -> Mode:
-    """Descend from a start within the bounds to the nearest mode.
+    """Descend from a start to the nearest mode.
 
     Raises:
         FitError: if the objective or its gradient is not finite, a neuron is explained exactly, the curvature is
@@ -82,7 +73,7 @@ def find_bounded_mode(
         decrement = point.expected(curvature)
         if report is not None:
             report(iteration, point.objective, decrement)
-        norm = float(np.linalg.norm(point.slope[point.free]))
+        norm = float(np.linalg.norm(point.slope))
         mode = Mode(point.z, point.objective, norm, decrement, information, iteration)
         if decrement < tolerance:
             return mode
@@ -107,7 +98,7 @@ def _descend(
     """The point after some steps down, and the next damping; the same point where no step leads down."""
     for _ in range(MAX_STEPS):
         while True:
-            step = _bounded_step(curvature + damping * np.diag(np.diag(curvature)), point)
+            step = -solve_curvature(curvature + damping * np.diag(np.diag(curvature)), point.slope)
             reached = _Point.at(problem, point.z + step)
             if reached.is_finite and reached.objective < point.objective:
                 break
@@ -137,17 +128,3 @@ def _updated(curvature: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.
     kept = 1.0 if seen >= LEAST_CURVATURE * along else (1.0 - LEAST_CURVATURE) * along / (along - seen)
     change = kept * change + (1.0 - kept) * known
     return curvature + np.outer(change, change / float(step @ change)) - np.outer(known, known / along)
-
-
-def _bounded_step(curvature: np.ndarray, point: _Point) -> np.ndarray:
-    """(coordinate,) the step of those that are free; what would cross its bound goes there, and no further."""
-    step, free = np.zeros_like(point.z), point.free
-    while True:
-        held = ~free
-        right = point.slope[free] + curvature[np.ix_(free, held)] @ step[held]
-        step[free] = -solve_curvature(curvature[np.ix_(free, free)], right)
-        crossing = free & (point.signs * (point.z + step) < 0.0)
-        if not crossing.any():
-            return step
-        step[crossing] = -point.z[crossing]
-        free &= ~crossing
