@@ -25,6 +25,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 from aplysia_parts import figures, tables
 from aplysia_parts.baselines import Predictor, fit_average, fit_glm, fit_history, fit_linear_system
@@ -127,6 +128,8 @@ def fit_or_failure(
 
 def _fit_or_failure(preparation: Preparation, rank: int, settings: dict) -> tuple[lrp.Posterior | str, float]:
     started = time.perf_counter()
+    # The compiled code of one fit is of no use to the next, and a process may hold only so much of it.
+    jax.clear_caches()
     try:
         posterior = fit(preparation, rank, settings)
     except lrp.FitError as error:

@@ -42,6 +42,13 @@ def slope(distribution: Magnitudes, z: np.ndarray, spread: float) -> np.ndarray:
     return spread * q if distribution == "log-normal" else 0.5 * np.exp(0.5 * (q**2 - z**2))
 
 
+def bend(distribution: Magnitudes, z: np.ndarray, spread: float) -> np.ndarray:
+    """q'' / q', of any shape."""
+    if distribution == "log-normal":
+        return np.full(z.shape, spread)
+    return np.asarray(magnitude(distribution, z, spread)) * slope(distribution, z, spread) - z
+
+
 def log_density(distribution: Magnitudes, q: Array, spread: float) -> Array:
     """log p(q) in nats, -inf where q is negative."""
     if distribution == "log-normal":

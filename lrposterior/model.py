@@ -35,7 +35,15 @@ from lrposterior.observations import (
     bins_before,
 )
 from lrposterior.observed import observed_currents, observed_rates
-from lrposterior.parameters import Block, Parameters, ParameterSpace, is_regression, name_and_type, of_type
+from lrposterior.parameters import (
+    RIGHT_SCALE,
+    Block,
+    Parameters,
+    ParameterSpace,
+    is_regression,
+    name_and_type,
+    of_type,
+)
 from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
 from lrposterior.priors import (
@@ -311,11 +319,13 @@ class LowRankModel:
 
     @property
     def scale_priors(self) -> dict[str, ScalePrior]:
-        """Scales that are inferred, by name: those of `priors`, by cell type ("K[E]"), and "gain" of a random bulk."""
+        """Scales that the evidence infers, by name: of `priors`, by cell type ("K[E]"), and "gain" of a random bulk."""
         scales: dict[str, Any] = {name: getattr(self.priors, name) for name in SCALES}
+        if self._has_signs:
+            del scales["K"]  # They are parameters.
         if self.initial_state == "zero":
             del scales["initial_kappa"]
-        if isinstance(scales["K"], ByCellType):
+        if isinstance(scales.get("K"), ByCellType):
             by_cell_type = scales.pop("K")
             scales = {of_type("K", cell_type): scale for cell_type, scale in by_cell_type.items()} | scales
         if isinstance(self.background, RandomBulk):
@@ -351,9 +361,10 @@ class LowRankModel:
         share, shape = self.recorded_share(num_neurons), (num_neurons, self.rank)
         if isinstance(priors, DaleLoadings):
             of_magnitudes = priors.magnitudes, priors.spread
+            right_scale = 1.0 if priors.scales_of_K else _right_scale(priors)
             blocks = [
                 Block("M", shape, 0.0, priors.M, 1.0, *of_magnitudes),
-                Block("K", shape, 0.0, _right_scale(priors) / self.rank, priors.signs[:, None], *of_magnitudes),
+                Block("K", shape, 0.0, right_scale / self.rank, priors.signs[:, None], *of_magnitudes),
             ]
         else:
             blocks = [Block("M", shape, 0.0, priors.M), Block("K", shape, 0.0, _right_scale(priors) * share**0.5)]
@@ -387,6 +398,9 @@ class LowRankModel:
             ):
                 names = [of_type(name, each) for each in priors.K] if isinstance(priors.K, ByCellType) else [name]
                 blocks += [Block(each, (self.rank, width), 0.0, scale) for each in names]
+        if isinstance(priors, DaleLoadings) and priors.scales_of_K:
+            medians, spreads = (np.array(each) for each in zip(*priors.scales_of_K, strict=True))
+            blocks.append(Block(RIGHT_SCALE, medians.shape, np.log(medians), spreads))
         blocks += noise_blocks
         if isinstance(priors.K, ByCellType):
             return ParameterSpace(tuple(blocks), priors.K.cell_types, np.asarray(priors.K.members))
@@ -567,7 +581,7 @@ class LowRankModel:
         public = PUBLIC_NAMES | {"log_time_constant_excess": "time_constant", SCALE: "process_noise"}
         blocks = settled.space_for(like).blocks
         for block in blocks:
-            if is_regression(block.name) or block.name == MIXING:
+            if is_regression(block.name) or block.name in (MIXING, RIGHT_SCALE):
                 continue
             name = public.get(block.name, block.name)
             if name not in parameters:

@@ -17,7 +17,7 @@ from jax import Array
 from lrposterior import negative_binomial
 from lrposterior.checks import argument_error, require_choice, require_positive
 from lrposterior.network import NONLINEARITIES
-from lrposterior.parameters import Block
+from lrposterior.parameters import RIGHT_SCALE, Block
 
 # Names of the parameters (neuron,) in coordinates.
 NOISE, RATE_SCALE, BASELINE, DISPERSION = "log_noise_scale", "log_rate_scale", "log_baseline", "log_dispersion"
@@ -32,6 +32,7 @@ PUBLIC_NAMES = {
     DISPERSION: "dispersion",
     DECAY_TIME: "decay_time",
     SESSION_SCALE: "session_scale",
+    RIGHT_SCALE: "K_scale",
 }
 # Those that act on what is seen of a neuron's current, in the order of `Emission.slopes`.
 OWN = (RATE_SCALE, BASELINE, DISPERSION, DECAY_TIME, SESSION_OFFSET, SESSION_SCALE)

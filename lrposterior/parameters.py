@@ -8,7 +8,8 @@ loadings the right factors are their regression on the other loadings plus a res
 
     K = M K_on_M^T + B K_on_B^T + b K_on_b^T + standard_deviation z_K.
 
-Where every cell type has a regression of its own, its blocks are named "K_on_M[E]" and so on.
+Where every cell type has a regression of its own, its blocks are named "K_on_M[E]" and so on. Under Dale's law K may be
+multiplied by scales that are parameters, one for every cell type.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lrposterior.magnitudes import Magnitudes, coordinate, log_density, magnitude, slope
+from lrposterior.magnitudes import Magnitudes, bend, coordinate, log_density, magnitude, slope
 
 Parameters = dict[str, Array]
 AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
+# Logarithms of the scales of K (type,), where these are parameters.
+RIGHT_SCALE = "log_K_scale"
 # The coefficients (rank, loading) of the regression of K, by the loadings that they multiply.
 REGRESSIONS = {"K_on_M": "M", "K_on_B": "B", "K_on_b": "b"}
 
@@ -86,6 +89,10 @@ class Block:
             return self.standard_deviation
         return self.sign * self.standard_deviation * slope(self.magnitudes, z, self.spread)
 
+    def bend(self, z: np.ndarray) -> np.ndarray:
+        """Second derivative of `value` over the first, of the shape of z."""
+        return np.zeros(z.shape) if self.sign is None else bend(self.magnitudes, z, self.spread)
+
     def log_density(self, value: Array) -> Array:
         """log p(value) of all entries together, in nats."""
         if self.sign is None:
@@ -138,8 +145,9 @@ class ParameterSpace:
 
     @property
     def num_direct(self) -> int:
-        """Number of coordinates of the parameters on which the currents depend themselves: all but regressions."""
-        return next((self.slices[name].start for name in self.regressions), self.num_dynamics)
+        """Number of coordinates of the parameters on which the currents depend themselves: not through K alone."""
+        through_K = (*self.regressions, *([RIGHT_SCALE] if RIGHT_SCALE in self else []))
+        return next((self.slices[name].start for name in through_K), self.num_dynamics)
 
     @property
     def regressions(self) -> tuple[str, ...]:
@@ -175,6 +183,10 @@ class ParameterSpace:
     def __contains__(self, name: str) -> bool:
         return any(block.name == name for block in self.blocks)
 
+    def bends(self, z: np.ndarray) -> np.ndarray:
+        """(coordinate,) second derivatives of the parameters over the first, of z (coordinate,)."""
+        return np.concatenate([block.bend(self.coordinates(z, block.name)).ravel() for block in self.blocks])
+
     @property
     def is_signed(self) -> bool:
         """Whether factors have signs, as under Dale's law."""
@@ -192,6 +204,8 @@ class ParameterSpace:
     def unwhiten(self, z: AnyArray) -> dict[str, AnyArray]:
         """Parameters by name from whitened coordinates (..., coordinate); leading axes are kept."""
         parameters = {block.name: block.value(self.coordinates(z, block.name)) for block in self.blocks}
+        if RIGHT_SCALE in self:
+            parameters["K"] = parameters["K"] * self._right_scales(parameters)
         for name in self.regressions:
             parameters["K"] = parameters["K"] + self._regressed(parameters, name)
         parameters["K"] = self._read_part(parameters["K"])
@@ -209,6 +223,9 @@ class ParameterSpace:
             for block in self.blocks
         }
         parameters = self.unwhiten(z)
+        if RIGHT_SCALE in self:
+            of_scales = parameters["K"] * changes[RIGHT_SCALE][..., self.members, None]
+            changes["K"] = changes["K"] * self._right_scales(parameters) + of_scales
         for name in self.regressions:
             changes["K"] = changes["K"] + self._regressed(changes | {name: parameters[name]}, name)
             changes["K"] = changes["K"] + self._regressed(parameters | {name: changes[name]}, name)
@@ -218,7 +235,8 @@ class ParameterSpace:
     def whiten(self, parameters: Mapping[str, np.ndarray] | Mapping[str, Array]) -> Array:
         """The inverse of `unwhiten` for one set of parameters.
 
-        Coefficients of the regression of K may be left out: the most probable ones are taken.
+        Coefficients of the regression of K may be left out: the most probable ones are taken. So may its scales, which
+        are then those of its entries.
         """
         known = self._independent(parameters)
         return jnp.concatenate([jnp.ravel(block.whitened(known[block.name])) for block in self.blocks])
@@ -226,11 +244,18 @@ class ParameterSpace:
     def log_density(self, parameters: Mapping[str, np.ndarray] | Mapping[str, Array]) -> Array | float:
         """log p(parameters) under the prior, in nats."""
         known = self._independent(parameters)
-        return sum(block.log_density(known[block.name]) for block in self.blocks)
+        density = sum(block.log_density(known[block.name]) for block in self.blocks)
+        if RIGHT_SCALE in self:
+            density = density - self["K"].shape[1] * jnp.sum(known[RIGHT_SCALE][self.members])
+        return density
 
     def _independent(self, parameters: Mapping[str, np.ndarray] | Mapping[str, Array]) -> dict[str, Array]:
-        """Parameters that are independent under the prior: K without its regression."""
+        """Parameters that are independent under the prior: K without its regression, or its scales."""
         known: dict[str, Array] = {name: jnp.asarray(value) for name, value in parameters.items()}
+        if RIGHT_SCALE in self:
+            if RIGHT_SCALE not in known:
+                known[RIGHT_SCALE] = self._typical_scales(known["K"])
+            known["K"] = known["K"] / self._right_scales(known)
         if any(name not in known for name in self.regressions):
             known |= self._regress(known)
         known["K"] = known["K"] - sum(self._regressed(known, name) for name in self.regressions)
@@ -250,6 +275,20 @@ class ParameterSpace:
         ends = np.cumsum([part.shape[1] for part in loadings])[:-1].tolist()
         parts = jnp.split(coefficients, ends, axis=0)
         return {name: part.T for name, part in zip(self.regressions, parts, strict=True)}
+
+    def _right_scales(self, parameters: Mapping[str, AnyArray]) -> AnyArray:
+        """(..., neuron, 1) the scale of K of every neuron."""
+        scales = parameters[RIGHT_SCALE][..., self.members, None]
+        return cast(AnyArray, np.exp(scales) if isinstance(scales, np.ndarray) else jnp.exp(scales))
+
+    def _typical_scales(self, K: Array) -> Array:
+        """(type,) logarithms of the scales with which K (neuron, rank) has the mean square, or the median, of q."""
+        block = self["K"]
+        sizes = jnp.abs(K) / block.standard_deviation
+        of_types = [sizes[self.members == place] for place in range(len(self.cell_types))]
+        if block.magnitudes == "log-normal":
+            return jnp.stack([jnp.mean(jnp.log(each)) for each in of_types])
+        return jnp.stack([0.5 * jnp.log(jnp.mean(each**2)) for each in of_types])
 
     def _regressed(self, parameters: Mapping[str, AnyArray], name: str) -> AnyArray:
         """(..., neuron, rank) the part of K that one block of coefficients explains."""

@@ -156,7 +156,9 @@ class DaleLoadings(Priors):
     Args:
         M: scale of the left factors. Only the product of the scales of M and K matters.
         K: scale of the right factors, times the rank: a number, or one for every cell type of the recording,
-            {"E": 2.0, "I": 6.0}.
+            {"E": 2.0, "I": 6.0}. In the place of each number a `ScalePrior` says that it is inferred, for each type by
+            itself (`Posterior.mode["K_scale"]`, in the order of the types as given, or of their names): known scales
+            determine the mean weights of many neurons, whatever the data say.
         magnitudes: "half-normal", many near 0 and none far above the scale, or "log-normal", with the scale as median.
         spread: standard deviation of the natural logarithm of log-normal magnitudes.
         inhibitory: names of the cell types whose neurons inhibit; those of all others excite.
@@ -165,7 +167,7 @@ class DaleLoadings(Priors):
         ValueError: if a scale is not a positive number, magnitudes are of another kind, or no type is inhibitory.
     """
 
-    K: float | Mapping[str, float] = 2.0  # pyright: ignore[reportIncompatibleVariableOverride]
+    K: Scale | Mapping[str, Scale] = 2.0  # pyright: ignore[reportIncompatibleVariableOverride]
     magnitudes: Magnitudes = "half-normal"
     spread: float = 1.0
     inhibitory: tuple[str, ...] = ("I",)
@@ -177,10 +179,14 @@ class DaleLoadings(Priors):
         object.__setattr__(self, "inhibitory", tuple(self.inhibitory))
         require_choice(self.magnitudes, "priors.magnitudes", MAGNITUDES)
         if isinstance(self.K, Mapping) and not isinstance(self.K, ByCellType):
-            entries = tuple(require_positive(value, f"priors.K[{name!r}]") for name, value in self.K.items())
+            entries = tuple(
+                value if isinstance(value, ScalePrior) else require_positive(value, f"priors.K[{name!r}]")
+                for name, value in self.K.items()
+            )
+            if len({isinstance(each, ScalePrior) for each in entries}) > 1:
+                mend = "give ScalePrior(median, spread) for each, with a small spread where you know it"
+                raise argument_error("priors.K", "numbers alone, or ScalePriors alone", "both", mend)
             object.__setattr__(self, "K", ByCellType(tuple(self.K), entries))
-        if isinstance(self.K, ScalePrior):
-            raise argument_error("priors.K", "a number, or one for every cell type", "a ScalePrior", "give a number")
         super().__post_init__()
 
     def settled(self, cell_types: Sequence[str] | None, num_neurons: int) -> DaleLoadings:
@@ -201,9 +207,15 @@ class DaleLoadings(Priors):
         return dataclasses.replace(self, K=K)
 
     @property
+    def scales_of_K(self) -> tuple[tuple[float, float], ...]:
+        """Median and spread of the scale of every type, of settled priors; none where the scales are numbers."""
+        entries = cast(ByCellType[Scale], self.K).entries
+        return tuple((each.median, each.spread) for each in entries if isinstance(each, ScalePrior))
+
+    @property
     def signs(self) -> np.ndarray:
         """(neuron,) 1 for neurons that excite, -1 for those that inhibit, of settled priors."""
-        K = cast(ByCellType[float], self.K)
+        K = cast(ByCellType[Scale], self.K)
         return np.where([name in self.inhibitory for name in K], -1.0, 1.0)[np.asarray(K.members)]
 
 

@@ -23,6 +23,7 @@ from lrposterior.hidden import require_none_hidden
 from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.observations import ScaledObservation
+from lrposterior.parameters import RIGHT_SCALE
 from lrposterior.process_noise import require_covariance
 from lrposterior.recording import Recording
 
@@ -141,6 +142,8 @@ def simulate_recording(
     settled = truth.with_noise_along(np.eye(size, model.rank)).for_recording(trials)
     space = settled.space_for(trials)
     z = random.standard_normal(space.size)
+    if RIGHT_SCALE in space:
+        z[space.slices[RIGHT_SCALE]] = 0.0
     if "M" in given:  # K may depend on it
         z[space.slices["M"]] = np.ravel(space["M"].whitened(jnp.asarray(given["M"])))
     coordinates = space.unwhiten(z)

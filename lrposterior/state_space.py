@@ -110,6 +110,32 @@ def filter_trials(model: LowRankModel, parameters: Parameters, data: Data) -> Fi
     return _each_trial(model, parameters, data, lambda filtered: filtered)
 
 
+def expected_filter(model: LowRankModel, parameters: Parameters, data: Data) -> Filtered:
+    """The filter with the covariances that it has on average over what may be observed, at the means that it has.
+
+    In the place of w the information of a bin has its expectation under the model at the mean of the currents; the
+    covariances follow from it. This is what the information about parameters is made of.
+    """
+    filtered = filter_trials(model, parameters, data)
+    left = model.latent_factors(parameters, data)[0]
+    noise = noise_covariance(model, parameters, data, left.shape[1])
+    weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
+    information = jnp.einsum("btn,nr,ns->btrs", weights, left, left)
+
+    def step(before: Array, now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        about, transition = now
+        spread = jnp.eye(len(before), dtype=before.dtype) + before @ about
+        after = solve_and_log_determinant(spread, before)[0]
+        after = 0.5 * (after + after.T)
+        return transition @ after @ transition.T + noise, (before, after)
+
+    def one_trial(about: Array, transition: Array) -> tuple[Array, Array]:
+        return jax.lax.scan(step, jnp.zeros_like(noise), (about, transition))[1]
+
+    before, after = jax.vmap(one_trial)(information, filtered.transition)
+    return filtered._replace(information=information, predicted_covariance=before, covariance=after)
+
+
 def filtered_log_likelihood(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     """log p(activity of a trial | parameters), (trial,), in nats."""
     return jnp.sum(_each_trial(model, parameters, data, lambda filtered: filtered.log_likelihood), axis=1)

@@ -73,6 +73,8 @@ def test_magnitudes_are_quantiles(name):
         )
         slopes = jax.vmap(jax.grad(lambda one: magnitudes.magnitude(name, one, SPREAD)))(jax.numpy.asarray(z))
         np.testing.assert_allclose(magnitudes.slope(name, z, SPREAD), slopes, rtol=1e-7)
+        twice = jax.vmap(jax.grad(jax.grad(lambda one: magnitudes.magnitude(name, one, SPREAD))))(jax.numpy.asarray(z))
+        np.testing.assert_allclose(magnitudes.bend(name, z, SPREAD) * slopes, twice, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(magnitudes.log_density(name, jax.numpy.asarray(q), SPREAD), expected.logpdf(q))
         assert float(magnitudes.log_density(name, jax.numpy.asarray(-0.1), SPREAD)) == -np.inf
         assert np.isnan(float(magnitudes.coordinate(name, jax.numpy.asarray(-0.1), SPREAD)))

@@ -41,7 +41,7 @@ from lrposterior.curvature.pull_back import pulled_back
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Block, Parameters, ParameterSpace
 from lrposterior.process_noise import MIXING, SCALE, latent_covariance
-from lrposterior.state_space import Filtered, filter_trials
+from lrposterior.state_space import Filtered, expected_filter
 
 
 def with_process_noise(
@@ -93,7 +93,7 @@ def with_process_noise(
 
 def observation_noise_information(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     """(neuron,) F about the log noise scales, of each alone."""
-    filtered = filter_trials(model, parameters, data)
+    filtered = expected_filter(model, parameters, data)
     left = model.latent_factors(parameters, data)[0]
     weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
     loadings = jnp.sqrt(weights)[..., None] * left

@@ -19,7 +19,8 @@ what is expected in the bin alone, and dispersions, which move its variance alon
 
 With process noise (`lrposterior.state_space`) the data tell the latents as well, and what they take from them they do
 not say about the parameters. J is then the sensitivity of the latents minus that of the filter's prediction of them.
-With its covariance P in the bin, given its own observations, and e = S J + H what the bin says about the difference,
+With its covariance P in the bin, given its own observations (`state_space.expected_filter`), and e = S J + H what the
+bin says about the difference,
 
     J[t+1] = T[t] (J[t] - P[t] e[t]) + D[t],      F = sum_t (as above) - e^T P e,
 
@@ -43,7 +44,7 @@ from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import OWN
 from lrposterior.parameters import Parameters, ParameterSpace
-from lrposterior.state_space import filter_trials
+from lrposterior.state_space import expected_filter
 
 
 class _Trial(NamedTuple):
@@ -76,7 +77,7 @@ def structured_information(model: LowRankModel, space: ParameterSpace, z: Array,
     """F (coordinate, coordinate) for a model without a known background."""
     parameters = space.unwhiten(z)
     num_trials, _, num_neurons = data.activity.shape
-    filtered = None if model.process_noise is None else filter_trials(model, parameters, data)
+    filtered = None if model.process_noise is None else expected_filter(model, parameters, data)
     if filtered is None:
         current, phi = model.currents(parameters, data), NONLINEARITIES[model.nonlinearity]
         rates, slopes = phi.rate(current), phi.slope(current)

@@ -1,8 +1,9 @@
 """The mode of a density over factors that have signs: Gauss-Newton, and secant steps between.
 
-Magnitudes are functions of coordinates without bounds, which bend them, so that the curvature changes from step to
-step. Gauss-Newton's costs as much as many slopes; between two of them the curvature follows what steps and slopes tell
-(BFGS, kept positive definite as by Powell 1978, doi:10.1007/BFb0067703).
+Magnitudes q(z) bend: beside the information F and the prior, the curvature has the diagonal q'' / q' times the slope of
+the likelihood, of which the positive part is kept. It is what holds a magnitude that the data push towards 0, where q'
+and with it F vanish. Gauss-Newton's curvature costs as much as many slopes; between two of them it follows what steps
+and slopes tell (BFGS, kept positive definite as by Powell 1978, doi:10.1007/BFb0067703).
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def find_secant_mode(
         if not point.is_finite:
             raise FitError(where_not_finite(problem, point.z))
         check_noise(problem, point.z)
-        information = problem.information(point.z)
+        of_likelihood = (point.slope - point.z)[:num_dynamics]
+        bending = np.maximum(of_likelihood * problem.space.bends(point.z)[:num_dynamics], 0.0)
+        information = problem.information(point.z) + np.diag(bending)
         of_noise = np.diag(problem.noise_information(point.z) + 1.0)
         curvature = np.asarray(scipy.linalg.block_diag(information + np.eye(num_dynamics), of_noise))
         decrement = point.expected(curvature)

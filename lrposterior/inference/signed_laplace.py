@@ -21,13 +21,14 @@ import numpy as np
 import scipy.linalg
 from tqdm.auto import tqdm
 
-from lrposterior.distribution import SampleDistribution
+from lrposterior.distribution import NormalDistribution, SampleDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import signed_start
+from lrposterior.inference.variational_mean import shifted, variational_shift
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
@@ -37,11 +38,20 @@ logger = logging.getLogger(__name__)
 
 # Draws that are stored, at least, and for every coordinate.
 LEAST_DRAWS, DRAWS_PER_COORDINATE = 1000, 3
+# Beyond that the mean stays at the mode.
+MOST_COORDINATES = 750
 
 
 @double_precision
 def fit_signed(
-    model: LowRankModel, recording: Recording, *, seed: int, num_restarts: int, max_iterations: int, progress: bool
+    model: LowRankModel,
+    recording: Recording,
+    *,
+    seed: int,
+    num_restarts: int,
+    max_iterations: int,
+    progress: bool,
+    mean: str,
 ) -> Posterior:
     """Fit a model with `DaleLoadings` by Laplace's method.
 
@@ -77,7 +87,11 @@ def fit_signed(
         mode_objectives=tuple(sorted(one.objective for one in modes)),
         num_failed_starts=1 + num_restarts - len(modes),
     )
-    draws = SampleDistribution(_draws(problem, mode, random)[None])
+    normal = _normal_at(problem, mode)
+    if mean == "variational" and problem.space.size <= MOST_COORDINATES:
+        normal = shifted(normal, variational_shift(problem, normal)[0])
+    number = max(LEAST_DRAWS, DRAWS_PER_COORDINATE * problem.space.size)
+    draws = SampleDistribution(normal.sample(number, seed=int(random.integers(2**32)))[None])
     return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, draws)
 
 
@@ -90,12 +104,9 @@ def _drawn(problem: Problem, random: np.random.Generator) -> np.ndarray:
     return z
 
 
-def _draws(problem: Problem, mode: Mode, random: np.random.Generator) -> np.ndarray:
-    """Independent draws (draw, coordinate)."""
-    num_dynamics = problem.space.num_dynamics
-    number = max(LEAST_DRAWS, DRAWS_PER_COORDINATE * num_dynamics)
-    root = np.linalg.cholesky(mode.information + np.eye(num_dynamics))
-    standard = random.standard_normal((number, problem.space.size))
-    dynamics = scipy.linalg.solve_triangular(root, standard[:, :num_dynamics].T, lower=True, trans=1).T
-    noise = standard[:, num_dynamics:] / np.sqrt(problem.noise_information(mode.z) + 1.0)
-    return mode.z + np.concatenate([dynamics, noise], axis=1)
+def _normal_at(problem: Problem, mode: Mode) -> NormalDistribution:
+    """The Normal distribution with the curvature of the mode."""
+    root = np.linalg.cholesky(mode.information + np.eye(problem.space.num_dynamics))
+    scale = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True, trans=1)
+    of_noise = 1.0 / np.sqrt(problem.noise_information(mode.z) + 1.0)
+    return NormalDistribution(mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(of_noise))))

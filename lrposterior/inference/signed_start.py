@@ -16,6 +16,7 @@ import scipy.optimize
 from lrposterior.inference.initialise import SHRINKAGES, best_start, low_passed
 from lrposterior.inference.problem import Problem
 from lrposterior.network import NONLINEARITIES
+from lrposterior.parameters import RIGHT_SCALE
 from lrposterior.priors import DaleLoadings
 
 NUM_UPDATES = 500
@@ -44,6 +45,7 @@ def signed_start(problem: Problem) -> np.ndarray:
     target = currents if recording.stimulation is None else currents - low_passed(recording.stimulation, a)
     size, B, b = _regress(np.concatenate(regressors, axis=2), target, np.any(recording.mask, axis=2))
     found = {name: np.asarray(value) for name, value in prior_mean.items()} | {"B": B, "b": b}
+    found.pop(RIGHT_SCALE, None)  # It follows from K.
     size = size * recording.num_neurons
     M, K = positive_factors(size, model.rank)
     balance = np.sqrt(K.mean(axis=0) / M.mean(axis=0))
@@ -75,7 +77,8 @@ def _regress(regressors: np.ndarray, target: np.ndarray, seen: np.ndarray) -> tu
 def _within(problem: Problem, name: str, factor: np.ndarray) -> np.ndarray:
     """A factor with entries of a size that the prior expects."""
     block = problem.space[name]
-    scale = block.standard_deviation
+    is_inferred = name == "K" and RIGHT_SCALE in problem.space
+    scale = np.sqrt(np.mean(factor**2)) if is_inferred else block.standard_deviation
     return np.asarray(block.sign) * np.clip(np.abs(factor), SMALLEST * scale, LARGEST * scale)
 
 
