@@ -367,6 +367,18 @@ def test_the_density_of_a_bin_is_a_bound_near_the_integral_however_few_the_spike
     assert np.mean(excess) > -below
 
 
+@pytest.mark.parametrize("observation", [lrp.GaussianObservation(), lrp.PoissonObservation(20.0)])
+def test_the_information_is_never_negative(observation):
+    """However far the averages that the filter takes are from what is expected at the mean."""
+    nonlinearity = "tanh" if observation.of == "rate" else "softplus"
+    model, space, data, parameters, _ = noisy(
+        num_neurons=5, num_bins=20, process_noise=0.5 * np.eye(2), observation=observation, nonlinearity=nonlinearity
+    )
+    F = np.asarray(information(model, space, space.whiten(parameters), data))
+    values = np.linalg.eigvalsh(F)
+    assert values[0] > -1e-9 * values[-1]
+
+
 def test_simulated_noise_has_the_variance_of_the_model():
     """Without recurrence, x is an autoregressive process with the variance (M Q M^T) sum_k (1 - a)^2k."""
     model = plain_model(rank=2, process_noise="full", nonlinearity="linear")

@@ -196,7 +196,7 @@ def fit(
             return fit_ensemble(model, recording, chosen, seed=seed, progress=progress)
         if not isinstance(model, LowRankModel):
             return fit_circuit(_circuit(model, chosen), recording, seed, num_restarts, max_iterations, progress)
-        if is_signed and isinstance(chosen, Laplace):
+        if is_signed:
             posterior = fit_signed(
                 model,
                 recording,
@@ -204,7 +204,6 @@ def fit(
                 num_restarts=num_restarts,
                 max_iterations=max_iterations,
                 progress=progress,
-                mean=chosen.mean,
             )
         else:
             posterior = _fit(model, recording, chosen, seed, num_restarts, max_iterations, progress)

@@ -1,12 +1,8 @@
-"""The posterior under Dale's law: the Normal distribution of Laplace's method, within the signs of the factors.
+"""The posterior under Dale's law: Laplace's method in coordinates in which signs are no bounds.
 
-At the mode z*, found within the signs, the log density is to second order
-
-    -V(z) = -V(z*) - g^T (z - z*) - (z - z*)^T H (z - z*) / 2,      H = F + I,
-
-with the slope g of coordinates that stand at their bound. So the posterior is Normal(z* - H^-1 g, H^-1) within the
-signs, of which draws are made (`lrposterior.truncated_normal`). Most right factors are known no better than by their
-prior and their sign, and the bounds are far from small corrections.
+Magnitudes are functions of coordinates that are Normal(0, 1) under the prior (`lrposterior.magnitudes`), so that the
+posterior is the prior where the data say nothing. Draws are those of Normal(z*, (F + I + D)^-1) at the mode z*, with
+the diagonal D of what bends (`lrposterior.inference.secant_mode`).
 
 Along the gauge the prior alone acts. Draws are not confined across it: (M A, K A^-T) has the same signs for A in a
 bounded region around 1, and for all positive scalings and permutations, and no slice across it holds all networks.
@@ -28,7 +24,6 @@ from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import signed_start
-from lrposterior.inference.variational_mean import shifted, variational_shift
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
@@ -38,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 # Draws that are stored, at least, and for every coordinate.
 LEAST_DRAWS, DRAWS_PER_COORDINATE = 1000, 3
-# Beyond that the mean stays at the mode.
-MOST_COORDINATES = 750
 
 
 @double_precision
@@ -51,7 +44,6 @@ def fit_signed(
     num_restarts: int,
     max_iterations: int,
     progress: bool,
-    mean: str,
 ) -> Posterior:
     """Fit a model with `DaleLoadings` by Laplace's method.
 
@@ -88,8 +80,6 @@ def fit_signed(
         num_failed_starts=1 + num_restarts - len(modes),
     )
     normal = _normal_at(problem, mode)
-    if mean == "variational" and problem.space.size <= MOST_COORDINATES:
-        normal = shifted(normal, variational_shift(problem, normal)[0])
     number = max(LEAST_DRAWS, DRAWS_PER_COORDINATE * problem.space.size)
     draws = SampleDistribution(normal.sample(number, seed=int(random.integers(2**32)))[None])
     return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, draws)
