@@ -62,7 +62,7 @@ class Laplace:
         mean: "variational": where the log density is stationary on average over the approximation
             (`lrposterior.inference.variational_mean`), unless that is far from the mode. "mode": at the mode, which
             lies to one side of the posterior's mass; half the time, but on few data the eigenvalues of W are off by
-            half a standard deviation. Fits of more than 750 coordinates stay at the mode.
+            half a standard deviation. Fits of more than 750 coordinates, and those under Dale's law, stay at the mode.
 
     Raises:
         ValueError: if an option is none of its choices.
