@@ -6,8 +6,9 @@
 
 The other filter is that of dynamax 1.0, which is not a dependency: `pip install dynamax`, best into an environment of
 its own. Both evaluate the same log likelihood, of a network whose currents are observed: tanh by dynamax's extended
-Kalman filter, and linear by its Kalman filter with diagonal noise of the observations. Values are compared first; they
-differ by what dynamax adds to the diagonal of covariances.
+Kalman filter, and linear by its Kalman filter with diagonal noise of the observations. Values are compared first. The
+linear ones differ by what dynamax adds to the diagonal of covariances; of tanh ours takes averages of rates where an
+extended Kalman filter takes the rate of the mean.
 
 Seconds of the processor of compiled code, for the value, and for the value with the gradient by all parameters
 (loadings, input weights, biases, noise of observations and latents). The two take turns; the ratio is the median over

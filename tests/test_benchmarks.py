@@ -16,6 +16,7 @@ HEADERS = {
     "correction.py": "recording | method         | mean  | log sd | Pareto k",
     "curvature.py": "largest difference  structured (s)  automatic (s)  ratio of times",
     "equal_accuracy.py": "90% cover  rms z      R²  converged  seconds  ratio to Laplace",
+    "filter_accuracy.py": "network   noise in a bin  mean activity  filter - particle filter (nats a trial)",
     "filter_speed.py": "largest difference of a trial (of)  value: ours, dynamax (s), ratio  gradient: ours, dynamax",
     "growth.py": "steps  seconds  ratio to base  peak GB  of which start   exponent: all, last two",
     "loadings.py": "network  priors       ",
