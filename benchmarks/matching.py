@@ -65,7 +65,7 @@ def fastest(epoch: Callable[[int], Any]) -> float:
 
 def start(model: lrp.LowRankModel, recording: lrp.Recording) -> np.ndarray:
     space = model.space_for(recording)
-    return space.within_signs(0.3 * np.random.default_rng(1).standard_normal(space.size))
+    return 0.3 * np.random.default_rng(1).standard_normal(space.size)
 
 
 def step_size(num_trials: int) -> int:
@@ -76,7 +76,7 @@ def by_jax(model: lrp.LowRankModel, recording: lrp.Recording, share: float) -> f
     space = model.space_for(recording)
     with jax.enable_x64(False):
         trials = Trials.of(model, recording, WIDTH, np.ones((recording.num_trials, 1)), None)
-        fixed = jnp.asarray(space.signs), jnp.asarray(learning_rates(space, 0.01, 0.001)), trials
+        fixed = jnp.asarray(learning_rates(space, 0.01, 0.001)), trials
         weights, batch = Weights("euclidean", ENTROPY, 1e-4, 0.0), step_size(recording.num_trials)
         state = State.at(start(model, recording))
 
