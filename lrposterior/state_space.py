@@ -120,7 +120,7 @@ def expected_filter(model: LowRankModel, parameters: Parameters, data: Data) -> 
     left = model.latent_factors(parameters, data)[0]
     noise = noise_covariance(model, parameters, data, left.shape[1])
     weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
-    information = jnp.einsum("btn,nr,ns->btrs", weights, left, left)
+    information = (weights @ _products(left, left)).reshape(*weights.shape[:2], *noise.shape)
 
     def step(before: Array, now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         about, transition = now
@@ -203,6 +203,14 @@ def initial_latents(model: LowRankModel, parameters: Parameters, num_trials: int
     return jnp.tile(jnp.pad(parameters["initial_kappa"], ((0, 0), (0, num_others))), (1, model.num_populations))
 
 
+def _products(one: Array, other: Array) -> Array:
+    """(neuron, latent * latent) one_nr other_ns.
+
+    Sums over neurons become products of matrices: trials are mapped over, and their backward pass is one as well.
+    """
+    return jnp.einsum("nr,ns->nrs", one, other).reshape(len(one), -1)
+
+
 def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: Callable[[Filtered], Any]) -> Any:
     """What is kept of the filter in every bin, with leading axes trial and time."""
     if data.background is not None:
@@ -215,8 +223,7 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
     phi = NONLINEARITIES[model.nonlinearity]
     identity = jnp.eye(num_latents, dtype=left.dtype)
     nodes, average = jnp.asarray(NODES, left.dtype), jnp.asarray(NODE_WEIGHTS, left.dtype)
-    # Sums over neurons as products of matrices: trials are mapped over, and their backward pass is one as well.
-    written, read = (jnp.einsum("nr,ns->nrs", one, left).reshape(num_neurons, -1) for one in (left, right))
+    written, read = _products(left, left), _products(right, left)
 
     def step(state: tuple[Array, Array], now: _Bin) -> tuple:
         mean, covariance = state

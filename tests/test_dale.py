@@ -251,10 +251,10 @@ def test_the_prior_has_the_magnitudes_and_the_signs(name):
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_scalings_and_permutations_of_columns_are_all_that_is_left_of_the_gauge(name):
-    """F is zero along scalings, one for each column, and along no other change; columns may change places.
+    """Nothing changes where columns are scaled or change places, and F is zero along all R² changes (M A, K A^-T).
 
-    Other changes (M A, K A^-T) leave F zero as well, but end where an entry is 0: no A with an inverse without
-    negative entries is another one (Berman and Plemmons 1994, chapter 3).
+    Others end where an entry becomes 0: only scaled permutations have no negative entries, nor has their inverse
+    (Berman and Plemmons 1994, chapter 3).
     """
     model, parameters, recording = truth(0)
     model = lrp.LowRankModel(

@@ -117,11 +117,15 @@ def _noise_spread(problem: AnyProblem, z: np.ndarray) -> np.ndarray:
 
 
 def normal_at_mode(problem: AnyProblem, mode: Mode) -> NormalDistribution:
-    """The one Normal distribution at a mode, in the dense form, as if the scales were known."""
-    vertical = vertical_basis(problem.space, mode.z, problem.subspace)
+    """The one Normal distribution at a mode, in the dense form, as if the scales were known.
+
+    It has no variance along the gauge, but where factors have signs: no slice across it holds all of these.
+    """
     root = np.linalg.cholesky(mode.information + np.eye(len(mode.information)))
     scale = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True, trans=1, check_finite=False)
-    scale -= vertical @ (vertical.T @ scale)
+    if not problem.space.is_signed:
+        vertical = vertical_basis(problem.space, mode.z, problem.subspace)
+        scale -= vertical @ (vertical.T @ scale)
     return NormalDistribution(
         mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(_noise_spread(problem, mode.z))))
     )

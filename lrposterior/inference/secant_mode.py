@@ -56,7 +56,7 @@ class _Point(NamedTuple):
 def find_secant_mode(
     problem: Problem, start: np.ndarray, *, max_iterations: int, tolerance: float = 1e-6, report: Report | None = None
 ) -> Mode:
-    """Descend from a start to the nearest mode.
+    """Descend from a start to the nearest mode, whose information holds what bends as well.
 
     Raises:
         FitError: if the objective or its gradient is not finite, a neuron is explained exactly, the curvature is

@@ -14,13 +14,12 @@ import logging
 import time
 
 import numpy as np
-import scipy.linalg
 from tqdm.auto import tqdm
 
-from lrposterior.distribution import NormalDistribution, SampleDistribution
+from lrposterior.distribution import SampleDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
-from lrposterior.inference.mode import Mode
+from lrposterior.inference.laplace import normal_at_mode
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import signed_start
@@ -79,7 +78,7 @@ def fit_signed(
         mode_objectives=tuple(sorted(one.objective for one in modes)),
         num_failed_starts=1 + num_restarts - len(modes),
     )
-    normal = _normal_at(problem, mode)
+    normal = normal_at_mode(problem, mode)
     number = max(LEAST_DRAWS, DRAWS_PER_COORDINATE * problem.space.size)
     draws = SampleDistribution(normal.sample(number, seed=int(random.integers(2**32)))[None])
     return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, draws)
@@ -92,11 +91,3 @@ def _drawn(problem: Problem, random: np.random.Generator) -> np.ndarray:
     while not np.isfinite(problem.negative_log_density(z)):
         z = 0.5 * z
     return z
-
-
-def _normal_at(problem: Problem, mode: Mode) -> NormalDistribution:
-    """The Normal distribution with the curvature of the mode."""
-    root = np.linalg.cholesky(mode.information + np.eye(problem.space.num_dynamics))
-    scale = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True, trans=1)
-    of_noise = 1.0 / np.sqrt(problem.noise_information(mode.z) + 1.0)
-    return NormalDistribution(mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(of_noise))))
