@@ -42,11 +42,13 @@ def slope(distribution: Magnitudes, z: np.ndarray, spread: float) -> np.ndarray:
     return spread * q if distribution == "log-normal" else 0.5 * np.exp(0.5 * (q**2 - z**2))
 
 
-def bend(distribution: Magnitudes, z: np.ndarray, spread: float) -> np.ndarray:
-    """q'' / q', of any shape."""
+def bends(distribution: Magnitudes, z: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """q'' / q' and q''' / q', of any shape."""
     if distribution == "log-normal":
-        return np.full(z.shape, spread)
-    return np.asarray(magnitude(distribution, z, spread)) * slope(distribution, z, spread) - z
+        return np.full(z.shape, spread), np.full(z.shape, spread**2)
+    q, first = np.asarray(magnitude(distribution, z, spread)), slope(distribution, z, spread)
+    second = q * first - z
+    return second, second**2 + first**2 + q * first * second - 1.0
 
 
 def log_density(distribution: Magnitudes, q: Array, spread: float) -> Array:

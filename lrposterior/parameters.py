@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lrposterior.magnitudes import Magnitudes, bend, coordinate, log_density, magnitude, slope
+from lrposterior.magnitudes import Magnitudes, bends, coordinate, log_density, magnitude, slope
 
 Parameters = dict[str, Array]
 AnyArray = TypeVar("AnyArray", np.ndarray, Array)
@@ -89,9 +89,11 @@ class Block:
             return self.standard_deviation
         return self.sign * self.standard_deviation * slope(self.magnitudes, z, self.spread)
 
-    def bend(self, z: np.ndarray) -> np.ndarray:
-        """Second derivative of `value` over the first, of the shape of z."""
-        return np.zeros(z.shape) if self.sign is None else bend(self.magnitudes, z, self.spread)
+    def bends(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Second and third derivative of `value` over the first, of the shape of z."""
+        if self.sign is None:
+            return np.zeros(z.shape), np.zeros(z.shape)
+        return bends(self.magnitudes, z, self.spread)
 
     def log_density(self, value: Array) -> Array:
         """log p(value) of all entries together, in nats."""
@@ -183,9 +185,10 @@ class ParameterSpace:
     def __contains__(self, name: str) -> bool:
         return any(block.name == name for block in self.blocks)
 
-    def bends(self, z: np.ndarray) -> np.ndarray:
-        """(coordinate,) second derivatives of the parameters over the first, of z (coordinate,)."""
-        return np.concatenate([block.bend(self.coordinates(z, block.name)).ravel() for block in self.blocks])
+    def bends(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(coordinate,) second and third derivatives of the parameters over the first, of z (coordinate,)."""
+        second, third = zip(*(block.bends(self.coordinates(z, block.name)) for block in self.blocks), strict=True)
+        return np.concatenate([each.ravel() for each in second]), np.concatenate([each.ravel() for each in third])
 
     @property
     def is_signed(self) -> bool:

@@ -75,8 +75,11 @@ def test_magnitudes_are_quantiles(name):
         )
         slopes = jax.vmap(jax.grad(lambda one: magnitudes.magnitude(name, one, SPREAD)))(jax.numpy.asarray(z))
         np.testing.assert_allclose(magnitudes.slope(name, z, SPREAD), slopes, rtol=1e-7)
-        twice = jax.vmap(jax.grad(jax.grad(lambda one: magnitudes.magnitude(name, one, SPREAD))))(jax.numpy.asarray(z))
-        np.testing.assert_allclose(magnitudes.bend(name, z, SPREAD) * slopes, twice, rtol=1e-6, atol=1e-9)
+        curve = jax.grad(jax.grad(lambda one: magnitudes.magnitude(name, one, SPREAD)))
+        twice, thrice = jax.vmap(curve)(jax.numpy.asarray(z)), jax.vmap(jax.grad(curve))(jax.numpy.asarray(z))
+        second, third = magnitudes.bends(name, z, SPREAD)
+        np.testing.assert_allclose(second * slopes, twice, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(third * slopes, thrice, rtol=1e-5, atol=1e-8)
         np.testing.assert_allclose(magnitudes.log_density(name, jax.numpy.asarray(q), SPREAD), expected.logpdf(q))
         assert float(magnitudes.log_density(name, jax.numpy.asarray(-0.1), SPREAD)) == -np.inf
         assert np.isnan(float(magnitudes.coordinate(name, jax.numpy.asarray(-0.1), SPREAD)))

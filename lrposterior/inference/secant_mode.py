@@ -1,9 +1,8 @@
 """The mode of a density over factors that have signs: Gauss-Newton, and secant steps between.
 
-Magnitudes q(z) bend: beside the information F and the prior, the curvature has the diagonal q'' / q' times the slope of
-the likelihood, of which the positive part is kept. It is what holds a magnitude that the data push towards 0, where q'
-and with it F vanish. Gauss-Newton's curvature costs as much as many slopes; between two of them it follows what steps
-and slopes tell (BFGS, kept positive definite as by Powell 1978, doi:10.1007/BFb0067703).
+The curvature of Gauss-Newton holds what bends (`lrposterior.inference.bending`). It costs as much as many slopes;
+between two of them it follows what steps and slopes tell (BFGS, kept positive definite as by Powell 1978,
+doi:10.1007/BFb0067703).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import numpy as np
 import scipy.linalg
 
 from lrposterior.fit_error import FitError
+from lrposterior.inference.bending import bent_curvature
 from lrposterior.inference.mode import (
     SMALLEST_DAMPING,
     STANDSTILL_PART,
@@ -68,9 +68,7 @@ def find_secant_mode(
         if not point.is_finite:
             raise FitError(where_not_finite(problem, point.z))
         check_noise(problem, point.z)
-        of_likelihood = (point.slope - point.z)[:num_dynamics]
-        bending = np.maximum(of_likelihood * problem.space.bends(point.z)[:num_dynamics], 0.0)
-        information = problem.information(point.z) + np.diag(bending)
+        information = problem.information(point.z) + np.diag(bent_curvature(problem, point.z, point.slope))
         of_noise = np.diag(problem.noise_information(point.z) + 1.0)
         curvature = np.asarray(scipy.linalg.block_diag(information + np.eye(num_dynamics), of_noise))
         decrement = point.expected(curvature)

@@ -1,8 +1,8 @@
 """The posterior under Dale's law: Laplace's method in coordinates in which signs are no bounds.
 
 Magnitudes are functions of coordinates that are Normal(0, 1) under the prior (`lrposterior.magnitudes`), so that the
-posterior is the prior where the data say nothing. Draws are those of Normal(z*, (F + I + D)^-1) at the mode z*, with
-the diagonal D of what bends (`lrposterior.inference.secant_mode`).
+posterior is the prior where the data say nothing. Draws are those of a Normal distribution whose curvature and mean
+hold what bends (`lrposterior.inference.bending`).
 
 Along the gauge the prior alone acts. Draws are not confined across it: (M A, K A^-T) has the same signs for A in a
 bounded region around 1, and for all positive scalings and permutations, and no slice across it holds all networks.
@@ -16,10 +16,12 @@ import time
 import numpy as np
 from tqdm.auto import tqdm
 
-from lrposterior.distribution import SampleDistribution
+from lrposterior.distribution import NormalDistribution, SampleDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
+from lrposterior.inference.bending import bent_curvature, bent_mean_shift
 from lrposterior.inference.laplace import normal_at_mode
+from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import signed_start
@@ -78,10 +80,26 @@ def fit_signed(
         mode_objectives=tuple(sorted(one.objective for one in modes)),
         num_failed_starts=1 + num_restarts - len(modes),
     )
-    normal = normal_at_mode(problem, mode)
+    normal = _normal(problem, mode)
     number = max(LEAST_DRAWS, DRAWS_PER_COORDINATE * problem.space.size)
     draws = SampleDistribution(normal.sample(number, seed=int(random.integers(2**32)))[None])
     return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, draws)
+
+
+def _normal(problem: Problem, mode: Mode) -> NormalDistribution:
+    normal, num_dynamics = normal_at_mode(problem, mode), problem.space.num_dynamics
+    _, slope = problem.value_and_gradient(mode.z)
+    second, third = (each[:num_dynamics] for each in problem.space.bends(mode.z))
+    scale = normal.scale[:num_dynamics, :num_dynamics]
+    location = mode.z.copy()
+    location[:num_dynamics] += bent_mean_shift(
+        (slope - mode.z)[:num_dynamics],
+        mode.information - np.diag(bent_curvature(problem, mode.z, slope)),
+        second,
+        third,
+        scale @ scale.T,
+    )
+    return NormalDistribution(location, normal.scale)
 
 
 def _drawn(problem: Problem, random: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""What bent magnitudes add to the curvature and the mean, against derivatives and quadrature."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrposterior.inference.bending import bent_mean_shift
+from lrposterior.parameters import Block
+
+
+@pytest.fixture(autouse=True)
+def _double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+MODE = np.array([0.4, -0.7, 0.3])
+
+
+def bent_density(magnitudes: str, strength: float):
+    """V (...,) of z (..., 3), two magnitudes and a coordinate without sign, its F, h, b, t at the mode."""
+    random = np.random.default_rng(0)
+    root = random.standard_normal((3, 3))
+    information, slope = strength * (root @ root.T + 0.5 * np.eye(3)), -MODE
+    signed = Block("signed", (2,), 0.0, 1.0, sign=np.array([1.0, -1.0]), magnitudes=magnitudes, spread=0.8)
+    free = Block("free", (1,), 0.0, 1.0)
+    slopes = np.concatenate([signed.slope(MODE[:2]), [free.slope(MODE[2:])]])
+    bends = [np.concatenate(both) for both in zip(signed.bends(MODE[:2]), free.bends(MODE[2:]), strict=True)]
+
+    def value(z):
+        return jnp.concatenate([signed.value(z[..., :2]), free.value(z[..., 2:])], axis=-1)
+
+    def objective(z):
+        change = (value(z) - value(jnp.asarray(MODE))) / slopes
+        along = change @ slope + 0.5 * jnp.sum(change @ information * change, axis=-1)
+        return along + 0.5 * jnp.sum(z**2, axis=-1)
+
+    return objective, information, slope, *bends
+
+
+@pytest.mark.parametrize("magnitudes", ["half-normal", "log-normal"])
+def test_the_curvature_has_a_diagonal_of_bends(magnitudes):
+    objective, information, slope, second, _ = bent_density(magnitudes, 1.0)
+    np.testing.assert_allclose(jax.grad(objective)(jnp.asarray(MODE)), 0.0, atol=1e-12)
+    found = jax.hessian(objective)(jnp.asarray(MODE))
+    np.testing.assert_allclose(found, information + np.eye(3) + np.diag(slope * second), atol=1e-12)
+
+
+@pytest.mark.parametrize("magnitudes", ["half-normal", "log-normal"])
+def test_the_mean_moves_as_quadrature_says(magnitudes):
+    """Of the shift, the part that the second order misses falls as one over the strength of the data."""
+    missed = []
+    for strength in (80.0, 320.0):
+        objective, information, slope, second, third = bent_density(magnitudes, strength)
+        covariance = np.linalg.inv(information + np.eye(3) + np.diag(slope * second))
+        shift = bent_mean_shift(slope, information, second, third, covariance)
+        scale = np.linalg.cholesky(covariance)
+        axis = np.linspace(-9.0, 9.0, 121)
+        z = MODE + np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1) @ scale.T
+        weights = np.exp(-np.asarray(objective(jnp.asarray(z)) - objective(jnp.asarray(MODE))))
+        mean = np.tensordot(weights / weights.sum(), z, axes=3)
+        missed.append(np.linalg.norm(MODE + shift - mean) / np.linalg.norm(shift))
+    assert missed[1] < 0.05
+    assert 0.2 < missed[1] / missed[0] < 0.3
