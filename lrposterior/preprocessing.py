@@ -175,7 +175,8 @@ def clip_outliers(recording: Recording, *, percentile: float = 99.9, margin: flo
     The limits of a neuron lie beyond its percentiles by `margin` times the distance between them and its median: with
     the defaults an entry is clipped where it is twice as far from the median as the 99.9th percentile is (or, below,
     the 0.1th). With margin = 0 all beyond the percentiles are clipped. Where a percentile is the median itself, as in a
-    neuron that hardly ever fires, nothing tells how far is far, and nothing is clipped on that side.
+    neuron that hardly ever fires, nothing tells how far is far, and nothing is clipped on that side. Of a recording of
+    whole numbers the limits are whole numbers, the next ones outwards, so that counts stay counts.
 
     Args:
         recording: what to clip.
@@ -199,6 +200,8 @@ def clip_outliers(recording: Recording, *, percentile: float = 99.9, margin: flo
     limits[:, seen] = np.nanpercentile(activity[:, :, seen], levels, axis=(0, 1))
     apart = limits[[0, 2]] - limits[1]
     lower, upper = np.where(apart == 0.0, [[-np.inf], [np.inf]], limits[[0, 2]] + margin * apart)
+    if np.all(recording.activity[recording.mask] % 1.0 == 0.0):
+        lower, upper = np.floor(lower), np.ceil(upper)
     beyond = np.fmax(np.fmax(activity - upper, lower - activity), 0.0)
     report = Clipping(
         recording.neuron_labels or tuple(f"neuron {index}" for index in range(recording.num_neurons)),

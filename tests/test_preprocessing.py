@@ -139,6 +139,16 @@ def test_a_neuron_that_hardly_ever_fires_keeps_its_spikes():
         assert (report.num_clipped[0], report.upper[0]) == (0, np.inf)
 
 
+def test_clipped_counts_are_counts():
+    counts = np.random.default_rng(4).poisson(0.7, (20, 300, 4)).astype(float)
+    counts[3, 5] = 40.0
+    clipped, report = lrp.clip_outliers(lrp.Recording(counts, 0.02), percentile=99.7, margin=0.4)
+    quantile, median = np.percentile(counts, [99.7, 50.0], axis=(0, 1))
+    np.testing.assert_array_equal(report.upper, np.ceil(quantile + 0.4 * (quantile - median)))
+    np.testing.assert_array_equal(clipped.activity[3, 5], report.upper)
+    lrp.LowRankModel(1, observation=lrp.PoissonObservation()).for_recording(clipped)
+
+
 def test_without_a_margin_the_percentiles_are_the_limits():
     values = np.arange(101.0)[None, :, None]
     clipped, report = lrp.clip_outliers(lrp.Recording(values, 0.02), percentile=90.0, margin=0.0)
