@@ -24,14 +24,14 @@ NAIVE = dataclasses.replace(MODEL, observation=lrp.PoissonObservation(scale=1.0)
 
 # [fit]
 def fit_likelihood(fitted: lrp.Recording) -> lrp.Posterior:
-    return lrp.fit(MODEL, fitted, lrp.Laplace(), seed=0)
+    return lrp.fit(MODEL, fitted, lrp.Laplace(), seed=0, progress=False)
 
 
 def fit_matching(model: lrp.LowRankModel, fitted: lrp.Recording, size: Size, num_epochs: int) -> lrp.Posterior:
     """An ensemble of networks whose simulated trials match the recorded ones; point estimates, and no posterior."""
     stages = {"warm_up": num_epochs // 4, "ramp": num_epochs // 4, "num_epochs": num_epochs}
     method = lrp.Match(conditions=fitted.trial_labels, num_members=size.num_members, **stages)
-    return lrp.fit(model, fitted, method, seed=0)
+    return lrp.fit(model, fitted, method, seed=0, progress=False)
 
 
 # [end]

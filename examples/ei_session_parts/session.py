@@ -21,6 +21,7 @@ class Size:
     num_bins: int = 219
     num_excitatory: int = 41
     num_inhibitory: int = 13
+    num_inputs: int = 14
     num_held_out: int = 208
     num_members: int = 3
     num_epochs: int = 300
@@ -31,7 +32,7 @@ class Size:
     num_true: int = 200
 
 
-TINY = Size(24, 40, 6, 2, 8, 1, 8, 4, 30, 2, 3, 4)
+TINY = Size(48, 60, 6, 2, 2, 16, 1, 8, 4, 30, 2, 3, 4)
 
 
 def export_session(path: Path, size: Size) -> lrp.Simulation:
@@ -41,6 +42,7 @@ def export_session(path: Path, size: Size) -> lrp.Simulation:
         num_bins=size.num_bins,
         num_excitatory=size.num_excitatory,
         num_inhibitory=size.num_inhibitory,
+        num_inputs=size.num_inputs,
         seed=0,
     )
     recording = truth.recording

@@ -25,8 +25,8 @@ from lrposterior.inference.mode import (
 )
 from lrposterior.inference.problem import Problem
 
-# Steps for every curvature of Gauss-Newton. They end earlier where one gains less than this part of what it promised.
-MAX_STEPS, LEAST_PART = 20, 0.1
+# Steps for every curvature of Gauss-Newton, which may cost as much as twenty of them.
+MAX_STEPS = 30
 # A step that goes down only where it is so much shorter is lost in rounding.
 LARGEST_DAMPING = 1e8
 # Of what a step keeps of the curvature along it, at least.
@@ -110,7 +110,7 @@ def _descend(
         damping = max(damping * (0.2 if part > 0.5 else 1.0 if part > 0.1 else 3.0), SMALLEST_DAMPING)
         curvature = _updated(curvature, step, reached.slope - point.slope)
         point = reached
-        if part < LEAST_PART or not _is_positive_definite(curvature) or point.expected(curvature) < tolerance:
+        if not _is_positive_definite(curvature) or point.expected(curvature) < tolerance:
             break
     return point, damping
 
