@@ -108,6 +108,8 @@ def fit_or_failure(
     preparation: Preparation, rank: int, settings: dict, folder: Path | None
 ) -> tuple[lrp.Posterior | str, float]:
     """A posterior or what was wrong, and the seconds that it took; kept in a folder, and found there."""
+    # The compiled code of one network is of no use to the next, and a process may hold only so much of it.
+    jax.clear_caches()
     if folder is None:
         return _fit_or_failure(preparation, rank, settings)
     name = "_".join(str(value).replace(" ", "_") for value in (preparation.name, rank, *settings.values()))
@@ -128,8 +130,6 @@ def fit_or_failure(
 
 def _fit_or_failure(preparation: Preparation, rank: int, settings: dict) -> tuple[lrp.Posterior | str, float]:
     started = time.perf_counter()
-    # The compiled code of one fit is of no use to the next, and a process may hold only so much of it.
-    jax.clear_caches()
     try:
         posterior = fit(preparation, rank, settings)
     except lrp.FitError as error:
@@ -261,6 +261,7 @@ def rank_candidates(preparation: Preparation, posterior: lrp.Posterior) -> lrp.P
 # [end]
 def run_preparation(path: Path, name: str, folder: Path | None) -> tuple[dict, dict]:
     """Numbers, and what the figures show of the network with the best held-out density."""
+    jax.clear_caches()
     preparation = load_preparation(path, name, **SIZE)
     hidden = hidden_neurons(preparation.training.num_neurons, seed=SEED)
     print(f"{name}: {preparation.training.num_neurons} neurons, baselines ...", flush=True)

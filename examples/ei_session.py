@@ -42,8 +42,10 @@ def diagnosed(diagnosis: lrp.Diagnosis) -> dict:
     network = diagnosis.trained or diagnosis.untrained
     return {
         "verdicts": [verdict.name for verdict in diagnosis.verdicts],
-        "recorded": diagnosis.data.mean_activity,
-        "mean": network.mean_activity,
+        "recorded": diagnosis.data.signal.level,
+        "level": network.signal.level,
+        "sd": network.signal.temporal_sd,
+        "recorded sd": diagnosis.data.signal.temporal_sd,
         "text": repr(diagnosis),
     }
 

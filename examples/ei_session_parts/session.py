@@ -32,7 +32,7 @@ class Size:
     num_true: int = 200
 
 
-TINY = Size(48, 60, 6, 2, 2, 16, 1, 8, 4, 30, 2, 3, 4)
+TINY = Size(64, 60, 6, 2, 2, 32, 1, 8, 4, 30, 2, 3, 4)
 
 
 def export_session(path: Path, size: Size) -> lrp.Simulation:

@@ -44,13 +44,15 @@ def of_diagnosis(diagnosis: dict) -> str:
     rows = [
         [
             CONFIGURATIONS[name],
-            number(one["mean"], 1),
-            number(one["recorded"], 1),
+            number(one["level"], 1),
+            number(one["sd"], 2),
             ", ".join(one["verdicts"]) or "none",
         ]
         for name, one in diagnosis.items()
     ]
-    return table(["network", "mean rate (spikes/s)", "recorded", "verdicts"], rows)
+    recorded = diagnosis["default"]
+    rows.append(["recorded", number(recorded["recorded"], 1), number(recorded["recorded sd"], 2), ""])
+    return table(["network", "mean rate (spikes/s)", "temporal sd of averages", "verdicts"], rows)
 
 
 def of_comparison(comparison: dict) -> str:
