@@ -23,8 +23,8 @@ class Size:
     num_inhibitory: int = 13
     num_inputs: int = 14
     num_held_out: int = 208
-    num_members: int = 3
-    num_epochs: int = 300
+    num_members: int = 2
+    num_epochs: int = 240
     num_naive_epochs: int = 60
     num_draws: int = 300
     num_simulations: int = 20
