@@ -66,7 +66,7 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
         }
     }
     naive = kept(fits, "naive", lambda: fit_matching(NAIVE, fitted, size, size.num_naive_epochs))
-    posterior = kept(fits, "likelihood", lambda: fit_likelihood(fitted))
+    posterior = kept(fits, "likelihood", lambda: fit_likelihood(fitted, size))
     networks = kept(fits, "matching", lambda: fit_matching(MODEL, fitted, size, size.num_epochs))
     results["diagnosis"] = {
         "naive": diagnosed(lrp.diagnose(NAIVE, fitted, seed=0)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 import lrposterior as lrp
 from ei_session_parts.session import DT, Size
 
@@ -23,8 +25,9 @@ NAIVE = dataclasses.replace(MODEL, observation=lrp.PoissonObservation(scale=1.0)
 
 
 # [fit]
-def fit_likelihood(fitted: lrp.Recording) -> lrp.Posterior:
-    return lrp.fit(MODEL, fitted, lrp.Laplace(), seed=0, progress=False)
+def fit_likelihood(fitted: lrp.Recording, size: Size) -> lrp.Posterior:
+    chosen = np.linspace(0, fitted.num_trials - 1, size.num_likelihood).astype(int)
+    return lrp.fit(MODEL, fitted.select(trials=chosen), lrp.Laplace(), seed=0, progress=False)
 
 
 def fit_matching(model: lrp.LowRankModel, fitted: lrp.Recording, size: Size, num_epochs: int) -> lrp.Posterior:
