@@ -11,15 +11,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "examples"
 
-pytestmark = pytest.mark.parametrize("name", ["aplysia", "mouse_opto"])
+# The module of every example that makes its tables.
+TABLES = {"aplysia": "tables", "ei_session": "tables", "mouse_opto": "tables", "paradoxical_fall": "pages"}
+
+pytestmark = pytest.mark.parametrize("name", TABLES)
 
 
 @pytest.fixture
 def as_markdown(name, monkeypatch):
     """What makes the tables of a page from the stored results."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    yield importlib.import_module(f"{name}_parts.tables").as_markdown
-    for module in [one for one in sys.modules if one.partition(".")[0] in (f"{name}_parts", "page_parts")]:
+    yield importlib.import_module(f"{name}_parts.{TABLES[name]}").as_markdown
+    for module in [one for one in sys.modules if one.partition(".")[0] in (f"{name}_parts", "mouse_opto_parts", "page_parts")]:
         del sys.modules[module]
 
 
