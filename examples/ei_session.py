@@ -74,6 +74,8 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
         "default": diagnosed(lrp.diagnose(MODEL, fitted, seed=0)),
         "default, fitted": diagnosed(lrp.diagnose(posterior, validation=held_out, seed=0)),
     }
+    posterior, share = evaluation.without_runaways(posterior, held_out, size.num_draws + size.num_draws // 3)
+    results["runaways"] = share
     fits_by_name = {"likelihood": posterior, "matching": networks, "naive": naive}
     results["comparison"] = {
         name: {
@@ -82,18 +84,19 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
         }
         for name, fit in fits_by_name.items()
     }
-    inputs = held_out.inputs[: 2 if IS_TINY else 4]
+    inputs = held_out.inputs[:2]
     W = truth.connectivity
     results["truth"] = {
         "integration_constants": {"E": 0.54, "I": 0.72},
         "means": {name: float(value) for name, value in evaluation.mean_weights(W, fitted.cell_types).items()},
     }
+    true = evaluation.true_responses(truth, evaluation.make_candidates(fitted, size), inputs, size.num_true)
     for name in ("likelihood", "matching"):
         number = size.num_draws if name == "likelihood" else size.num_members
         results[name] = {
             "integration_constants": evaluation.integration_constants(fits_by_name[name], number),
             "connectivity": evaluation.connectivity(fits_by_name[name], W, number),
-            "perturbations": evaluation.perturbations(fits_by_name[name], truth, inputs, size),
+            "perturbations": evaluation.perturbations(fits_by_name[name], true, inputs, size),
             "seconds": fits_by_name[name].statistics.wall_time,
         }
     shown = {"held_out": held_out, "fits": fits_by_name, "W": W, "size": size}

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 import lrposterior as lrp
 from ei_session_parts.session import DT, Size
+from lrposterior.distribution import SampleDistribution
 
 WIDTH = 0.05
 PAIRS = (("E", "E"), ("E", "I"), ("I", "E"), ("I", "I"))
 # Of a stimulation: current, onset, duration, and how long its response is followed, in s.
 CURRENT, ONSET, DURATION, FOLLOWED = 0.5, 1.0, 0.25, 0.5
+# A network whose currents exceed this in the first trials has run away; rates are of the size of currents.
+LARGEST_CURRENT, NUM_TRIALS_RUN = 100.0, 8
 
 
+# [runaways]
+def without_runaways(fit: lrp.Posterior, trials: lrp.Recording, num_draws: int) -> tuple[lrp.Posterior, float]:
+    """The posterior given that activity stays bounded, as it did in the recording, and the share of draws left out."""
+    z = fit.distribution.sample(num_draws, seed=0)
+    few = trials.select(trials=list(range(NUM_TRIALS_RUN)))
+    largest = [np.abs(fit.model.simulated_currents(one, few, seed=0)).max() for one in each_of(fit.named(z))]
+    stays = np.array(largest) < LARGEST_CURRENT
+    return dataclasses.replace(fit, distribution=SampleDistribution(z[None, stays])), float(1.0 - stays.mean())
+
+
+# [end]
 # [compare]
 def compare(fit: lrp.Posterior, held_out: lrp.Recording, size: Size) -> lrp.TrialComparison:
     """Held-out trials beside simulations of them, each by another draw of the network."""
@@ -108,26 +124,25 @@ def true_responses(truth: lrp.Simulation, candidates: lrp.Candidates, inputs: np
         )
         return settled.simulated_currents(parameters, like, seed=0).mean(axis=0)[first:last]
 
-    found = []
-    for stimulation in stimulations:
-        direct = currents(alone, stimulation, inputs[0], 1) - currents(alone, None, inputs[0], 1)
-        found.append(
+    without = [currents(truth.parameters, None, one, number) for one in inputs]
+    nothing = currents(alone, None, inputs[0], 1)
+    return np.array(
+        [
             [
-                currents(truth.parameters, stimulation, one, number)
-                - currents(truth.parameters, None, one, number)
-                - direct
-                for one in inputs
+                currents(truth.parameters, stimulation, one, number) - unperturbed
+                for one, unperturbed in zip(inputs, without, strict=True)
             ]
-        )
-    return np.array(found)
+            - (currents(alone, stimulation, inputs[0], 1) - nothing)
+            for stimulation in stimulations
+        ]
+    )
 
 
-def perturbations(fit: lrp.Posterior, truth: lrp.Simulation, inputs: np.ndarray, size: Size) -> dict:
+def perturbations(fit: lrp.Posterior, true: np.ndarray, inputs: np.ndarray, size: Size) -> dict:
     """Predicted responses beside the true ones: cover, certainty, and the accuracy that the predictions have."""
     candidates = make_candidates(fit.recording, size)
     number = size.num_draws if not fit.is_point_estimate else size.num_members
     draws = lrp.predict_responses(fit, candidates, inputs=inputs, window=window(candidates), num_draws=number, seed=0)
-    true = true_responses(truth, candidates, inputs, size.num_true)
     mean, types = draws.mean(axis=0), np.array(fit.recording.cell_types)
     axes = tuple(range(1, true.ndim))
     achieved = 1.0 - np.sum((mean - true) ** 2, axis=axes) / np.sum(true**2, axis=axes)

@@ -28,9 +28,9 @@ class Size:
     num_epochs: int = 240
     num_naive_epochs: int = 60
     num_draws: int = 300
-    num_simulations: int = 20
-    num_ensembles: int = 20
-    num_true: int = 200
+    num_simulations: int = 12
+    num_ensembles: int = 16
+    num_true: int = 100
 
 
 TINY = Size(64, 60, 6, 2, 2, 32, 32, 1, 8, 4, 30, 2, 3, 4)

@@ -26,6 +26,7 @@ def as_markdown(results: dict) -> str:
             "session": of_session(results["session"]),
             "diagnosis": of_diagnosis(results["diagnosis"]),
             "comparison": of_comparison(results["comparison"]),
+            "runaways": f"{100.0 * results['runaways']:.1f}% of the draws ran away and were left out.",
             "parameters": of_parameters(results),
             "perturbations": of_perturbations(results),
         }
