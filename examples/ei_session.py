@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ei_session_parts import evaluation, figures, tables
-from ei_session_parts.networks import MODEL, NAIVE, fit_likelihood, fit_matching
+from ei_session_parts.networks import HALF_NORMAL, MODEL, NAIVE, fit_likelihood, fit_matching
 from ei_session_parts.session import DT, TINY, Size, export_session, load_session
 from page_parts.tables import rounded, save
 
@@ -60,6 +60,7 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
         "session": {
             "fitted": fitted.num_trials,
             "held_out": held_out.num_trials,
+            "likelihood": size.num_likelihood,
             "clipped": int(clipping.num_clipped.sum()),
             "largest": float(truth.recording.activity.max() / DT),
             "mean": float(fitted.activity.mean() / DT),
@@ -69,6 +70,7 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
     posterior = kept(fits, "likelihood", lambda: fit_likelihood(fitted, size))
     networks = kept(fits, "matching", lambda: fit_matching(MODEL, fitted, size, size.num_epochs))
     results["diagnosis"] = {
+        "half-normal": diagnosed(lrp.diagnose(HALF_NORMAL, fitted, seed=0)),
         "naive": diagnosed(lrp.diagnose(NAIVE, fitted, seed=0)),
         "naive, fitted": diagnosed(lrp.diagnose(naive, seed=0)),
         "default": diagnosed(lrp.diagnose(MODEL, fitted, seed=0)),

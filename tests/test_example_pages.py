@@ -22,7 +22,8 @@ def as_markdown(name, monkeypatch):
     """What makes the tables of a page from the stored results."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     yield importlib.import_module(f"{name}_parts.{TABLES[name]}").as_markdown
-    for module in [one for one in sys.modules if one.partition(".")[0] in (f"{name}_parts", "mouse_opto_parts", "page_parts")]:
+    parts = (f"{name}_parts", "mouse_opto_parts", "page_parts")
+    for module in [one for one in sys.modules if one.partition(".")[0] in parts]:
         del sys.modules[module]
 
 

@@ -62,7 +62,8 @@ def draw_averages(shown: dict[str, Any]) -> Figure:
             axes.plot(DT * np.arange(len(values)), values[:, chosen].mean(axis=1), color=COLORS[name], label=label)
         axes.set_title(title)
         axes.set_ylim(bottom=0.0)
-    figure.supxlabel("time in the trial (s)")
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("time in the trial (s)")
     figure.supylabel(f"spikes/s, average over trials: {condition}")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
@@ -113,7 +114,8 @@ def draw_responses(results: dict) -> Figure:
             axes.plot(of_fit["times"], true, color=BLACK, label="truth")
             axes.axhline(0.0, color=GREY, linewidth=0.8)
             axes.set_title(f"{stimulated} stimulated, currents of {seen}")
-    figure.supxlabel("time in the trial (s)")
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("time in the trial (s)")
     figure.supylabel("response of the mean current, without the direct effect")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

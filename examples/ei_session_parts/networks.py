@@ -22,6 +22,7 @@ MODEL = lrp.LowRankModel(
 # [end]
 # A softplus is of order one where the currents are: without a scale it has to reach the rates by its currents alone.
 NAIVE = dataclasses.replace(MODEL, observation=lrp.PoissonObservation(scale=1.0))
+HALF_NORMAL = dataclasses.replace(NAIVE, priors=lrp.DaleLoadings(K={"E": 1.5, "I": 6.0}))
 
 
 # [fit]
