@@ -22,6 +22,7 @@ from ei_session_parts.session import DT, TINY, Size, export_session, load_sessio
 from page_parts.tables import rounded, save
 
 import lrposterior as lrp
+from lrposterior.simulated_session import INTEGRATION_CONSTANTS
 
 IS_TINY = os.environ.get("LRPOSTERIOR_TINY", "") not in ("", "0")
 
@@ -46,7 +47,6 @@ def diagnosed(diagnosis: lrp.Diagnosis) -> dict:
         "level": network.signal.level,
         "sd": network.signal.temporal_sd,
         "recorded sd": diagnosis.data.signal.temporal_sd,
-        "text": repr(diagnosis),
     }
 
 
@@ -79,29 +79,25 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
     posterior, share = evaluation.without_runaways(posterior, held_out, size.num_draws + size.num_draws // 3)
     results["runaways"] = share
     fits_by_name = {"likelihood": posterior, "matching": networks, "naive": naive}
-    results["comparison"] = {
-        name: {
-            key: [value.value, *value.interval]
-            for key, value in evaluation.compare(fit, held_out, size).statistics.items()
-        }
-        for name, fit in fits_by_name.items()
-    }
+    simulated = {name: evaluation.simulate(fit, held_out, size) for name, fit in fits_by_name.items()}
+    results["comparison"] = {name: evaluation.compare(each, held_out) for name, each in simulated.items()}
     inputs = held_out.inputs[:2]
     W = truth.connectivity
     results["truth"] = {
-        "integration_constants": {"E": 0.54, "I": 0.72},
+        "integration_constants": INTEGRATION_CONSTANTS,
         "means": {name: float(value) for name, value in evaluation.mean_weights(W, fitted.cell_types).items()},
     }
-    true = evaluation.true_responses(truth, evaluation.make_candidates(fitted, size), inputs, size.num_true)
+    candidates = evaluation.make_candidates(fitted, size)
+    true = evaluation.true_responses(posterior, truth, candidates, inputs, size.num_true)
     for name in ("likelihood", "matching"):
         number = size.num_draws if name == "likelihood" else size.num_members
         results[name] = {
             "integration_constants": evaluation.integration_constants(fits_by_name[name], number),
             "connectivity": evaluation.connectivity(fits_by_name[name], W, number),
-            "perturbations": evaluation.perturbations(fits_by_name[name], true, inputs, size),
+            "perturbations": evaluation.perturbations(fits_by_name[name], candidates, true, inputs, size),
             "seconds": fits_by_name[name].statistics.wall_time,
         }
-    shown = {"held_out": held_out, "fits": fits_by_name, "W": W, "size": size}
+    shown = {"held_out": held_out, "simulated": simulated, "posterior": posterior, "W": W}
     return rounded(results), shown
 
 

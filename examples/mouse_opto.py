@@ -12,23 +12,21 @@ LRPOSTERIOR_TINY=1 makes it a test of seconds, with few neurons, bins and draws;
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from mouse_opto_parts import figures, tables
 from mouse_opto_parts.prediction import compare_predictions, hide_blocks, hide_end
-from mouse_opto_parts.session import DT, FILE, LOWEST_RATE, PUBLISHED, Session, find_file, load_session
+from mouse_opto_parts.session import DT, LOWEST_RATE, Session, run_on_session
 from mouse_opto_parts.summaries import check_noise, summarize_connectivity, summarize_drives, summarize_ranking
 from page_parts.tables import rounded, save
 
 import lrposterior as lrp
 
 TINY = os.environ.get("LRPOSTERIOR_TINY", "") not in ("", "0")
-BINS = {"first": -98, "num_bins": 40, "max_neurons": 24} if TINY else {}
+BINS = {"first": -98, "num_bins": 40, "max_neurons": 24}
 RANKS, RANK = ((1,), 1) if TINY else ((1, 2, 3), 2)
 SEED = 0
 DRAWS = {"num_draws": 20 if TINY else 400, "seed": SEED}
@@ -158,19 +156,5 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="folder for the figures, results.json and results.md")
-    output = parser.parse_args().output
-    path = find_file()
-    if path is None:
-        print(f"There is no {FILE} here. {PUBLISHED}")
-    elif TINY:
-        with tempfile.TemporaryDirectory() as folder:
-            run(load_session(path, **BINS), Path(folder))
-    else:
-        run(load_session(path), output)
-
-
 if __name__ == "__main__":
-    main()
+    run_on_session(run, __doc__, BINS if TINY else None)

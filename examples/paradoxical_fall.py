@@ -11,14 +11,12 @@ LRPOSTERIOR_TINY=1 makes it a test of seconds, with few neurons and one fit; its
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
-from mouse_opto_parts.session import FILE, LIGHT_ON, PUBLISHED, Session, find_file, load_session
+from mouse_opto_parts.session import LIGHT_ON, Session, run_on_session
 from page_parts.tables import rounded, save
 from paradoxical_fall_parts import pages
 from paradoxical_fall_parts.attribution import summarize
@@ -26,6 +24,7 @@ from paradoxical_fall_parts.attribution import summarize
 import lrposterior as lrp
 
 TINY = os.environ.get("LRPOSTERIOR_TINY", "") not in ("", "0")
+BINS = {"first": -238, "num_bins": 73, "max_neurons": 20}
 # Scales of K from E; those from I are twice as large.
 SCALES = (2.0,) if TINY else (1.0, 2.0, 4.0)
 MAGNITUDES = ("log-normal",) if TINY else ("half-normal", "log-normal")
@@ -78,19 +77,5 @@ def run(session: Session, output: Path | None) -> None:
         save(results, pages.as_markdown(results), output)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="folder for the figure, results.json and results.md")
-    output = parser.parse_args().output
-    path = find_file()
-    if path is None:
-        print(f"There is no {FILE} here. {PUBLISHED}")
-    elif TINY:
-        with tempfile.TemporaryDirectory() as folder:
-            run(load_session(path, first=-238, num_bins=73, max_neurons=20), Path(folder))
-    else:
-        run(load_session(path), output)
-
-
 if __name__ == "__main__":
-    main()
+    run_on_session(run, __doc__, BINS if TINY else None)

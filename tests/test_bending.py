@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrposterior.inference.bending import bent_mean_shift
-from lrposterior.parameters import Block
+from lrposterior.inference.bending import LEAST_PRIOR_CURVATURE, bent_curvature, bent_mean_shift
+from lrposterior.parameters import Block, ParameterSpace
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,19 @@ def test_the_curvature_has_a_diagonal_of_bends(magnitudes):
     np.testing.assert_allclose(jax.grad(objective)(jnp.asarray(MODE)), 0.0, atol=1e-12)
     found = jax.hessian(objective)(jnp.asarray(MODE))
     np.testing.assert_allclose(found, information + np.eye(3) + np.diag(slope * second), atol=1e-12)
+
+
+@pytest.mark.parametrize("push", [-3.0, 0.2, 3.0])
+def test_bends_never_take_all_of_the_curvature_of_the_prior(push):
+    """Of magnitudes in which the likelihood is linear; the curvature by automatic derivatives."""
+    block = Block("q", (3,), 0.0, 1.0, sign=1.0, magnitudes="log-normal", spread=0.8)
+
+    def objective(z):
+        return push * jnp.sum(block.value(z)) + 0.5 * jnp.sum(z**2)
+
+    curvature = np.diag(jax.hessian(objective)(jnp.asarray(MODE)))
+    found = bent_curvature(ParameterSpace((block,)), MODE, np.asarray(jax.grad(objective)(jnp.asarray(MODE))))
+    np.testing.assert_allclose(1.0 + found, np.maximum(curvature, LEAST_PRIOR_CURVATURE), rtol=1e-12)
 
 
 @pytest.mark.parametrize("magnitudes", ["half-normal", "log-normal"])

@@ -9,6 +9,8 @@ import numpy as np
 import lrposterior as lrp
 from ei_session_parts.session import DT, Size
 from lrposterior.distribution import SampleDistribution
+from lrposterior.perturbation.experiment import make_experiment
+from lrposterior.perturbation.responses import response_draws
 
 WIDTH = 0.05
 PAIRS = (("E", "E"), ("E", "I"), ("I", "E"), ("I", "I"))
@@ -30,20 +32,25 @@ def without_runaways(fit: lrp.Posterior, trials: lrp.Recording, num_draws: int) 
 
 # [end]
 # [compare]
-def compare(fit: lrp.Posterior, held_out: lrp.Recording, size: Size) -> lrp.TrialComparison:
-    """Held-out trials beside simulations of them, each by another draw of the network."""
-    draws = fit.sample_parameters(size.num_simulations, seed=0) if not fit.is_point_estimate else members(fit, size)
-    simulated = [fit.model.simulate(one, held_out, seed=seed).activity for seed, one in enumerate(each_of(draws))]
-    return lrp.compare_trials(held_out, np.stack(simulated), width=WIDTH, conditions=held_out.trial_labels, seed=0)
+def simulate(fit: lrp.Posterior, held_out: lrp.Recording, size: Size) -> np.ndarray:
+    """(simulation, trial, time, neuron) of held-out trials: another draw each time, or the next of an ensemble."""
+    number = size.num_members if fit.is_point_estimate else size.num_simulations
+    networks = each_of(fit.sample_parameters(number, seed=0))
+    return np.stack(
+        [
+            fit.model.simulate(networks[seed % number], held_out, seed=seed).activity
+            for seed in range(size.num_simulations)
+        ]
+    )
+
+
+def compare(simulated: np.ndarray, held_out: lrp.Recording) -> dict[str, list[float]]:
+    """Every statistic with its 90% interval over trials."""
+    found = lrp.compare_trials(held_out, simulated, width=WIDTH, conditions=held_out.trial_labels, seed=0)
+    return {name: [value.value, *value.interval] for name, value in found.statistics.items()}
 
 
 # [end]
-def members(fit: lrp.Posterior, size: Size) -> dict[str, np.ndarray]:
-    """The networks of an ensemble, over and over."""
-    draws = fit.sample_parameters(size.num_members, seed=0)
-    return {name: value[np.arange(size.num_simulations) % size.num_members] for name, value in draws.items()}
-
-
 def each_of(draws: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     return [{name: value[place] for name, value in draws.items()} for place in range(len(draws["M"]))]
 
@@ -103,44 +110,28 @@ def window(candidates: lrp.Candidates) -> tuple[float, float]:
     return onset + 2 * DT, onset + FOLLOWED
 
 
-def true_responses(truth: lrp.Simulation, candidates: lrp.Candidates, inputs: np.ndarray, number: int) -> np.ndarray:
-    """(candidate, condition, time, neuron) of the network itself: the mean over trials with and without stimulation.
+def true_responses(
+    fit: lrp.Posterior, truth: lrp.Simulation, candidates: lrp.Candidates, inputs: np.ndarray, number: int
+) -> np.ndarray:
+    """(candidate, condition, time, neuron) of the network itself, averaged over its noise.
 
-    Trials share their process noise, and what the stimulation does to its own neurons is taken off.
+    Args:
+        fit: of which the predictions are to be compared.
+        truth: the network.
+        candidates: the stimulations.
+        inputs: (condition, time, input).
+        number: of averages over eight realisations of the noise each.
     """
     settled = truth.model.with_noise_along(truth.parameters["M"]).for_recording(truth.recording)
-    alone = truth.parameters | {"K": np.zeros_like(truth.parameters["K"])}
-    first, last = (round(edge / DT) for edge in window(candidates))
-    stimulations = candidates.patterns[:, None, :] * candidates.time_course[:, None]
-
-    def currents(parameters: dict, stimulation: np.ndarray | None, inputs: np.ndarray, repeats: int) -> np.ndarray:
-        shape = (repeats, *inputs.shape[:1], truth.recording.num_neurons)
-        like = lrp.Recording(
-            np.zeros(shape),
-            DT,
-            inputs=np.broadcast_to(inputs, (repeats, *inputs.shape)),
-            stimulation=None if stimulation is None else np.broadcast_to(stimulation, shape),
-            cell_types=truth.recording.cell_types,
-        )
-        return settled.simulated_currents(parameters, like, seed=0).mean(axis=0)[first:last]
-
-    without = [currents(truth.parameters, None, one, number) for one in inputs]
-    nothing = currents(alone, None, inputs[0], 1)
-    return np.array(
-        [
-            [
-                currents(truth.parameters, stimulation, one, number) - unperturbed
-                for one, unperturbed in zip(inputs, without, strict=True)
-            ]
-            - (currents(alone, stimulation, inputs[0], 1) - nothing)
-            for stimulation in stimulations
-        ]
-    )
+    repeated = {name: np.repeat(value[None], number, axis=0) for name, value in truth.parameters.items()}
+    experiment = make_experiment(fit, candidates, inputs, window(candidates))
+    return response_draws(settled, repeated, experiment, "current").mean(axis=0)
 
 
-def perturbations(fit: lrp.Posterior, true: np.ndarray, inputs: np.ndarray, size: Size) -> dict:
+def perturbations(
+    fit: lrp.Posterior, candidates: lrp.Candidates, true: np.ndarray, inputs: np.ndarray, size: Size
+) -> dict:
     """Predicted responses beside the true ones: cover, certainty, and the accuracy that the predictions have."""
-    candidates = make_candidates(fit.recording, size)
     number = size.num_draws if not fit.is_point_estimate else size.num_members
     draws = lrp.predict_responses(fit, candidates, inputs=inputs, window=window(candidates), num_draws=number, seed=0)
     mean, types = draws.mean(axis=0), np.array(fit.recording.cell_types)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import lrposterior as lrp
-from ei_session_parts.evaluation import WIDTH, each_of, members
+from ei_session_parts.evaluation import WIDTH
 from ei_session_parts.session import DT
 from lrposterior.plots import save_figure
 from lrposterior.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILION, styled
@@ -42,13 +42,11 @@ def smooth(activity: np.ndarray) -> np.ndarray:
 @styled
 def draw_averages(shown: dict[str, Any]) -> Figure:
     """Averages of held-out trials of one condition: of E, of I, and of the two neurons that move most."""
-    held_out, size = shown["held_out"], shown["size"]
+    held_out = shown["held_out"]
     condition, types = held_out.trial_labels[0], np.array(held_out.cell_types)
     by_fit = {"recorded": averages(held_out.activity, held_out, condition)}
-    for name, fit in shown["fits"].items():
-        draws = members(fit, size) if fit.is_point_estimate else fit.sample_parameters(size.num_simulations, seed=0)
-        simulated = [fit.model.simulate(one, held_out, seed=seed).activity for seed, one in enumerate(each_of(draws))]
-        by_fit[name] = averages(np.mean(simulated, axis=0), held_out, condition)
+    for name, simulated in shown["simulated"].items():
+        by_fit[name] = averages(simulated.mean(axis=0), held_out, condition)
     moving = {name: int(np.argmax(np.where(types == name, by_fit["recorded"].std(axis=0), -1.0))) for name in "EI"}
     panels = {
         "mean of E": types == "E",
@@ -86,7 +84,7 @@ def draw_weights(results: dict, shown: dict[str, Any]) -> Figure:
     left.set_xticks(range(len(true)), list(true))
     left.set_ylabel("mean weight")
     left.legend()
-    mean, W = shown["fits"]["likelihood"].connectivity_mean(), shown["W"]
+    mean, W = shown["posterior"].connectivity_mean(), shown["W"]
     types = np.array(shown["held_out"].cell_types)
     for name, color in (("E", VERMILION), ("I", BLUE)):
         right.plot(W[:, types == name].ravel(), mean[:, types == name].ravel(), ".", color=color, label=f"from {name}")

@@ -9,8 +9,7 @@ import numpy as np
 import scipy.io
 
 import lrposterior as lrp
-
-DT = 0.025
+from lrposterior.simulated_session import DT
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Size:
     num_draws: int = 300
     num_simulations: int = 12
     num_ensembles: int = 16
-    num_true: int = 100
+    num_true: int = 25
 
 
 TINY = Size(64, 60, 6, 2, 2, 32, 32, 1, 8, 4, 30, 2, 3, 4)

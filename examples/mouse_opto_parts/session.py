@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +127,24 @@ def _trials_averaged(rates: np.ndarray, recordings: np.ndarray) -> np.ndarray:
     steps = np.array([np.min(rate[rate > 0.0], initial=np.inf) for rate in rates])
     of_recording = {one: np.median(steps[recordings == one]) for one in np.unique(recordings)}
     return np.rint([1000.0 / of_recording[one] for one in recordings])
+
+
+def run_on_session(run: Callable[[Session, Path | None], None], description: str | None, tiny: dict | None) -> None:
+    """The command line of an example: `run` with the recording and the folder for its figures.
+
+    Args:
+        run: of the recording, and a folder or None.
+        description: of the command.
+        tiny: options of `load_session` for a small recording, whose files go to a temporary folder; None for all of it.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="folder for the figures, results.json and results.md")
+    output = parser.parse_args().output
+    path = find_file()
+    if path is None:
+        print(f"There is no {FILE} here. {PUBLISHED}")
+    elif tiny is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            run(load_session(path, **tiny), Path(folder))
+    else:
+        run(load_session(path), output)

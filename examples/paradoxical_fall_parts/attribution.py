@@ -64,7 +64,7 @@ def summarize(session: Session, posterior: lrp.Posterior, end: int, *, num_draws
             "light on E": quantiles(draws["B"][:, session.is_E, 0].mean(axis=1)),
             "stabilised": float(np.mean(eigenvalue > 1.0)),
             "light excites": float(np.mean(parts["light"] > 0.0)),
-            "E brings the fall": float(np.mean(parts["E"] < np.minimum(parts["light"], 0.0))),
+            "E outweighs the light": float(np.mean(parts["E"] + parts["light"] < 0.0)),
         }
     return found | {"held out": held_out_r2(session, posterior, end, num_draws=num_draws, seed=seed)}
 

@@ -33,9 +33,9 @@ def of_attribution(results: dict) -> str:
             continue
         after = one["posterior"]
         parts = [interval(after["contributions"][source], 1) for source in SOURCES]
-        rows.append([label(one), *parts, number(after["light excites"]), number(after["E brings the fall"])])
+        rows.append([label(one), *parts, number(after["light excites"]), number(after["E outweighs the light"])])
     header = ["magnitudes, scale of K from E", "from E", "from I", "from the light"]
-    return table([*header, "P(light excites I)", "P(E takes more than the light)"], rows)
+    return table([*header, "P(light excites I)", "P(E takes more than the light brings)"], rows)
 
 
 def of_stability(results: dict) -> str:

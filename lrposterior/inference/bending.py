@@ -19,23 +19,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrposterior.inference.problem import Problem
+from lrposterior.parameters import ParameterSpace
 
 # Of a coordinate's prior curvature, what bends leave at least: Gauss-Newton's curvature stays positive definite.
 LEAST_PRIOR_CURVATURE = 0.25
 
 
-def bent_curvature(problem: Problem, z: np.ndarray, slope: np.ndarray) -> np.ndarray:
+def bent_curvature(space: ParameterSpace, z: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """(dynamics coordinate,) h b, held above what would leave less than `LEAST_PRIOR_CURVATURE`.
 
     Args:
-        problem: what is fitted.
+        space: the parameters.
         z: (coordinate,) a point.
         slope: (coordinate,) of the objective there.
     """
-    num_dynamics = problem.space.num_dynamics
-    second, _ = problem.space.bends(z)
-    return np.maximum(((slope - z) * second)[:num_dynamics], LEAST_PRIOR_CURVATURE - 1.0)
+    second, _ = space.bends(z)
+    return np.maximum(((slope - z) * second)[: space.num_dynamics], LEAST_PRIOR_CURVATURE - 1.0)
 
 
 def bent_mean_shift(

@@ -68,7 +68,7 @@ def find_secant_mode(
         if not point.is_finite:
             raise FitError(where_not_finite(problem, point.z))
         check_noise(problem, point.z)
-        information = problem.information(point.z) + np.diag(bent_curvature(problem, point.z, point.slope))
+        information = problem.information(point.z) + np.diag(bent_curvature(problem.space, point.z, point.slope))
         of_noise = np.diag(problem.noise_information(point.z) + 1.0)
         curvature = np.asarray(scipy.linalg.block_diag(information + np.eye(num_dynamics), of_noise))
         decrement = point.expected(curvature)

@@ -94,7 +94,7 @@ def _normal(problem: Problem, mode: Mode) -> NormalDistribution:
     location = mode.z.copy()
     location[:num_dynamics] += bent_mean_shift(
         (slope - mode.z)[:num_dynamics],
-        mode.information - np.diag(bent_curvature(problem, mode.z, slope)),
+        mode.information - np.diag(bent_curvature(problem.space, mode.z, slope)),
         second,
         third,
         scale @ scale.T,
