@@ -28,7 +28,7 @@ from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace, of_type
 from lrposterior.parts import ExplainedParts, explained_by_parts
 from lrposterior.populations import ByCellType
-from lrposterior.priors import ScalePrior, require_no_signs
+from lrposterior.priors import ScalePrior
 from lrposterior.recording import Recording
 from lrposterior.rollouts import simulate_draws
 from lrposterior.spectrum import Spectrum, horizontal_spectrum
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 MAX_GIGABYTES = 4.0
+# Moments of W under Dale's law are those of so many draws.
+NUM_MOMENT_DRAWS = 4000
 # Half the central interval of a standard Normal that has probability 0.9.
 NORMAL_90 = 1.6448536269514722
 
@@ -178,12 +180,10 @@ class Posterior:
         """What the data say along every direction of the parameters.
 
         Raises:
-            ValueError: if it would need more than 4 GB, a sampled posterior has too few draws, these are point
-                estimates, or factors have signs: their prior is no Normal distribution, with which the posterior is
-                compared.
+            ValueError: if it would need more than 4 GB, a sampled posterior has too few draws, or these are point
+                estimates.
         """
         require_uncertainty(self)
-        require_no_signs(self.model.priors, "posterior", "compare draws of it with draws of the prior")
         require_memory(
             4 * self.space.num_dynamics**2,
             "posterior",
@@ -314,11 +314,14 @@ class Posterior:
         return self.connectivity_of(self.named(z[None]))
 
     def connectivity_mean(self) -> np.ndarray:
-        """Posterior mean of every synapse, (post, pre), without drawing from a Normal posterior."""
+        """Posterior mean of every synapse, (post, pre), without drawing from a Normal posterior.
+
+        Under Dale's law, where synapses are no polynomials of what is Normal, of 4,000 draws, always the same ones.
+        """
         return self._moments[0]
 
     def connectivity_sd(self) -> np.ndarray:
-        """Posterior standard deviation of every synapse, (post, pre), without drawing from a Normal posterior.
+        """Posterior standard deviation of every synapse, (post, pre); without draws as `connectivity_mean`.
 
         Raises:
             ValueError: if these are point estimates.
@@ -369,6 +372,8 @@ class Posterior:
             require_memory(3 * self.space.size**2, "connectivity", MAX_GIGABYTES, mend)
         if isinstance(self.distribution, SampleDistribution):
             mean, variance = self._sample_moments(self.distribution.draws.reshape(-1, self.space.size))
+        elif self.space.is_signed:
+            mean, variance = self._sample_moments(self.distribution.sample(NUM_MOMENT_DRAWS, seed=0))
         else:
             mean, variance = self._mixture_moments(self.distribution)
         if isinstance(self.model.background, FixedBackground):

@@ -5,6 +5,10 @@ compared on the horizontal space at the mode (whitened coordinates without the n
 identity:
 
     Sigma v = v / (1 + lambda),       so that   F v = lambda v   for a Laplace posterior with information F.
+
+Under Dale's law all of this is in the coordinates in which magnitudes have no bound and prior and posterior are Normal,
+and synapses change with them to first order at the mode. Draws are not confined across the gauge there, and lambda
+holds what bends (`lrposterior.inference.bending`), so that it may be slightly negative.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import scipy.linalg
 from lrposterior.distribution import ParameterDistribution, SampleDistribution, normals
 from lrposterior.orbit import aligning_gauge, move, vertical_basis
 from lrposterior.parameters import ParameterSpace
+from lrposterior.signed_orbit import signed_vertical_basis
 
 SMALLEST_VARIANCE = np.finfo(np.float64).tiny
 
@@ -63,8 +68,16 @@ def horizontal_spectrum(
     Raises:
         ValueError: if a sampled posterior has too few draws for its dimension.
     """
-    vertical = vertical_basis(space, mode, subspace)
+    vertical = unchanged_basis(space, mode, subspace)
     return spectrum_on(complement(vertical), vertical, space, mode, distribution)
+
+
+def unchanged_basis(space: ParameterSpace, mode: np.ndarray, subspace: np.ndarray | None = None) -> np.ndarray:
+    """(dynamics coordinate, direction) orthonormal basis of what changes nothing, with signs of the factors or without.
+
+    Args: as in `horizontal_spectrum`.
+    """
+    return signed_vertical_basis(space, mode) if space.is_signed else vertical_basis(space, mode, subspace)
 
 
 def spectrum_on(
@@ -87,7 +100,9 @@ def spectrum_on(
     mean, square = np.zeros(basis.shape[1]), np.zeros((basis.shape[1], basis.shape[1]))
     for weight, each in normals(distribution):
         location = displacements(space, mode, each.location[None])[0] @ basis
-        columns = move(space, each.scale.T, *aligning_gauge(space, each.location, mode))
+        columns = each.scale.T
+        if not space.is_signed:
+            columns = move(space, columns, *aligning_gauge(space, each.location, mode))
         root = basis.T @ columns[:, : space.num_dynamics].T
         mean += weight * location
         square += weight * (root @ root.T + np.outer(location, location))
@@ -96,8 +111,11 @@ def spectrum_on(
 
 
 def displacements(space: ParameterSpace, mode: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """(draw, dynamics coordinate) from the mode to draws (draw, coordinate) that are in any gauge, in its own."""
-    moved = move(space, draws, *aligning_gauge(space, draws, mode))
+    """(draw, dynamics coordinate) from the mode to draws (draw, coordinate) that are in any gauge, in its own.
+
+    Draws with signs are those of one distribution around the mode, and stay as they are.
+    """
+    moved = draws if space.is_signed else move(space, draws, *aligning_gauge(space, draws, mode))
     return (moved - mode)[:, : space.num_dynamics]
 
 
@@ -159,7 +177,8 @@ def right_unit(space: ParameterSpace) -> float:
 
 def scaled_factors(space: ParameterSpace, mode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Left and right factors (neuron, rank) of W, in units of the prior scale of M and of `right_unit`."""
-    return space.coordinates(mode, "M"), space.unwhiten(mode)["K"] / right_unit(space)
+    parameters = space.unwhiten(mode)
+    return parameters["M"] / space["M"].standard_deviation, parameters["K"] / right_unit(space)
 
 
 def bulk_patterns(space: ParameterSpace, subspace: np.ndarray) -> np.ndarray:

@@ -332,7 +332,7 @@ def test_an_input_that_is_silent_throughout_is_no_obstacle():
 
 def test_errors_name_what_does_not_fit(fitted):
     with pytest.raises(ValueError, match="posterior: expected a model without DaleLoadings"):
-        lrp.analyze_degeneracy(fitted[0])
+        lrp.update_posterior(fitted[0], fitted[0].recording)
     _, _, recording = truth(0, num_trials=4)
     fit = {"seed": 0, "progress": False}
     with pytest.raises(ValueError, match="nonlinearity: expected 'softplus'"):

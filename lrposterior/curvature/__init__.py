@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from jax import Array
 
-from lrposterior.curvature.automatic import automatic_information
+from lrposterior.curvature.automatic import automatic_information as automatic_information
 from lrposterior.curvature.process_noise import observation_noise_information as observation_noise_information
+from lrposterior.curvature.structured import information_of_sums as information_of_sums
 from lrposterior.curvature.structured import structured_information
+from lrposterior.curvature.structured import trial_sums as trial_sums
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
 

@@ -31,6 +31,8 @@ about log noise_scale[n], where P_t is the covariance that the filter predicts.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
@@ -44,25 +46,33 @@ from lrposterior.process_noise import MIXING, SCALE, latent_covariance
 from lrposterior.state_space import Filtered, expected_filter
 
 
+class NoiseSums(NamedTuple):
+    """Sums over trials: F about the entries of Q (entry, entry), and the weights (neuron,) of the observations."""
+
+    of_Q: Array
+    weights: Array
+
+
+def noise_sums(model: LowRankModel, parameters: Parameters, data: Data, filtered: Filtered) -> NoiseSums:
+    """The sums over the trials of some data, from the filter in them."""
+    weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
+    of_Q = covariance_information(filtered, model.rank, model.num_populations)
+    return NoiseSums(of_Q, jnp.sum(weights, axis=(0, 1)))
+
+
 def with_process_noise(
-    model: LowRankModel,
-    space: ParameterSpace,
-    parameters: Parameters,
-    data: Data,
-    filtered: Filtered,
-    information: Array,
+    space: ParameterSpace, parameters: Parameters, patterns: Array | None, sums: NoiseSums, information: Array
 ) -> Array:
     """F (direct, direct) over all parameters on which the currents depend themselves, those of Q included.
 
     Args:
-        model, space, parameters, data: of the fit.
-        filtered: the filter in all trials.
+        space, parameters: of the fit.
+        patterns: (neuron, rank) those through which the noise is seen, or None.
+        sums: over all trials.
         information: (direct, direct) F with Q, and the gauge of the noise, held.
     """
-    patterns = data.noise_patterns
     M = parameters["M"]
-    weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
-    weighted = M * jnp.sum(weights, axis=(0, 1))[:, None]
+    weighted = M * sums.weights[:, None]
     metric = jnp.linalg.solve(weighted.T @ M, weighted.T)
     names = [name for name in (SCALE, MIXING) if name in parameters]
 
@@ -86,8 +96,7 @@ def with_process_noise(
         kept = change | moved
         return jnp.concatenate([*(jnp.ravel(kept[block.name]) for block in _direct(space)), jnp.ravel(change_of_Q)])
 
-    of_Q = covariance_information(filtered, model.rank, model.num_populations)
-    both = jax.scipy.linalg.block_diag(information, of_Q)
+    both = jax.scipy.linalg.block_diag(information, sums.of_Q)
     return pulled_back(both, equivalent, jnp.zeros(space.num_direct, information.dtype))
 
 

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lrposterior.curvature.process_noise import with_process_noise
+from lrposterior.curvature.process_noise import NoiseSums, noise_sums, with_process_noise
 from lrposterior.curvature.pull_back import pulled_back
 from lrposterior.curvature.recursion import Series, through_latents
 from lrposterior.model import Data, LowRankModel
@@ -73,8 +73,34 @@ class _Trial(NamedTuple):
     filtered: tuple[Array, Array] | None
 
 
+class TrialSums(NamedTuple):
+    """What the information is made of: sums over trials, but for the initial latents of these.
+
+    Attributes:
+        direct: (direct, direct) F about the parameters on which the currents depend themselves, Q of the process noise
+            and its gauge held.
+        of_noise: what there is besides with process noise, or None.
+    """
+
+    direct: Array
+    of_noise: NoiseSums | None
+
+
 def structured_information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
     """F (coordinate, coordinate) for a model without a known background."""
+    return information_of_sums(space, z, data.noise_patterns, trial_sums(model, space, z, data))
+
+
+def information_of_sums(space: ParameterSpace, z: Array, noise_patterns: Array | None, sums: TrialSums) -> Array:
+    """F (coordinate, coordinate) from what is summed over trials, with the patterns of `Data`."""
+    information = sums.direct
+    if sums.of_noise is not None:
+        information = with_process_noise(space, space.unwhiten(z), noise_patterns, sums.of_noise, information)
+    return _whitened(space, z, information)
+
+
+def trial_sums(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> TrialSums:
+    """The sums over the trials of some data."""
     parameters = space.unwhiten(z)
     num_trials, _, num_neurons = data.activity.shape
     filtered = None if model.process_noise is None else expected_filter(model, parameters, data)
@@ -114,9 +140,8 @@ def structured_information(model: LowRankModel, space: ParameterSpace, z: Array,
         information = information.at[layout.shared[:, None, None], columns[None]].set(jnp.moveaxis(mixed, 0, 1))
         information = information.at[columns[:, :, None], layout.shared[None, None]].set(jnp.moveaxis(mixed, 1, 2))
         information = information.at[columns[:, :, None], columns[:, None, :]].set(initial)
-    if filtered is not None:
-        information = with_process_noise(model, space, parameters, data, filtered, information)
-    return _whitened(space, z, information)
+    of_noise = None if filtered is None else noise_sums(model, parameters, data, filtered)
+    return TrialSums(information, of_noise)
 
 
 def _whitened(space: ParameterSpace, z: Array, information: Array) -> Array:

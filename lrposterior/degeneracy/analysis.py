@@ -44,9 +44,9 @@ from lrposterior.degeneracy.subspaces import (
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.gauge import product_svd
 from lrposterior.hidden import require_none_hidden
-from lrposterior.orbit import vertical_basis
 from lrposterior.posterior import Posterior, require_uncertainty
-from lrposterior.priors import require_no_signs
+from lrposterior.signed_orbit import num_signed_gauge
+from lrposterior.spectrum import scaled_factors, unchanged_basis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,8 +104,15 @@ class Degeneracy:
 
     @property
     def num_gauge(self) -> int:
-        """Number of directions of (M, K) that change nothing: rank²."""
-        return self.posterior.model.rank**2
+        """Number of directions of (M, K) that change nothing: rank².
+
+        Under Dale's law as well, as signs end none of them near the mode, but with process noise whose covariance is
+        diagonal rank (rank + 1) / 2 (`lrposterior.signed_orbit`).
+        """
+        posterior = self.posterior
+        if posterior.space.is_signed:
+            return num_signed_gauge(posterior.space, posterior.mode_coordinates)
+        return posterior.model.rank**2
 
     @property
     def num_trades(self) -> int:
@@ -113,7 +120,8 @@ class Degeneracy:
         posterior = self.posterior
         if self._is_learned:
             return posterior.space.num_dynamics - self.parameters.num_seen - self.num_gauge - self.num_unread
-        return vertical_basis(posterior.space, posterior.mode_coordinates, posterior.subspace).shape[1] - self.num_gauge
+        unchanged = unchanged_basis(posterior.space, posterior.mode_coordinates, posterior.subspace)
+        return unchanged.shape[1] - self.num_gauge
 
     @property
     def num_unread(self) -> int:
@@ -401,12 +409,10 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
     require_instance(posterior, "posterior", Posterior, "make it with lrposterior.fit(...)")
     require_uncertainty(posterior)
     require_none_hidden(posterior.model.hidden_neurons, "posterior")
-    require_no_signs(posterior.model.priors, "posterior", "compare draws of it with draws of the prior")
     threshold = require_positive(threshold, "threshold")
     rate_tolerance = require_probability(rate_tolerance, "rate_tolerance")
     space, mode = posterior.space, posterior.mode_coordinates
-    left, right = space.factors(mode)
-    values = product_svd(left, right[: len(left)])[1]
+    values = product_svd(*scaled_factors(space, mode))[1]
     if values[-1] <= SMALLEST_SINGULAR_RATIO * values[0]:
         singular = f"singular values of W from {values[0]:.1g} to {values[-1]:.1g}"
         mend = "the recording does not support this rank, fit again with a lower one"

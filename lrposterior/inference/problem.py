@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import jax
@@ -14,7 +17,12 @@ import numpy as np
 from jax import Array
 
 from lrposterior.background import RandomBulk
-from lrposterior.curvature import information, observation_noise_information
+from lrposterior.curvature import (
+    automatic_information,
+    information_of_sums,
+    observation_noise_information,
+    trial_sums,
+)
 from lrposterior.fit_error import FitError
 from lrposterior.gauge import canonical
 from lrposterior.inference.covariance import Covariance, DenseCovariance
@@ -30,6 +38,7 @@ from lrposterior.orbit import (
     vertical_basis,
 )
 from lrposterior.parameters import ParameterSpace
+from lrposterior.precision import double_precision
 from lrposterior.priors import ScalePrior
 from lrposterior.quasi_newton import descend
 from lrposterior.recording import Recording
@@ -42,6 +51,7 @@ MAX_SETTLING, SETTLED = 100, 1e-7
 # Points that are evaluated together, fewer where there are many trials: beyond that it takes longer, not less.
 MOST_POINTS_AT_ONCE, TRIALS_AT_ONCE = 16, 400
 # With so many trials points are evaluated one by one: together they would take no less time, and compiling besides.
+# Trials are then shared out among the cores, as what goes from bin to bin keeps one of them busy.
 MANY_TRIALS = 100
 # Fisher scoring of the noise ends where so many nats are expected, far below what counts for a mode, or after a few
 # steps: it goes on with the next step of the dynamics.
@@ -216,21 +226,38 @@ class Problem(ScaledProblem):
 
     def negative_log_density(self, z: np.ndarray) -> float:
         """-log p(activity, z) in nats; not finite where the network diverges."""
-        return float(_objective(self.model.structure, self.space, jnp.asarray(z), self.data))
+        return _negative_log_prior(z) - float(self._over_trials(_log_likelihood, z))
 
     def gradient(self, z: np.ndarray) -> np.ndarray:
         return self.value_and_gradient(z)[1]
 
     def value_and_gradient(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         """-log p(activity, z) in nats and its derivative (coordinate,)."""
-        value, slope = _value_and_gradient(self.model.structure, self.space, jnp.asarray(z), self.data)
-        return float(value), np.asarray(slope)
+        value, slope = self._over_trials(_likelihood_and_slope, z)
+        return _negative_log_prior(z) - float(value), z - slope
+
+    def _over_trials(self, function: Callable[..., Any], z: np.ndarray) -> Any:
+        """What a compiled function of model, space, z and data says of all trials, where those of parts add up."""
+        apply = double_precision(functools.partial(function, self.model.structure, self.space, jnp.asarray(z)))
+        if len(self._parts) == 1:
+            return apply(self.data)
+        with ThreadPoolExecutor(len(self._parts)) as threads:
+            return jax.tree.map(lambda *parts: sum(parts), *threads.map(apply, self._parts))
+
+    @cached_property
+    def _parts(self) -> list[Data]:
+        """The trials in one part for each core, where there are many and they share all parameters."""
+        num_trials = len(self.data.activity)
+        if num_trials < MANY_TRIALS or self.model.initial_state == "free":
+            return [self.data]
+        return [self.data.of_trials(chosen) for chosen in np.array_split(np.arange(num_trials), os.cpu_count() or 1)]
 
     def expectation(self, points: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean of -log p(activity, z) in nats over points (point, coordinate), and its derivative (coordinate,)."""
         if len(self.data.activity) < MANY_TRIALS:
-            values, slopes = _each(self.model.structure, self.space, jnp.asarray(points), self.data)
-            return float(jnp.mean(values)), np.asarray(jnp.mean(slopes, axis=0))
+            likelihoods, slopes = _each(self.model.structure, self.space, jnp.asarray(points), self.data)
+            prior = np.mean([_negative_log_prior(point) for point in points])
+            return float(prior - jnp.mean(likelihoods)), np.mean(points - np.asarray(slopes), axis=0)
         values, slopes = zip(*(self.value_and_gradient(point) for point in points), strict=True)
         return float(np.mean(values)), np.mean(slopes, axis=0)
 
@@ -240,7 +267,11 @@ class Problem(ScaledProblem):
         Along the gauge and trades between blocks it is 0; with process noise, along trades with a bulk only nearly so,
         and what is left is taken off.
         """
-        information = np.asarray(_information(self.model.structure, self.space, jnp.asarray(z), self.data))
+        if self.data.background is None:
+            sums = self._over_trials(_trial_sums, z)
+            information = np.asarray(_information_of_sums(self.space, jnp.asarray(z), self.data.noise_patterns, sums))
+        else:
+            information = self._over_trials(_automatic_information, z)
         # Under Dale's law noise moves with the gauge, and is in none of these directions.
         if self.model.process_noise is None or self.space.is_signed:
             return information
@@ -330,7 +361,7 @@ class Problem(ScaledProblem):
         variance = self.space["log_noise_scale"].standard_deviation ** 2
         if self.model.process_noise is None:
             return 2.0 * variance * self._num_observations
-        return variance * np.asarray(_noise_information(self.model.structure, self.space, jnp.asarray(z), self.data))
+        return variance * self._over_trials(_noise_information, z)
 
     @property
     def _num_observations(self) -> np.ndarray:
@@ -443,27 +474,29 @@ def dense(problem: AnyProblem) -> Problem:
 compiled = functools.partial(jax.jit, static_argnums=0)
 
 
-@compiled
-def _objective(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
-    prior = 0.5 * jnp.sum(z**2) + 0.5 * space.size * jnp.log(2.0 * jnp.pi)
-    return prior - log_likelihood(model, space.unwhiten(z), data)
+def _negative_log_prior(z: np.ndarray) -> float:
+    return 0.5 * float(z @ z) + 0.5 * z.size * np.log(2.0 * np.pi)
 
 
 @compiled
-def _value_and_gradient(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> tuple[Array, Array]:
-    return jax.value_and_grad(_objective, argnums=2)(model, space, z, data)
+def _log_likelihood(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
+    return log_likelihood(model, space.unwhiten(z), data)
+
+
+@compiled
+def _likelihood_and_slope(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> tuple[Array, Array]:
+    return jax.value_and_grad(_log_likelihood, argnums=2)(model, space, z, data)
 
 
 @compiled
 def _each(model: LowRankModel, space: ParameterSpace, points: Array, data: Data) -> tuple[Array, Array]:
-    objective = jax.value_and_grad(lambda z: _objective(model, space, z, data))
+    likelihood = jax.value_and_grad(lambda z: _log_likelihood(model, space, z, data))
     at_once = max(1, min(MOST_POINTS_AT_ONCE, TRIALS_AT_ONCE // len(data.activity)))
-    return jax.lax.map(objective, points, batch_size=at_once)
+    return jax.lax.map(likelihood, points, batch_size=at_once)
 
 
-@compiled
-def _information(model: LowRankModel, space: ParameterSpace, z: Array, data: Data) -> Array:
-    return information(model, space, z, data)
+_trial_sums, _automatic_information = compiled(trial_sums), compiled(automatic_information)
+_information_of_sums = jax.jit(information_of_sums)
 
 
 @compiled

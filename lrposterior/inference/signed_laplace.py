@@ -16,7 +16,7 @@ import time
 import numpy as np
 from tqdm.auto import tqdm
 
-from lrposterior.distribution import NormalDistribution, SampleDistribution
+from lrposterior.distribution import NormalDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
 from lrposterior.inference.bending import bent_curvature, bent_mean_shift
@@ -31,9 +31,6 @@ from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 
 logger = logging.getLogger(__name__)
-
-# Draws that are stored, at least, and for every coordinate.
-LEAST_DRAWS, DRAWS_PER_COORDINATE = 1000, 3
 
 
 @double_precision
@@ -81,9 +78,7 @@ def fit_signed(
         num_failed_starts=1 + num_restarts - len(modes),
     )
     normal = _normal(problem, mode)
-    number = max(LEAST_DRAWS, DRAWS_PER_COORDINATE * problem.space.size)
-    draws = SampleDistribution(normal.sample(number, seed=int(random.integers(2**32)))[None])
-    return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, draws)
+    return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, normal)
 
 
 def _normal(problem: Problem, mode: Mode) -> NormalDistribution:

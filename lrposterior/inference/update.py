@@ -32,6 +32,7 @@ from lrposterior.inference.problem import AnyProblem, FitError
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
+from lrposterior.priors import require_no_signs
 from lrposterior.recording import Recording
 
 # Gauss-Newton steps from the old mode, and the nats below which gauge and scales may follow.
@@ -81,6 +82,7 @@ def updated(
     """`update_posterior` under a settled model that differs from the posterior's in its prior scales alone."""
     require_instance(trials, "trials", Recording, "make it with Recording(activity, dt, stimulation=...)")
     require_integer(max_new_patterns, "max_new_patterns")
+    require_no_signs(posterior.model.priors, "posterior", "fit all trials together")
     if posterior.method != "laplace" or isinstance(posterior.distribution, SampleDistribution):
         raise argument_error(
             "posterior",

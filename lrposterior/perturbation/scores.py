@@ -211,8 +211,7 @@ def _information(gram: np.ndarray) -> float:
 def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
     """Draws (draw, coordinate) with every direction in which the data say more than the prior held at the mode.
 
-    None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory, and
-    under Dale's law.
+    None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory.
     """
     space, mode, distribution = posterior.space, posterior.mode_coordinates, posterior.distribution
     held = np.tile(mode, (len(z), 1))

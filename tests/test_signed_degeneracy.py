@@ -1,0 +1,166 @@
+"""What a recording says about a network that obeys Dale's law, against Jacobians of all that the network does."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+
+import lrposterior as lrp
+from lrposterior.distribution import NormalDistribution
+from lrposterior.inference.problem import Problem
+from lrposterior.process_noise import latent_covariance, pattern_coordinates
+from lrposterior.signed_orbit import num_signed_gauge, signed_vertical_basis
+from lrposterior.spectrum import connectivity_spectrum, horizontal_spectrum
+
+TYPES = ["E", "E", "E", "E", "I", "I"]
+NUM_NEURONS, NUM_TRIALS, RANK = len(TYPES), 2, 2
+KNOWN = lrp.DaleLoadings(K={"E": 1.5, "I": 6.0}, unit=1.0)
+INFERRED = lrp.DaleLoadings(K={"E": lrp.ScalePrior(1.5, 0.5), "I": lrp.ScalePrior(6.0, 0.5)}, unit=1.0)
+# Models, and how many directions change nothing: of the gauge, and of trades.
+CASES = {
+    "rollouts": ({}, 4, 0),
+    "log-normal": ({"priors": dataclasses.replace(KNOWN, magnitudes="log-normal", spread=0.7)}, 4, 0),
+    "full noise": ({"process_noise": "full"}, 4, 0),
+    "diagonal noise": ({"process_noise": "diagonal"}, 3, 0),
+    "inferred scales": ({"priors": INFERRED}, 4, 2),
+    "all": ({"priors": INFERRED, "process_noise": "full"}, 4, 2),
+    "free start": ({"initial_state": "free"}, 4, 0),
+}
+
+
+def problem_of(**options) -> Problem:
+    settings = {"priors": KNOWN, "nonlinearity": "softplus", "background": None} | options
+    model = lrp.LowRankModel(RANK, observation=lrp.GaussianObservation(of="rate"), **settings)
+    random = np.random.default_rng(0)
+    activity = np.exp(0.3 * random.standard_normal((NUM_TRIALS, 15, NUM_NEURONS)))
+    recording = lrp.Recording(activity, 0.02, inputs=random.standard_normal((NUM_TRIALS, 15, 1)), cell_types=TYPES)
+    return Problem.of(model.for_recording(recording), recording)
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    """A problem, a point, and the numbers of directions."""
+    options, num_gauge, num_trades = CASES[request.param]
+    with jax.enable_x64(True):
+        problem = problem_of(**options)
+        z = 0.7 * np.random.default_rng(1).standard_normal(problem.space.size)
+        yield problem, z, num_gauge, num_trades
+
+
+def content(problem: Problem, z: jax.Array) -> jax.Array:
+    """All that the network is, gauge or not: W, the noise of its currents, how trials start, and the other blocks."""
+    parameters = problem.space.unwhiten(z)
+    M = parameters["M"]
+    parts = [M @ parameters["K"].T]
+    if problem.model.process_noise is not None:
+        parts.append(M @ latent_covariance(parameters, None) @ M.T)
+    if "initial_kappa" in parameters:
+        parts.append(M @ parameters["initial_kappa"].T)
+    return jnp.concatenate([jnp.ravel(part) for part in [*parts, parameters["B"], parameters["b"]]])
+
+
+def jacobian(problem: Problem, z: np.ndarray, what) -> np.ndarray:
+    """(entry, dynamics coordinate)."""
+    return np.asarray(jax.jacfwd(lambda z: what(problem, z))(jnp.asarray(z)))[:, : problem.space.num_dynamics]
+
+
+def test_what_changes_nothing_is_the_kernel_of_all_that_the_network_is(case):
+    problem, z, num_gauge, num_trades = case
+    vertical = signed_vertical_basis(problem.space, z)
+    derivative = jacobian(problem, z, content)
+    assert vertical.shape[1] == num_gauge + num_trades == scipy.linalg.null_space(derivative).shape[1]
+    assert num_signed_gauge(problem.space, z) == num_gauge
+    np.testing.assert_allclose(vertical.T @ vertical, np.eye(vertical.shape[1]), atol=1e-12)
+    np.testing.assert_allclose(derivative @ vertical, 0.0, atol=1e-9 * np.abs(derivative).max())
+
+
+def test_the_data_say_nothing_about_it(case):
+    problem, z, *_ = case
+    information = problem.information(z)
+    vertical = signed_vertical_basis(problem.space, z)
+    np.testing.assert_allclose(information @ vertical, 0.0, atol=1e-7 * np.abs(information).max())
+
+
+def test_scalings_keep_the_network_and_all_signs(case):
+    """A finite change of gauge: permuted and scaled columns are the same network with the same signs."""
+    problem, z, *_ = case
+    if problem.model.process_noise is not None and problem.model.process_noise.shape == "diagonal":
+        A = np.diag([3.0, 0.2])
+    else:
+        A = np.array([[0.0, 3.0], [0.2, 0.0]])
+    parameters = problem.space.unwhiten(z)
+    moved = dict(parameters) | {"M": parameters["M"] @ A, "K": parameters["K"] @ np.linalg.inv(A).T}
+    if "initial_kappa" in parameters:
+        moved["initial_kappa"] = parameters["initial_kappa"] @ np.linalg.inv(A).T
+    if problem.model.process_noise is not None:
+        covariance = np.asarray(latent_covariance(parameters, None))
+        moved |= pattern_coordinates(np.linalg.inv(A) @ covariance @ np.linalg.inv(A).T, moved["M"], None)
+    there = np.asarray(problem.space.whiten({name: jnp.asarray(value) for name, value in moved.items()}))
+    assert np.all(np.isfinite(there))
+    np.testing.assert_allclose(content(problem, jnp.asarray(there)), content(problem, jnp.asarray(z)), rtol=1e-8)
+    assert np.isclose(
+        problem.negative_log_density(there) - 0.5 * there @ there, problem.negative_log_density(z) - 0.5 * z @ z
+    )
+
+
+def normal_posterior(problem: Problem, z: np.ndarray) -> NormalDistribution:
+    """Another covariance than that of any fit, with correlations between all coordinates."""
+    random = np.random.default_rng(2)
+    size = problem.space.size
+    return NormalDistribution(z, random.standard_normal((size, size)) / np.sqrt(2.0 * size))
+
+
+def test_directions_of_w_are_those_of_its_jacobian(case):
+    """Prior against posterior covariance of W as one vector, all other parameters integrated out."""
+    problem, z, *_ = case
+    space, distribution = problem.space, normal_posterior(problem, z)
+    everything = horizontal_spectrum(space, z, distribution)
+    derivative = jacobian(problem, z, lambda problem, z: content(problem, z)[: NUM_NEURONS**2])
+    kernel = scipy.linalg.null_space(jacobian(problem, z, content))
+    root = (np.eye(len(kernel)) - kernel @ kernel.T) @ distribution.scale[: space.num_dynamics]
+    left, values, _ = np.linalg.svd(derivative)
+    seen = left[:, : np.sum(values > 1e-10 * values[0])]
+    prior = seen.T @ derivative @ derivative.T @ seen
+    posterior = seen.T @ derivative @ root @ root.T @ derivative.T @ seen
+    expected = 1.0 / scipy.linalg.eigh(posterior, prior, eigvals_only=True) - 1.0
+    found = connectivity_spectrum(space, z, everything).information
+    np.testing.assert_allclose(found, np.sort(expected)[::-1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_fit_is_analysed_and_its_ranking_says_what_is_left_to_the_prior():
+    """Of a long recording the data say more than of a short one; the share of the prior is between 0 and 1."""
+    random = np.random.default_rng(3)
+    model = lrp.LowRankModel(1, priors=KNOWN, nonlinearity="softplus", background=None)
+    signs = np.where(np.array(TYPES) == "I", -1.0, 1.0)[:, None]
+    parameters = {
+        "M": np.abs(random.standard_normal((NUM_NEURONS, 1))),
+        "K": signs * np.where(signs < 0.0, 6.0, 1.5) * np.abs(random.standard_normal((NUM_NEURONS, 1))),
+        "B": random.standard_normal((NUM_NEURONS, 1)),
+        "b": np.zeros(NUM_NEURONS),
+        "noise_scale": np.full(NUM_NEURONS, 0.5),
+    }
+    constrained = []
+    for num_trials in (1, 40):
+        inputs = np.repeat(random.standard_normal((num_trials, 5, 1)), 8, axis=1)
+        like = lrp.Recording(np.zeros((num_trials, 40, NUM_NEURONS)), 0.02, inputs=inputs, cell_types=TYPES)
+        recording = model.simulate(parameters, like, seed=num_trials)
+        posterior = lrp.fit(model, recording, seed=0, progress=False)
+        found = lrp.analyze_degeneracy(posterior)
+        with jax.enable_x64(True):
+            settled = Problem.of(posterior.model, recording)
+            W = jacobian(settled, posterior.mode_coordinates, lambda problem, z: content(problem, z)[: NUM_NEURONS**2])
+        kernel = signed_vertical_basis(posterior.space, posterior.mode_coordinates)
+        root = posterior.distribution.scale[: len(kernel)]
+        root = root - kernel @ (kernel.T @ root)
+        variance, prior = np.sum((W @ root) ** 2, axis=1), np.sum(W**2, axis=1)
+        np.testing.assert_allclose(found.contraction.ravel(), 1.0 - variance / prior, rtol=1e-6, atol=1e-8)
+        assert "gauge directions, counted apart: 1" in str(found)
+        constrained.append(found.effective_parameters)
+    assert constrained[1] > constrained[0] + 1.0
+    assert np.all(found.contraction > 0.5)
+    candidates = lrp.single_neuron_candidates(recording, power=1.0, onset=0.1, duration=0.1)
+    ranking = lrp.rank_perturbations(posterior, candidates, seed=0, progress=False)
+    assert np.all((ranking.share_degenerate >= 0.0) & (ranking.share_degenerate < 0.2))
