@@ -10,6 +10,7 @@ import scipy.stats
 
 import lrposterior as lrp
 from lrposterior import magnitudes
+from lrposterior.inference import signed_laplace
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import positive_factors, signed_start
@@ -102,6 +103,15 @@ def test_the_mode_is_that_of_a_general_optimiser():
             problem.value_and_gradient, mode.z, jac=True, method="L-BFGS-B", options={"ftol": 1e-15}
         )
     assert mode.objective - other.fun < 1e-4
+
+
+def test_of_many_trials_the_same_mode_is_found_by_way_of_some(monkeypatch, fitted):
+    posterior, _ = fitted
+    monkeypatch.setattr(signed_laplace, "MANY_TRIALS", posterior.recording.num_trials)
+    monkeypatch.setattr(signed_laplace, "FIRST_TRIALS", 10)
+    again = lrp.fit(posterior.settled_model, posterior.recording, seed=0, progress=False)
+    assert again.statistics.objective == pytest.approx(posterior.statistics.objective, abs=1e-4)
+    assert again.statistics.num_iterations < posterior.statistics.num_iterations
 
 
 def test_every_draw_obeys_dales_law(fitted):

@@ -130,8 +130,7 @@ def test_directions_of_w_are_those_of_its_jacobian(case):
     np.testing.assert_allclose(found, np.sort(expected)[::-1], rtol=1e-5, atol=1e-7)
 
 
-def test_a_fit_is_analysed_and_its_ranking_says_what_is_left_to_the_prior():
-    """Of a long recording the data say more than of a short one; the share of the prior is between 0 and 1."""
+def test_the_contraction_of_a_fit_is_that_of_its_jacobian_and_rises_with_the_data():
     random = np.random.default_rng(3)
     model = lrp.LowRankModel(1, priors=KNOWN, nonlinearity="softplus", background=None)
     signs = np.where(np.array(TYPES) == "I", -1.0, 1.0)[:, None]
@@ -161,6 +160,3 @@ def test_a_fit_is_analysed_and_its_ranking_says_what_is_left_to_the_prior():
         constrained.append(found.effective_parameters)
     assert constrained[1] > constrained[0] + 1.0
     assert np.all(found.contraction > 0.5)
-    candidates = lrp.single_neuron_candidates(recording, power=1.0, onset=0.1, duration=0.1)
-    ranking = lrp.rank_perturbations(posterior, candidates, seed=0, progress=False)
-    assert np.all((ranking.share_degenerate >= 0.0) & (ranking.share_degenerate < 0.2))

@@ -21,7 +21,7 @@ from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
 from lrposterior.inference.bending import bent_curvature, bent_mean_shift
 from lrposterior.inference.laplace import normal_at_mode
-from lrposterior.inference.mode import Mode
+from lrposterior.inference.mode import Mode, Report
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import signed_start
@@ -31,6 +31,10 @@ from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 
 logger = logging.getLogger(__name__)
+
+# Of recordings with so many trials and more a mode is first found from a part of them, evenly spaced, as most steps are
+# taken far from it.
+MANY_TRIALS, FIRST_TRIALS = 480, 240
 
 
 @double_precision
@@ -57,7 +61,7 @@ def fit_signed(
             bar.update()
             bar.set_postfix_str(f"objective {objective:.2f} nats, expected gain {decrement:.1e}")
 
-        start = signed_start(problem)
+        start = _first_mode(problem, max_iterations, report)
         random = np.random.default_rng(seed)
         modes = [find_secant_mode(problem, start, max_iterations=max_iterations, report=report)]
         for other in (_drawn(problem, random) for _ in range(num_restarts)):
@@ -79,6 +83,20 @@ def fit_signed(
     )
     normal = _normal(problem, mode)
     return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, normal)
+
+
+def _first_mode(problem: Problem, max_iterations: int, report: Report) -> np.ndarray:
+    """Where the descent starts: of many trials at the mode of some, where there is one."""
+    num_trials = problem.recording.num_trials
+    if num_trials < MANY_TRIALS or problem.model.initial_state == "free":
+        return signed_start(problem)
+    chosen = np.linspace(0, num_trials - 1, FIRST_TRIALS).astype(int)
+    few = Problem.of(problem.model, problem.recording.select(trials=chosen))
+    try:
+        return find_secant_mode(few, signed_start(few), max_iterations=max_iterations, report=report).z
+    except FitError as failure:
+        logger.info("no mode of %d of the trials: %s", FIRST_TRIALS, failure)
+        return signed_start(problem)
 
 
 def _normal(problem: Problem, mode: Mode) -> NormalDistribution:
