@@ -56,6 +56,7 @@ from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
 from .sweep import SweepPlan, SweepResult, load_plan, run_sweep
 from .trial_comparison import TrialComparison, compare_trials
+from .unrecorded import add_hidden_neurons
 
 __version__: str
 
@@ -109,6 +110,7 @@ __all__ = [
     "SweepResult",
     "TimeConstantPrior",
     "TrialComparison",
+    "add_hidden_neurons",
     "analyze_degeneracy",
     "bin_spikes",
     "check_fit",

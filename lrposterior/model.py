@@ -147,7 +147,7 @@ class LowRankModel:
             (`lrposterior.state_space`).
         hidden_neurons: how many neurons of the circuit were not recorded, or, as a float, which share of all. N counts
             them, and W is that among the recorded neurons (`lrposterior.hidden`). They need background=None, and
-            recordings without stimulation.
+            recordings without stimulation. Under Dale's law they are added to the recording (`add_hidden_neurons`).
         drift: `SessionDrift`, with which neurons are seen in the sessions of a recording, or None.
         priors: `CorrelatedLoadings`, in which a neuron's K depends on its other loadings, or independent `Priors`.
 
@@ -210,7 +210,12 @@ class LowRankModel:
                 "nonlinearity='softplus'",
             ),
             ("background", self.background, "None, as a bulk has both signs", "background=None"),
-            ("hidden_neurons", self.hidden_neurons, "0, as nobody knows their types", "leave hidden_neurons out"),
+            (
+                "hidden_neurons",
+                self.hidden_neurons,
+                "0, as they need types",
+                "add them to the recording: add_hidden_neurons(recording, {'E': 8})",
+            ),
         ):
             if value not in ("softplus", "relu", None, 0):
                 raise argument_error(name, f"{expected} under Dale's law", repr(value)[:60], mend)
