@@ -20,6 +20,7 @@ HEADERS = {
     "filter_accuracy.py": "network   noise in a bin  mean activity  filter - particle filter (nats a trial)",
     "filter_speed.py": "largest difference of a trial (of)  value: ours, dynamax (s), ratio  gradient: ours, dynamax",
     "growth.py": "steps  seconds  ratio to base  peak GB  of which start   exponent: all, last two",
+    "hidden_types.py": "recording          fit             networks  refused  W: cover, nearer, further, width",
     "latents.py": "error of the mean (of the reference)  ratio of sd",
     "loadings.py": "network  priors       ",
     "long_recording.py": "bins    density   gradient information      start    density   gradient information",
