@@ -1,6 +1,7 @@
 # The public names, in one place. They are imported when they are first used, so that `import lrposterior` and the help
 # of the command line need no JAX. The library that reads this file wants relative imports.
 from .background import FixedBackground, RandomBulk
+from .beta_calibration import BetaCalibration, calibrate_beta
 from .calibration import CalibrationResult, PredictionScores, score_predictions, simulate_calibration
 from .circuits import FullRankNetwork, LatentCircuit, NetworkPosterior
 from .combined_recording import combine_recordings
@@ -11,7 +12,7 @@ from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .diagnosis import Diagnosis, diagnose
 from .drift import SessionDrift
-from .inference import NUTS, SVI, Ensemble, FitError, Laplace, Match, fit, recalibrate, update_posterior
+from .inference import NUTS, SVI, Ensemble, FitError, Gibbs, Laplace, Match, fit, recalibrate, update_posterior
 from .input_embedding import LaggedInputs, PolynomialInputs, RandomEmbedding, embed_inputs
 from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
@@ -63,6 +64,7 @@ __version__: str
 __all__ = [
     "NUTS",
     "SVI",
+    "BetaCalibration",
     "CalciumObservation",
     "CalibrationResult",
     "Candidates",
@@ -78,6 +80,7 @@ __all__ = [
     "FixedBackground",
     "FullRankNetwork",
     "GaussianObservation",
+    "Gibbs",
     "InferredDrift",
     "LaggedInputs",
     "Laplace",
@@ -113,6 +116,7 @@ __all__ = [
     "add_hidden_neurons",
     "analyze_degeneracy",
     "bin_spikes",
+    "calibrate_beta",
     "check_fit",
     "clip_outliers",
     "combine_candidates",

@@ -81,7 +81,8 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
       covariance of what process noise adds to the currents in every bin, where there is any and W is included, the gain
       of a random bulk, whose unseen part is in W. M and K are not there: they depend on the gauge.
     - log_likelihood: activity (trial), in nats, so that `loo` leaves out whole trials. A random bulk counts as far as
-      the recording sees it, as in the fit.
+      the recording sees it, as in the fit. It is left out of a generalised posterior, of which no likelihood is a part;
+      the attribute `caveat` says so.
     - observed_data: activity (trial, time, neuron), NaN where masked.
     - constant_data: inputs, stimulation, dt in seconds, cell_types, trial_labels, session_labels.
 
@@ -111,7 +112,9 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
     draws = posterior.named_draws(_draws(posterior.distribution, num_kept, seed), unseen_stream(seed))
 
     variables = _invariants(posterior, draws, connectivity)
-    likelihood = {"activity": log_likelihood_of_draws(posterior.model, draws, recording)}
+    likelihood = {}
+    if not posterior.is_generalised:
+        likelihood["activity"] = log_likelihood_of_draws(posterior.model, draws, recording)
     constants = {
         name: np.asarray(getattr(recording, name))
         for name in ("inputs", "stimulation", "dt", "cell_types", "trial_labels", "session_labels")
@@ -126,7 +129,7 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
     return from_dict(
         {
             "posterior": _by_chain(variables, num_chains),
-            "log_likelihood": _by_chain(likelihood, num_chains),
+            **({"log_likelihood": _by_chain(likelihood, num_chains)} if likelihood else {}),
             "observed_data": {"activity": np.where(recording.mask, recording.activity, np.nan)},
             "constant_data": constants,
         },
@@ -139,6 +142,7 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
                 "inference_library_version": package_version(),
                 "method": posterior.method,
                 "status": posterior.status,
+                **({"caveat": posterior.caveat} if posterior.caveat else {}),
                 "fit_seed": int(posterior.seed),
                 "seed": seed,
             }

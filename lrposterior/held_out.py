@@ -21,7 +21,7 @@ from lrposterior.arviz_bridge import log_likelihood_of_draws, to_arviz
 from lrposterior.checks import read_only
 from lrposterior.distribution import SampleDistribution
 from lrposterior.fit_error import FitError
-from lrposterior.posterior import Posterior
+from lrposterior.posterior import Posterior, require_likelihood
 from lrposterior.recording import Recording
 
 # Above this Pareto k the weights of a trial have no useful mean.
@@ -76,7 +76,12 @@ class HeldOutDensity:
 
 
 def leave_one_out(posterior: Posterior, *, num_draws: int, seed: int) -> HeldOutDensity | None:
-    """PSIS-LOO over trials; None for a single trial, or where a draw of the network diverges."""
+    """PSIS-LOO over trials; None for a single trial, or where a draw of the network diverges.
+
+    Raises:
+        ValueError: for a generalised posterior: its draws have no weights by a likelihood.
+    """
+    require_likelihood(posterior)
     from arviz_stats.loo import loo as psis_loo
 
     sampled = isinstance(posterior.distribution, SampleDistribution)

@@ -53,7 +53,8 @@ class FitStatistics:
 
     Attributes:
         objective: -log p(activity, z) at the mode in whitened coordinates, in nats; at that of W where the evidence
-            chose a regression, which starts from there. Of `Match` its loss, which is no density.
+            chose a regression, which starts from there. Of `Match` its loss, which is no density, and of `Gibbs` the
+            mean loss of its draws.
         gradient_norm: norm of its gradient there.
         decrement: nats that the quadratic model at the mode still expected to gain.
         num_iterations: Gauss-Newton steps to the mode.
@@ -65,7 +66,8 @@ class FitStatistics:
         mode_counts: number of starts that ended in each of them.
         num_failed_starts: number of restarts that ended without a mode, for example because the network drawn from the
             prior diverges.
-        elbo: (step,) evidence lower bound along a variational fit, in nats, else empty.
+        elbo: (step,) evidence lower bound along a variational fit, in nats, else empty. Of `Gibbs` what takes its
+            place, E (-beta L) - KL(q || prior).
         diagnostics: convergence measures by name, for example R-hat of entries of W for a Markov chain.
         scales: prior scales that were inferred, by name: the value, and the posterior standard deviation of its
             natural logarithm.
@@ -121,6 +123,16 @@ def require_uncertainty(posterior: Posterior, name: str = "posterior") -> None:
         raise argument_error(name, "a posterior", "point estimates, whose scatter is none", mend)
 
 
+def require_likelihood(posterior: Posterior, name: str = "posterior") -> None:
+    """Refuse a generalised posterior where what a recording says is asked for, which beta says in its place.
+
+    Raises:
+        ValueError: with the mend.
+    """
+    if posterior.is_generalised:
+        raise argument_error(name, "the posterior of a likelihood", posterior.caveat, "fit with method='laplace'")
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """The posterior of a low-rank network given a recording.
@@ -137,7 +149,7 @@ class Posterior:
         status: "converged", or what to beware of.
         statistics: how the fit went.
         mode_coordinates: (coordinate,) whitened mode of W: the posterior mode with the gauge integrated out, in the
-            gauge in which the prior compares best with it (`lrposterior.inference.balance`).
+            gauge in which the prior compares best with it (`lrposterior.inference.balance`). Of `Gibbs` the mean.
         distribution: the posterior in whitened coordinates.
         scale_priors: the priors of the scales that were inferred, by name. In `model` their values stand.
     """
@@ -165,6 +177,23 @@ class Posterior:
         """Whether the draws are networks that were fitted one by one, as by `Match`: their scatter is no posterior."""
         return self.method == "match"
 
+    @property
+    def is_generalised(self) -> bool:
+        """Whether exp(-beta L) has the place of the likelihood, as by `Gibbs`."""
+        return self.method == "gibbs"
+
+    @property
+    def caveat(self) -> str:
+        """Why this is not the posterior of a likelihood; empty where it is."""
+        if self.is_point_estimate:
+            return "point estimates, whose scatter is no posterior"
+        if self.is_generalised:
+            beta = self.statistics.diagnostics["beta"]
+            return (
+                f"a generalised posterior, exp(-beta L) for a likelihood: beta = {beta:g} sets the width of intervals"
+            )
+        return ""
+
     @cached_property
     def space(self) -> ParameterSpace:
         """Names, shapes and priors of the parameters."""
@@ -181,9 +210,10 @@ class Posterior:
 
         Raises:
             ValueError: if it would need more than 4 GB, a sampled posterior has too few draws, or these are point
-                estimates.
+                estimates or a generalised posterior.
         """
         require_uncertainty(self)
+        require_likelihood(self)
         require_memory(
             4 * self.space.num_dynamics**2,
             "posterior",
@@ -583,8 +613,8 @@ class Posterior:
 
     def __str__(self) -> str:
         lines = [repr(self)]
-        if self.is_point_estimate:
-            lines.append("beware: point estimates, whose scatter is no posterior")
+        if self.caveat:
+            lines.append(f"beware: {self.caveat}")
         if self.statistics.scales:
             lines.append("inferred prior scales: " + ", ".join(map(describe_scale, self.statistics.scales.items())))
         if self.statistics.regression_ahead is not None:

@@ -28,7 +28,7 @@ from lrposterior.comparison.result import PosteriorComparison
 from lrposterior.connectivity import connectivity_draws, require_memory
 from lrposterior.distribution import SampleDistribution
 from lrposterior.hidden import require_none_hidden
-from lrposterior.posterior import MAX_GIGABYTES, Posterior, require_uncertainty
+from lrposterior.posterior import MAX_GIGABYTES, Posterior, require_likelihood, require_uncertainty
 
 # A read pattern must have this share of the power of the rates, a write pattern this of the squared norm of W V.
 LEAST_SHARE, MOST_PATTERNS, LEAST_WRITTEN = 1e-3, 8, 1e-2
@@ -57,6 +57,7 @@ def compare_posteriors(
     for name, posterior in (("before", before), ("after", after)):
         require_instance(posterior, name, Posterior, "pass what fit(...) returned")
         require_uncertainty(posterior, name)
+        require_likelihood(posterior, name)
         require_none_hidden(posterior.model.hidden_neurons, name)
     level = require_probability(level, "level")
     num_draws = require_integer(num_draws, "num_draws", minimum=FEWEST_DRAWS)

@@ -44,7 +44,7 @@ from lrposterior.degeneracy.subspaces import (
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.gauge import product_svd
 from lrposterior.hidden import require_none_hidden
-from lrposterior.posterior import Posterior, require_uncertainty
+from lrposterior.posterior import Posterior, require_likelihood, require_uncertainty
 from lrposterior.signed_orbit import num_signed_gauge
 from lrposterior.spectrum import scaled_factors, unchanged_basis
 
@@ -408,6 +408,7 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
     """
     require_instance(posterior, "posterior", Posterior, "make it with lrposterior.fit(...)")
     require_uncertainty(posterior)
+    require_likelihood(posterior)
     require_none_hidden(posterior.model.hidden_neurons, "posterior")
     threshold = require_positive(threshold, "threshold")
     rate_tolerance = require_probability(rate_tolerance, "rate_tolerance")

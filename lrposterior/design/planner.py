@@ -27,7 +27,7 @@ from lrposterior.hidden import require_none_hidden
 from lrposterior.observations import require_rates_or_currents
 from lrposterior.perturbation.candidates import Candidates, ensemble_candidates
 from lrposterior.perturbation.experiment import make_experiment
-from lrposterior.posterior import Posterior, require_uncertainty
+from lrposterior.posterior import Posterior, require_likelihood, require_uncertainty
 
 # Matrices over the coordinates are formed up to here.
 MOST_DENSE = 1500
@@ -90,6 +90,7 @@ def design_perturbations(
     """
     require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
     require_uncertainty(posterior)
+    require_likelihood(posterior)
     mend = "rank candidates by rank_perturbations(..., by='information')"
     require_rates_or_currents(posterior.model.observation, "posterior", mend)
     if posterior.model.process_noise is not None:

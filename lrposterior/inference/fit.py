@@ -23,6 +23,7 @@ from lrposterior.inference.balance import Balanced, balance
 from lrposterior.inference.circuit_laplace import fit_circuit
 from lrposterior.inference.ensemble import Ensemble, fit_ensemble
 from lrposterior.inference.gauge_fixed import make_frame
+from lrposterior.inference.gibbs import Gibbs, fit_gibbs
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import laplace, log_evidence, normal_at_mode, require_support
@@ -108,7 +109,7 @@ METHODS: dict[str, type[Method] | type[Ensemble] | type[Match]] = {
 def fit(
     model: LowRankModel,
     recording: Recording,
-    method: str | Method | Ensemble | Match = "laplace",
+    method: str | Method | Ensemble | Match | Gibbs = "laplace",
     *,
     seed: int,
     num_restarts: int = 0,
@@ -133,7 +134,7 @@ def fit(
 def fit(
     model: LowRankModel | FullRankNetwork | LatentCircuit,
     recording: Recording,
-    method: str | Method | Ensemble | Match = "laplace",
+    method: str | Method | Ensemble | Match | Gibbs = "laplace",
     *,
     seed: int,
     num_restarts: int = 0,
@@ -170,7 +171,8 @@ def fit(
     instead of the one with the curvature of the mode: its draws fit the recording as well as those of the posterior do,
     and its intervals are somewhat narrow. "nuts" is the reference for small problems, and
     exact in the limit of many draws. "ensemble" fits many networks from random starts; their scatter is no posterior.
-    "match" gives point estimates whose simulated trials have the averages and the variability of the recorded ones.
+    "match" gives point estimates whose simulated trials have the averages and the variability of the recorded ones;
+    `Gibbs(beta)`, which has no name of its own as no beta suits all, a generalised posterior of what it minimises.
     """
     chosen = _method(method)
     if not isinstance(model, (LowRankModel, FullRankNetwork, LatentCircuit)):
@@ -189,6 +191,9 @@ def fit(
         if isinstance(chosen, Match):
             network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
             return fit_match(network, recording, chosen, seed=seed, progress=progress)
+        if isinstance(chosen, Gibbs):
+            network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
+            return fit_gibbs(network, recording, chosen, seed=seed, progress=progress)
         is_signed = isinstance(model, LowRankModel) and isinstance(model.priors, DaleLoadings)
         if is_signed:
             _require_plain_laplace(chosen)
@@ -392,8 +397,8 @@ def _is_normal(method: Method) -> bool:
     return not isinstance(method, NUTS) and method.correction is None
 
 
-def _method(method: str | Method | Ensemble | Match) -> Method | Ensemble | Match:
-    if isinstance(method, tuple(METHODS.values())):
+def _method(method: str | Method | Ensemble | Match | Gibbs) -> Method | Ensemble | Match | Gibbs:
+    if isinstance(method, (*METHODS.values(), Gibbs)):
         return method
     if isinstance(method, type):
         names = ", ".join(map(repr, METHODS))

@@ -147,24 +147,14 @@ def fit_match(model: LowRankModel, recording: Recording, method: Match, *, seed:
         FitError: if no start has rates as recorded, or a network diverges.
         ValueError: if model, recording and options do not fit each other, or the checkpoint is that of another fit.
     """
-    started = time.perf_counter()
-    _require_suitable(model, recording, method)
-    chosen, held = _split(recording.num_trials, method, seed)
-    fitted = recording.select(trials=chosen)
-    if loadings.evidence_decides(model):
-        model = loadings.independent(model)
-    base = ScaledProblem.settled(model, fitted)
-    matching = _problem(base, recording, method, chosen, held, seed)
-    courses = _train(matching, base, method, progress)
-    # Where there is no validation the loss decides.
-    merits = [-course.loss if matching.validation is None else course.validation for course in courses]
-    best = courses[int(np.argmax(merits))]
+    matched = match_networks(model, recording, method, seed=seed, progress=progress)
+    courses, best = matched.courses, matched.best
     statistics = FitStatistics(
         objective=best.loss,
         gradient_norm=float("nan"),
         decrement=float("nan"),
         num_iterations=max(course.epoch for course in courses),
-        wall_time=time.perf_counter() - started,
+        wall_time=matched.seconds,
         log_evidence=None,
         evidence_note="point estimates have none, and their scatter is no posterior",
         training_loss=np.array([course.loss for course in courses]),
@@ -172,7 +162,45 @@ def fit_match(model: LowRankModel, recording: Recording, method: Match, *, seed:
     )
     networks = np.stack([course.best.astype(np.float64) for course in courses])
     status, draws = _status(courses, method), SampleDistribution(networks[None])
-    return Posterior(base.model, fitted, "match", seed, status, statistics, best.best, draws)
+    base = matched.base
+    return Posterior(base.model, base.recording, "match", seed, status, statistics, best.best, draws)
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Networks that match a recording, and what they were fitted to.
+
+    Attributes:
+        base: the model, settled, and the trials that were fitted.
+        matching: these trials and those held out, as the losses take them.
+        courses: of every network, to its end.
+        seconds: how long it took.
+    """
+
+    base: ScaledProblem
+    matching: MatchingProblem
+    courses: list[Course]
+    seconds: float
+
+    @property
+    def best(self) -> Course:
+        """That with the highest correlation of held-out averages; where there are none the loss decides."""
+        held = self.matching.validation is not None
+        return max(self.courses, key=lambda course: course.validation if held else -course.loss)
+
+
+@double_precision
+def match_networks(model: LowRankModel, recording: Recording, method: Match, *, seed: int, progress: bool) -> Matched:
+    """The networks of `fit_match`. Raises: as there."""
+    started = time.perf_counter()
+    _require_suitable(model, recording, method)
+    chosen, held = _split(recording.num_trials, method, seed)
+    if loadings.evidence_decides(model):
+        model = loadings.independent(model)
+    base = ScaledProblem.settled(model, recording.select(trials=chosen))
+    matching = _problem(base, recording, method, chosen, held, seed)
+    courses = _train(matching, base, method, progress)
+    return Matched(base, matching, courses, time.perf_counter() - started)
 
 
 def _require_suitable(model: LowRankModel, recording: Recording, method: Match) -> None:

@@ -200,12 +200,9 @@ def loss_and_slope(
     some = trials.some(chosen)
     of_one, of_other = jax.random.split(key)
 
-    def simulate(z: Array, key: Array) -> Array:
-        parameters = of_trials(space.unwhiten(z), chosen)
-        return some.smoothed(simulated_trials(model, parameters, some.data, key))
-
     def of_trial(simulated: Array) -> Array:
-        return trial_loss(simulated, jax.lax.stop_gradient(simulate(z, of_other)), some, weights)
+        again = jax.lax.stop_gradient(simulated_again(model, space, some, z, chosen, of_other))
+        return trial_loss(simulated, again, some, weights)
 
     def of_weights(z: Array) -> Array:
         parameters = space.unwhiten(z)
@@ -215,7 +212,7 @@ def loss_and_slope(
     def of_activity(simulated: Array) -> Array:
         return weights.activity_penalty * activity_loss(simulated, some.data.mask, some.target)
 
-    simulated, pull_back = jax.vjp(lambda z: simulate(z, of_one), z)
+    simulated, pull_back = jax.vjp(lambda z: simulated_again(model, space, some, z, chosen, of_one), z)
     neuron, slope = jax.value_and_grad(neuron_loss)(simulated, some.data.activity, some.data.mask, some.belongs)
     trial, more = jax.lax.cond(
         share > 0.0,
@@ -229,6 +226,65 @@ def loss_and_slope(
         activity, more = jax.value_and_grad(of_activity)(simulated)
         penalty, slope = penalty + activity, slope + more
     return Losses(neuron, trial, penalty), pull_back(slope)[0] + of_penalty
+
+
+def simulated_again(
+    model: LowRankModel, space: ParameterSpace, some: Trials, z: Array, chosen: Array, key: Array
+) -> Array:
+    """(trial, time, neuron) the chosen trials, which are `some`, simulated with new noise and smoothed."""
+    parameters = of_trials(space.unwhiten(z), chosen)
+    return some.smoothed(simulated_trials(model, parameters, some.data, key))
+
+
+def weighted_loss(
+    model: LowRankModel,
+    weights: Weights,
+    space: ParameterSpace,
+    trials: Trials,
+    trial_weight: Array,
+    z: Array,
+    chosen: Array,
+    key: Array,
+) -> Array:
+    """L = L_neuron + trial_weight L_trial + activity_penalty L_activity of some trials, with noise drawn anew.
+
+    With a weight that is fixed its expectation over the noise is a function of z, and the expectation of its slope is
+    the slope of that (`lrposterior.matching.sinkhorn`). L_reg is not in it: z has a prior.
+    """
+    some = trials.some(chosen)
+    of_one, of_other = jax.random.split(key)
+    simulated = simulated_again(model, space, some, z, chosen, of_one)
+    again = jax.lax.stop_gradient(simulated_again(model, space, some, z, chosen, of_other))
+    neuron = neuron_loss(simulated, some.data.activity, some.data.mask, some.belongs)
+    loss = neuron + trial_weight * trial_loss(simulated, again, some, weights)
+    if weights.activity_penalty > 0.0:
+        loss = loss + weights.activity_penalty * activity_loss(simulated, some.data.mask, some.target)
+    return loss
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def balancing_weight(
+    model: LowRankModel,
+    weights: Weights,
+    batch_size: int,
+    space: ParameterSpace,
+    trials: Trials,
+    z: Array,
+    keys: Array,
+) -> Array:
+    """The weight of L_trial with which both slopes by the simulated trials have one norm, mean over keys (draw,)."""
+
+    def one(key: Array) -> Array:
+        of_order, of_one, of_other = jax.random.split(key, 3)
+        chosen = jax.random.permutation(of_order, trials.belongs.shape[0])[:batch_size]
+        some = trials.some(chosen)
+        simulated = simulated_again(model, space, some, z, chosen, of_one)
+        again = simulated_again(model, space, some, z, chosen, of_other)
+        neuron = jax.grad(neuron_loss)(simulated, some.data.activity, some.data.mask, some.belongs)
+        trial = jax.grad(trial_loss)(simulated, again, some, weights)
+        return jnp.sqrt(jnp.sum(neuron**2) / jnp.sum(trial**2))
+
+    return jnp.mean(jax.lax.map(one, keys))
 
 
 def trial_loss(simulated: Array, again: Array, trials: Trials, weights: Weights) -> Array:

@@ -178,7 +178,7 @@ def rank_perturbations(
         readout_bands=np.moveaxis(np.quantile(scores.readout, QUANTILES, axis=0), 0, 1),
         response_mean=scores.response_mean,
         response_sd=scores.response_sd,
-        warnings=check_fit(posterior).warnings,
+        warnings=(*check_fit(posterior).warnings, *((posterior.caveat,) if posterior.caveat else ())),
     )
 
 
