@@ -19,6 +19,7 @@ HEADERS = {
     "equal_accuracy.py": "90% cover  rms z      R²  converged  seconds  ratio to Laplace",
     "filter_accuracy.py": "network   noise in a bin  mean activity  filter - particle filter (nats a trial)",
     "filter_speed.py": "largest difference of a trial (of)  value: ours, dynamax (s), ratio  gradient: ours, dynamax",
+    "gibbs.py": "truths   beta    sessions  refused  cover: all (se), mean weights, responses",
     "growth.py": "steps  seconds  ratio to base  peak GB  of which start   exponent: all, last two",
     "hidden_types.py": "recording          fit             networks  refused  W: cover, nearer, further, width",
     "latents.py": "error of the mean (of the reference)  ratio of sd",
