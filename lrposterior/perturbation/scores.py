@@ -211,8 +211,9 @@ def _information(gram: np.ndarray) -> float:
 def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
     """Draws (draw, coordinate) with every direction in which the data say more than the prior held at the mode.
 
-    None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory; of
-    a generalised posterior; and under Dale's law, where magnitudes bend so much that some directions alone may spread more than all together.
+    None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory; of a
+    generalised posterior; and under Dale's law, where magnitudes bend so much that some directions alone may spread
+    more than all together.
     """
     space, mode, distribution = posterior.space, posterior.mode_coordinates, posterior.distribution
     if space.is_signed:
