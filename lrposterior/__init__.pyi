@@ -56,6 +56,7 @@ from .simulated_session import simulate_session
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
 from .sweep import SweepPlan, SweepResult, load_plan, run_sweep
+from .time_constants import PerNeuron
 from .trial_comparison import TrialComparison, compare_trials
 from .unrecorded import add_hidden_neurons
 
@@ -91,6 +92,7 @@ __all__ = [
     "Match",
     "NegativeBinomialObservation",
     "NetworkPosterior",
+    "PerNeuron",
     "PerturbationDesign",
     "PerturbationRanking",
     "PoissonObservation",

@@ -21,6 +21,7 @@ from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
 from lrposterior.rollouts import DRAWS_AT_ONCE, to_coordinates
 from lrposterior.storage import package_version
+from lrposterior.time_constants import PerNeuron
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -120,10 +121,12 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
         for name in ("inputs", "stimulation", "dt", "cell_types", "trial_labels", "session_labels")
         if getattr(recording, name) is not None and np.size(getattr(recording, name))
     }
-    by_cell_type = posterior.model.time_constant
-    populations = list(by_cell_type) if isinstance(by_cell_type, ByCellType) else None
-    drift = posterior.model.drift
-    named_axes = {} if populations is None else {"population": populations}
+    time_constant, drift = posterior.model.time_constant, posterior.model.drift
+    axes, named_axes = dict(AXES), {}
+    if isinstance(time_constant, ByCellType):
+        axes["time_constant"], named_axes["population"] = ["population"], list(time_constant)
+    if isinstance(time_constant, PerNeuron):
+        axes["time_constant"] = ["neuron"]
     if drift is not None:
         named_axes["session"] = list(drift.sessions)
     return from_dict(
@@ -133,7 +136,7 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
             "observed_data": {"activity": np.where(recording.mask, recording.activity, np.nan)},
             "constant_data": constants,
         },
-        dims=AXES if populations is None else AXES | {"time_constant": ["population"]},
+        dims=axes,
         coords=_coordinates(recording) | named_axes,
         check_conventions=False,  # it warns of more chains than draws, taking them for swapped axes
         attrs={

@@ -67,7 +67,7 @@ from lrposterior.process_noise import (
     require_covariance,
     require_patterns,
 )
-from lrposterior.time_constants import TimeConstants, checked_time_constant
+from lrposterior.time_constants import PerNeuron, TimeConstants, checked_time_constant
 
 if TYPE_CHECKING:
     from lrposterior.recording import Recording
@@ -134,7 +134,8 @@ class LowRankModel:
     Args:
         rank: number of columns R of M and K.
         time_constant: tau in seconds, a number or a `TimeConstantPrior`, for all neurons or, as a mapping, for those of
-            every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}. It is never below the bin width.
+            every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}; or `PerNeuron(TimeConstantPrior(0.1))`, one for
+            every neuron. It is never below the bin width.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
         observation: what is recorded, and with what noise: `GaussianObservation`, `SpikeRateObservation`,
             `PoissonObservation`, `NegativeBinomialObservation` or `CalciumObservation`.
@@ -156,7 +157,7 @@ class LowRankModel:
     """
 
     rank: int
-    time_constant: float | TimeConstantPrior | Mapping[str, float | TimeConstantPrior] = 0.1
+    time_constant: float | TimeConstantPrior | Mapping[str, float | TimeConstantPrior] | PerNeuron = 0.1
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     observation: Observation = field(default_factory=GaussianObservation)
     background: FixedBackground | RandomBulk | None = field(default_factory=RandomBulk)
@@ -248,6 +249,8 @@ class LowRankModel:
         if isinstance(self.time_constant, ByCellType):
             constants = self.time_constant.settled("time_constant", recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, time_constant=constants)
+        if isinstance(self.time_constant, PerNeuron):
+            settled = dataclasses.replace(settled, time_constant=self.time_constant.settled(recording.num_neurons))
         if isinstance(self.background, RandomBulk) and self.background.subspace is None:
             subspace = visited_subspace(settled.observed_rates(recording), self.background.dimension)
             settled = dataclasses.replace(settled, background=dataclasses.replace(self.background, subspace=subspace))
@@ -451,13 +454,17 @@ class LowRankModel:
                 None if known is None or known.left is None else (jnp.asarray(known.left), jnp.asarray(known.right))
             ),
             subspace=jnp.asarray(self.background.subspace) if isinstance(self.background, RandomBulk) else None,
-            population=jnp.asarray(
-                self.time_constant.members
-                if isinstance(self.time_constant, ByCellType)
-                else np.zeros(recording.num_neurons, dtype=int)
-            ),
+            population=jnp.asarray(self._populations(recording.num_neurons)),
             noise_patterns=None if self.noise_patterns is None else jnp.asarray(self.noise_patterns),
         )
+
+    def _populations(self, num_neurons: int) -> np.ndarray:
+        """(neuron,) which of the time constants every neuron has."""
+        if isinstance(self.time_constant, ByCellType):
+            return np.asarray(self.time_constant.members)
+        if isinstance(self.time_constant, PerNeuron):
+            return np.arange(num_neurons)
+        return np.zeros(num_neurons, dtype=int)
 
     @property
     def structure(self) -> LowRankModel:
@@ -524,8 +531,8 @@ class LowRankModel:
 
         noise_scale, or rate_scale, baseline and dispersion of counts, decay_time (s) of calcium and session_scale take
         the place of their logarithms, K stands for its regression, and time_constant (s) is always there: () where it
-        is one for all neurons, else (population,) in the order in which the cell types were given. process_noise
-        (rank, rank) is the covariance Q of the noise of the latents in the gauge of M, per bin.
+        is one for all neurons, else (population,) in the order in which the cell types were given, or (neuron,).
+        process_noise (rank, rank) is the covariance Q of the noise of the latents in the gauge of M, per bin.
         """
         named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
         noise = self.noise_of_process
@@ -566,8 +573,8 @@ class LowRankModel:
                 (neuron,), for calcium also decay_time in seconds (neuron,). For spike rates also rate_scale and
                 baseline (neuron,) in spikes/s; for counts these in the place of noise_scale and, where they vary more
                 than Poisson's, dispersion (neuron,). With drift session_offset and session_scale (neuron, session),
-                initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, () or
-                (population,), where it has a prior, process_noise (rank, rank), the covariance Q of what is added to
+                initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, (), (population,)
+                or (neuron,), where it has a prior, process_noise (rank, rank), the covariance Q of what is added to
                 the latents in every bin, where there is any. With a random bulk also its matrix W0 (post, pre), or, if
                 the model is settled, A (neuron, dimension), the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
@@ -595,7 +602,7 @@ class LowRankModel:
                 require_covariance(parameters[name], "parameters['process_noise']", self.rank)
                 continue
             value = np.asarray(parameters[name], dtype=np.float64)
-            shape = self.time_constants.shape if name == "time_constant" else block.shape
+            shape = settled.time_constants.shape if name == "time_constant" else block.shape
             require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
         currents = settled.simulated_currents(parameters, like, seed=seed)

@@ -30,6 +30,7 @@ from lrposterior.observations import (
 )
 from lrposterior.priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.process_noise import ProcessNoise
+from lrposterior.time_constants import PerNeuron
 
 KIND = "kind"
 
@@ -117,7 +118,7 @@ def make_option(option: str, value: Any, name: str) -> Any:
         ValueError: if a kind or a field is not known, or a field is missing or out of its range.
     """
     if option == "time_constant":
-        return _prior_or_value(value, TimeConstantPrior, name)
+        return _time_constant(value, name)
     if option not in KINDS:
         return value
     if option == "background" and isinstance(value, str) and value not in KINDS[option]:
@@ -129,6 +130,16 @@ def make_option(option: str, value: Any, name: str) -> Any:
     kind = KINDS[option][require_choice(given.pop(KIND), name, tuple(KINDS[option]))]
     fields = {each: _prior_or_value(content, ScalePrior, f"{name}.{each}") for each, content in given.items()}
     return _construct(kind, fields, name)
+
+
+def _time_constant(value: Any, name: str) -> Any:
+    """That of all neurons, a table by cell type, or a table of the kind "neuron"."""
+    if not isinstance(value, Mapping) or KIND not in value:
+        return _prior_or_value(value, TimeConstantPrior, name)
+    given = dict(value)
+    require_choice(given.pop(KIND), name, ("neuron",))
+    fields = {each: _prior_or_value(content, TimeConstantPrior, f"{name}.{each}") for each, content in given.items()}
+    return _construct(Kind(PerNeuron), fields, name)
 
 
 def _prior_or_value(value: Any, prior: type, name: str) -> Any:

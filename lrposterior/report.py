@@ -39,6 +39,7 @@ from lrposterior.posterior import Posterior, describe_loadings, describe_scale
 from lrposterior.priors import Priors, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
+from lrposterior.time_constants import PerNeuron
 
 NUM_BEST = 10
 NUM_DRAWS = 400
@@ -262,6 +263,11 @@ def _time_constant(posterior: Posterior) -> str:
     model = posterior.model
     names = [f"{name}: " for name in model.time_constant] if isinstance(model.time_constant, ByCellType) else [""]
     values = np.atleast_1d(posterior.mode["time_constant"])
+    if isinstance(model.time_constant, PerNeuron):
+        number = len(model.time_constants.inferred)
+        return f"{values.min():.4g} to {values.max():.4g} s, median {np.median(values):.4g} s, one per neuron, " + (
+            f"{number} of {len(values)} inferred" if number else "fixed"
+        )
     return "; ".join(
         f"{name}{value:.4g} s, "
         + (f"inferred (prior median {prior.median:g} s)" if isinstance(prior, TimeConstantPrior) else "fixed")

@@ -53,6 +53,7 @@ from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.process_noise import ProcessNoise
 from lrposterior.recording import Recording
+from lrposterior.time_constants import PerNeuron
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,6 +78,7 @@ CONFIGURATIONS: dict[str, type] = {
     "ScalePrior": ScalePrior,
     "TimeConstantPrior": TimeConstantPrior,
     "ByCellType": ByCellType,
+    "PerNeuron": PerNeuron,
     "SessionDrift": SessionDrift,
 }
 

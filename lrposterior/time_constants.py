@@ -1,11 +1,11 @@
-"""The time constants of a network: one for all neurons, or one for those of every cell type, each fixed or inferred.
+"""The time constants of a network: of all neurons, of every cell type or of every neuron, each fixed or inferred.
 
 A population is the neurons that share a time constant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,49 @@ BLOCK = "log_time_constant_excess"
 
 
 @dataclass(frozen=True)
+class PerNeuron:
+    """A time constant of its own for every neuron.
+
+    Args:
+        each: tau in seconds, or a `TimeConstantPrior` that all neurons have independently of each other; or (neuron,)
+            one of these for every neuron.
+
+    Raises:
+        ValueError: if one is neither, or not positive.
+    """
+
+    each: TimeConstant | Sequence[TimeConstant]
+
+    def __post_init__(self) -> None:
+        given: Any = self.each
+        if np.ndim(np.asarray(given, dtype=object)) == 0:
+            object.__setattr__(self, "each", _checked(given, "time_constant.each"))
+            return
+        checked = tuple(_checked(one, f"time_constant.each[{neuron}]") for neuron, one in enumerate(given))
+        if not checked:
+            raise argument_error("time_constant.each", "at least one", "none", "give one for all or for every neuron")
+        object.__setattr__(self, "each", checked)
+
+    @property
+    def entries(self) -> tuple[TimeConstant, ...]:
+        """(neuron,) those of all neurons; a single one until a recording has settled how many there are."""
+        return tuple(self.each) if isinstance(self.each, Sequence) else (self.each,)
+
+    def settled(self, num_neurons: int) -> PerNeuron:
+        """The same with an entry for every neuron of a recording.
+
+        Raises:
+            ValueError: if there are entries for another number of neurons.
+        """
+        if not isinstance(self.each, Sequence):
+            return PerNeuron(self.entries * num_neurons)
+        if len(self.each) != num_neurons:
+            expected, mend = f"one for each of the {num_neurons} neurons", "or one for all, PerNeuron(0.1)"
+            raise argument_error("time_constant.each", expected, f"{len(self.each)}", mend)
+        return self
+
+
+@dataclass(frozen=True)
 class TimeConstants:
     """What is known of the time constants a priori.
 
@@ -37,7 +80,7 @@ class TimeConstants:
     @classmethod
     def of(cls, time_constant: Any) -> TimeConstants:
         """Those of a `LowRankModel.time_constant`."""
-        if isinstance(time_constant, ByCellType):
+        if isinstance(time_constant, ByCellType | PerNeuron):
             return cls(time_constant.entries, is_shared=False)
         return cls((time_constant,), is_shared=True)
 
@@ -107,21 +150,21 @@ class TimeConstants:
                 )
 
 
-def checked_time_constant(constant: Any) -> TimeConstant | ByCellType[TimeConstant]:
-    """A time constant, or those of the cell types in a form that can be hashed.
+def checked_time_constant(constant: Any) -> TimeConstant | ByCellType[TimeConstant] | PerNeuron:
+    """A time constant, or those of the cell types or neurons in a form that can be hashed.
 
     Raises:
-        ValueError: if it is neither, or not positive.
+        ValueError: if it is none of these, or not positive.
     """
-
-    def checked(value: Any, name: str) -> TimeConstant:
-        return value if isinstance(value, TimeConstantPrior) else require_positive(value, name)
-
-    if isinstance(constant, ByCellType):
+    if isinstance(constant, ByCellType | PerNeuron):
         return constant
     if not isinstance(constant, Mapping):
-        return checked(constant, "time_constant")
+        return _checked(constant, "time_constant")
     if not constant or not all(isinstance(cell_type, str) for cell_type in constant):
         raise argument_error("time_constant", "names of cell types", f"the keys {list(constant)}", "name each type")
-    entries = tuple(checked(value, f"time_constant[{key!r}]") for key, value in constant.items())
+    entries = tuple(_checked(value, f"time_constant[{key!r}]") for key, value in constant.items())
     return ByCellType(tuple(constant), entries)
+
+
+def _checked(value: Any, name: str) -> TimeConstant:
+    return value if isinstance(value, TimeConstantPrior) else require_positive(value, name)

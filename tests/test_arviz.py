@@ -83,6 +83,13 @@ def test_time_constants_are_named_by_cell_type():
     np.testing.assert_array_equal(given["time_constant"].sel(population="I").values[0], draws["time_constant"][:, 0])
 
 
+def test_time_constants_of_neurons_have_the_axis_of_neurons():
+    posterior = make_posterior(plain_model(rank=1, time_constant=lrp.PerNeuron(lrp.TimeConstantPrior(0.07))))
+    given, draws = posterior.to_arviz(7, seed=1)["posterior"], posterior.sample_parameters(7, seed=1)
+    assert given["time_constant"].dims == ("chain", "draw", "neuron")
+    np.testing.assert_array_equal(given["time_constant"].values[0], draws["time_constant"])
+
+
 def test_values_are_those_of_the_posterior(posterior, tree):
     given, draws = tree["posterior"], posterior.sample_parameters(60, seed=3)
     W = posterior.sample_connectivity(60, seed=3)

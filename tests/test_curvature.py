@@ -29,6 +29,7 @@ REGISTRY = {
         {"E": 0.1, "I": 0.04},
         {"I": lrp.TimeConstantPrior(0.05), "E": 0.1},
         {"E": lrp.TimeConstantPrior(0.1), "I": lrp.TimeConstantPrior(0.05)},
+        lrp.PerNeuron(lrp.TimeConstantPrior(0.1)),
     ),
     "background": (None, lrp.RandomBulk(dimension=2), lrp.FixedBackground(left=FACTORS[0], right=FACTORS[1])),
     "observation": (lrp.GaussianObservation("rate"), lrp.GaussianObservation("current")),

@@ -204,12 +204,16 @@ def test_the_spectral_radius_is_that_of_the_jacobian(known):
         model = dataclasses.replace(model, background=lrp.FixedBackground(W0), priors=lrp.Priors(unit=1.0))
     draws = {name: value[None] for name, value in parameters.items()}
     with_inputs = model.simulated_currents(parameters, recording, seed=0)
-    a = np.where(np.array(recording.cell_types) == "E", 0.54, 0.72)
+    place = np.where(np.array(recording.cell_types) == "E", 0, 1)
+    a = np.array([0.54, 0.72])[place]
     slope = 1.0 / (1.0 + np.exp(-with_inputs.mean(axis=(0, 1))))
     W = parameters["M"] @ parameters["K"].T / recording.num_neurons + W0
     jacobian = np.diag(1.0 - a) + a[:, None] * W * slope
     expected = np.max(np.abs(np.linalg.eigvals(jacobian)))
     assert describe_networks(model, draws, recording, 1000.0).spectral_radius == pytest.approx(expected)
+    of_neurons = dataclasses.replace(model, time_constant=lrp.PerNeuron(parameters["time_constant"][place]))
+    draws["time_constant"] = parameters["time_constant"][place][None]
+    assert describe_networks(of_neurons, draws, recording, 1000.0).spectral_radius == pytest.approx(expected)
 
 
 def test_medians_and_ranges_are_those_over_networks():

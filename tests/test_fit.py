@@ -267,3 +267,27 @@ def test_time_constants_of_two_cell_types_are_recovered():
     error = posterior.mode["time_constant"] - list(truth.values())
     assert np.all(np.abs(error) < 3.0 * draws.std(axis=0))
     assert np.all(draws.std(axis=0) < 0.005)
+
+
+def test_time_constants_of_neurons_are_recovered():
+    truth = np.array([0.04, 0.06, 0.09, 0.12, 0.15])
+    recording = lrp.simulate_recording(
+        plain_model(1, time_constant=lrp.PerNeuron(truth)),
+        num_neurons=5, num_trials=8, num_bins=40, num_inputs=2, noise_scale=0.05, seed=2,
+    ).recording  # fmt: skip
+    model = plain_model(1, time_constant=lrp.PerNeuron(lrp.TimeConstantPrior(0.08)))
+    posterior = lrp.fit(model, recording, seed=0, progress=False)
+    draws = posterior.sample_parameters(400, seed=1)["time_constant"]
+    assert draws.shape == (400, 5)
+    assert np.all(np.abs(posterior.mode["time_constant"] - truth) < 3.0 * draws.std(axis=0))
+    assert np.all(draws.std(axis=0) < 0.01)
+
+
+def test_a_likelihood_with_too_many_latents_of_single_neurons_is_refused():
+    recording = simulation(1, num_neurons=22).recording
+    model = plain_model(3, time_constant=lrp.PerNeuron(0.1))
+    words = (
+        "time_constant: expected at most 64 latents of single neurons, .*, got PerNeuron with 66; use method='match'"
+    )
+    with pytest.raises(ValueError, match=words):
+        lrp.fit(model, recording, seed=0, progress=False)

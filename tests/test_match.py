@@ -216,6 +216,29 @@ def test_networks_without_signs_whose_initial_states_are_free():
     assert np.corrcoef(posterior.mode_rates().ravel(), simulated.rates.ravel())[0, 1] > 0.9
 
 
+def test_time_constants_of_neurons_are_learned_and_kept(tmp_path):
+    """Neurons that only follow their input, five slow ones and three fast ones, from one prior for all."""
+    random, tau = np.random.default_rng(0), np.array([0.2] * 5 + [0.03] * 3)
+    inputs = np.repeat(random.standard_normal((NUM_TRIALS, 12, 1)), 5, axis=1)
+    parameters = {"M": np.zeros((8, 1)), "K": np.zeros((8, 1)), "B": np.ones((8, 1)), "b": np.zeros(8)}
+    parameters["noise_scale"] = np.full(8, 0.05)
+    like = lrp.Recording(np.zeros((NUM_TRIALS, 60, 8)), DT, inputs=inputs)
+    settings = {"background": None, "priors": lrp.Priors()}
+    recording = lrp.LowRankModel(1, time_constant=lrp.PerNeuron(tau), **settings).simulate(parameters, like, seed=0)
+    model = lrp.LowRankModel(1, time_constant=lrp.PerNeuron(lrp.TimeConstantPrior(0.08, 1.0)), **settings)
+    labels = [str(trial) for trial in range(NUM_TRIALS)]
+    method = lrp.Match(
+        conditions=labels, width=0.01, warm_up=799, ramp=0, num_epochs=800, validation=0.0, learning_rate=0.05,
+        time_constant_rate=0.3,
+    )  # fmt: skip
+    posterior = lrp.fit(model, recording, method, seed=0, progress=False)
+    np.testing.assert_allclose(posterior.mode["time_constant"], tau, rtol=0.1)
+    posterior.save(tmp_path / "networks.nc")
+    loaded = lrp.load_posterior(tmp_path / "networks.nc")
+    np.testing.assert_array_equal(loaded.mode["time_constant"], posterior.mode["time_constant"])
+    assert loaded.model == posterior.model
+
+
 def test_a_target_in_spikes_per_second_draws_the_rate_to_it():
     model, _, recording = truth(0)
     target = 2.0 * recording.activity.mean() / DT

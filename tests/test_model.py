@@ -109,6 +109,31 @@ def test_currents_follow_the_time_constants_of_the_cell_types():
     np.testing.assert_allclose(space.whiten(settled.coordinates(named, recording.dt)), z, rtol=1e-12, atol=1e-12)
 
 
+def test_currents_follow_the_time_constants_of_the_neurons():
+    recording = recording_with_stimulation()
+    given = lrp.PerNeuron([0.1, lrp.TimeConstantPrior(0.05), 0.03, lrp.TimeConstantPrior(0.2), 0.04])
+    settled, space, z, named = draw_parameters(plain_model(2, given, initial_state="free"), recording)
+    tau = named["time_constant"]
+    np.testing.assert_array_equal(tau[[0, 2, 4]], [0.1, 0.03, 0.04])
+    initial = named["initial_kappa"] @ named["M"].T + named["b"]
+    expected = plain_currents(named, recording, tau, np.tanh, initial, 0.0)
+    found = settled.currents(space.unwhiten(z), settled.data(recording))
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+    np.testing.assert_allclose(space.whiten(settled.coordinates(named, recording.dt)), z, rtol=1e-12, atol=1e-12)
+
+
+def test_one_prior_is_that_of_all_neurons_and_no_time_constant_falls_below_a_bin():
+    recording = recording_with_stimulation()
+    settled = plain_model(1, lrp.PerNeuron(lrp.TimeConstantPrior(0.1, 0.3))).for_recording(recording)
+    assert settled == settled.for_recording(recording)
+    block = settled.space_for(recording)["log_time_constant_excess"]
+    assert block.shape == (5,)
+    np.testing.assert_allclose(block.mean, np.log(0.1 - recording.dt))
+    np.testing.assert_allclose(block.standard_deviation, 0.3)
+    far = settled.named({"log_time_constant_excess": np.full(5, -100.0), "b": np.zeros(5)}, recording.dt)
+    assert np.all(far["time_constant"] >= recording.dt)
+
+
 @pytest.mark.parametrize(
     ("time_constant", "cell_types", "message"),
     [
@@ -116,9 +141,11 @@ def test_currents_follow_the_time_constants_of_the_cell_types():
         ({"E": 0.1}, "EIEEI", r"time_constant: expected a value for each of the cell types .*, got none for \['I'\]"),
         ({"E": 0.1, "I": 0.05, "X": 0.1}, "EIEEI", r"time_constant: .*, got one for \['X'\], of which the recording"),
         ({"E": 0.1, "I": 0.01}, "EIEEI", "time_constant: expected at least the bin width"),
+        (lrp.PerNeuron([0.1] * 4), None, "time_constant.each: expected one for each of the 5 neurons, got 4; or one"),
+        (lrp.PerNeuron([0.1] * 4 + [0.01]), None, "time_constant: expected at least the bin width"),
     ],
 )
-def test_time_constants_that_do_not_fit_the_cell_types_are_refused(time_constant, cell_types, message):
+def test_time_constants_that_do_not_fit_the_recording_are_refused(time_constant, cell_types, message):
     recording = recording_with_stimulation()
     recording = dataclasses.replace(recording, cell_types=None if cell_types is None else list(cell_types))
     with pytest.raises(ValueError, match=message):
@@ -213,6 +240,9 @@ BAD_MODELS = {
     "time_constant: expected one finite number > 0": lambda: plain_model(1, time_constant=0.0),
     "time_constant: expected one finite number > 0, got 'slow'": lambda: plain_model(1, time_constant="slow"),
     r"time_constant\['E'\]: expected one finite number > 0": lambda: plain_model(1, time_constant={"E": -0.1}),
+    r"time_constant.each\[1\]: expected one finite number > 0": lambda: lrp.PerNeuron([0.1, -0.1]),
+    "time_constant.each: expected one finite number > 0, got 'slow'": lambda: lrp.PerNeuron("slow"),  # pyright: ignore[reportArgumentType]
+    "time_constant.each: expected at least one, got none": lambda: lrp.PerNeuron(()),
     "time_constant: expected names of cell types, got the keys": lambda: plain_model(1, time_constant={}),
     r"priors\.by_cell_type: expected True or False, got 'E'": lambda: lrp.CorrelatedLoadings(by_cell_type="E"),
     "median: expected one finite number > 0": lambda: lrp.TimeConstantPrior(-0.1),

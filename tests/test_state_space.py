@@ -91,10 +91,11 @@ def dense_gaussian(model, parameters, data, trial):
 
 LINEAR = {"nonlinearity": "linear", "observation": lrp.GaussianObservation(of="current")}
 BY_CELL_TYPE = {"E": 0.05, "I": lrp.TimeConstantPrior(0.12)}
+PER_NEURON = lrp.PerNeuron(lrp.TimeConstantPrior(0.12))
 TIME_CONSTANTS = pytest.mark.parametrize("time_constant", [0.1, BY_CELL_TYPE], ids=["one", "by cell type"])
 
 
-@TIME_CONSTANTS
+@pytest.mark.parametrize("time_constant", [0.1, BY_CELL_TYPE, PER_NEURON], ids=["one", "by cell type", "by neuron"])
 @pytest.mark.parametrize("initial_state", ["zero", "free"])
 def test_the_linear_case_is_that_of_dense_gaussian_algebra(initial_state, time_constant):
     model, _, data, parameters, _ = noisy(initial_state=initial_state, time_constant=time_constant, **LINEAR)

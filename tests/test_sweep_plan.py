@@ -51,6 +51,19 @@ def test_words_make_the_model_that_python_makes():
     assert noisy.priors == lrp.CorrelatedLoadings(K=lrp.ScalePrior(2.0))
 
 
+def test_time_constants_of_neurons_in_words():
+    prior = lrp.TimeConstantPrior(0.1, spread=0.2)
+    for each, expected in (({"median": 0.1, "spread": 0.2}, prior), ([0.1, 0.2], (0.1, 0.2))):
+        made = make_model({"rank": 1, "time_constant": {"kind": "neuron", "each": each}})
+        assert made.time_constant == lrp.PerNeuron(expected)
+    for value, words in (
+        ({"kind": "neurons", "each": 0.1}, r"time_constant: expected one of 'neuron', got 'neurons'"),
+        ({"kind": "neuron"}, "time_constant: expected a value for each, got none"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make_model({"rank": 1, "time_constant": value})
+
+
 def test_a_background_may_be_a_file(tmp_path):
     np.save(tmp_path / "W0.npy", np.eye(3))
     sparse.save_npz(tmp_path / "W0.npz", sparse.csr_array(2.0 * np.eye(3)))

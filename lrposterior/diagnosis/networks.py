@@ -145,19 +145,22 @@ def _spectral_radius(
     """Of J = 1 - a + a W phi'(x).
 
     Without a known matrix beside the factors, J has the eigenvalues of the filtered sums of rates that drive the
-    neurons of each time constant (`LowRankModel.latent_factors`), and 1 - a.
+    neurons of each time constant (`LowRankModel.latent_factors`), and 1 - a; with as many of these as neurons, J is no
+    larger.
     """
     parameters = {name: value[0] for name, value in to_coordinates(model, draw, trials).items()}
     data = model.data(trials)
     a = np.asarray(model.integration_constants(parameters, data))
     slope = np.asarray(NONLINEARITIES[model.nonlinearity].slope(jnp.asarray(current)))
-    if data.background is None:
+    left, right = (np.asarray(each) for each in model.factors(parameters, data))
+    if data.background is None and model.num_populations * left.shape[1] < len(a):
         left, right = (np.asarray(each) for each in model.latent_factors(parameters, data))
         of_population = np.asarray(data.dt / model.time_constants_of(parameters, data.dt))
         own = of_population[model.population_of_latents(left.shape[1])]
         jacobian = np.diag(1.0 - own) + own[:, None] * ((right * slope[:, None]).T @ left) / len(left)
     else:
-        jacobian = np.diag(1.0 - a) + a[:, None] * W.dense(0) * slope
+        recurrent = left @ right.T / len(left) if data.background is None else W.dense(0)
+        jacobian = np.diag(1.0 - a) + a[:, None] * recurrent * slope
     return float(max(np.max(np.abs(np.linalg.eigvals(jacobian))), np.max(1.0 - a)))
 
 

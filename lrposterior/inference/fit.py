@@ -12,6 +12,7 @@ import numpy as np
 import threadpoolctl
 from tqdm.auto import tqdm
 
+from lrposterior.background import RandomBulk
 from lrposterior.checks import argument_error, require_choice, require_instance, require_integer
 from lrposterior.circuits.models import FullRankNetwork, LatentCircuit, require_recording
 from lrposterior.circuits.posterior import NetworkPosterior
@@ -44,11 +45,14 @@ from lrposterior.precision import double_precision
 from lrposterior.priors import DaleLoadings
 from lrposterior.recording import Recording
 from lrposterior.structured.system import System
+from lrposterior.time_constants import PerNeuron
 
 logger = logging.getLogger(__name__)
 
 # Up to this many coordinates the dense curvature is exact and quick.
 MAX_DENSE = 750
+# Where every neuron has a time constant a likelihood carries the latents of each: 64, of 32 neurons, take a minute.
+MAX_LATENTS_PER_NEURON = 64
 MEANS = ("variational", "mode")
 
 
@@ -194,6 +198,8 @@ def fit(
         if isinstance(chosen, Gibbs):
             network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
             return fit_gibbs(network, recording, chosen, seed=seed, progress=progress)
+        if isinstance(model, LowRankModel):
+            _require_few_latents(model, recording)
         is_signed = isinstance(model, LowRankModel) and isinstance(model.priors, DaleLoadings)
         if is_signed:
             _require_plain_laplace(chosen)
@@ -306,6 +312,19 @@ def _fit(
         approximation.distribution,
         problem.scale_priors,
     )
+
+
+def _require_few_latents(model: LowRankModel, recording: Recording) -> None:
+    """Refuse time constants per neuron in networks whose latents, one copy for every neuron, are too many for a fit."""
+    if not isinstance(model.time_constant, PerNeuron):
+        return
+    background = model.for_recording(recording).background
+    seen = background.visited.shape[1] if isinstance(background, RandomBulk) else 0
+    number = recording.num_neurons * (model.rank + seen)
+    if number > MAX_LATENTS_PER_NEURON:
+        expected = f"at most {MAX_LATENTS_PER_NEURON} latents of single neurons, neurons times rank, for a likelihood"
+        mend = "use method='match', a time constant for each cell type, or background=None"
+        raise argument_error("time_constant", expected, f"PerNeuron with {number}", mend)
 
 
 def _require_plain_laplace(method: Method | Ensemble) -> None:
