@@ -12,8 +12,20 @@ from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .diagnosis import Diagnosis, diagnose
 from .drift import SessionDrift
-from .inference import NUTS, SVI, Ensemble, FitError, Gibbs, Laplace, Match, fit, recalibrate, update_posterior
-from .input_embedding import LaggedInputs, PolynomialInputs, RandomEmbedding, embed_inputs
+from .inference import (
+    NUTS,
+    SVI,
+    Ensemble,
+    FitError,
+    Gibbs,
+    Laplace,
+    Match,
+    fit,
+    learn_embedding,
+    recalibrate,
+    update_posterior,
+)
+from .input_embedding import LaggedInputs, LearnedEmbedding, PolynomialInputs, RandomEmbedding, embed_inputs
 from .latents import LatentPaths, infer_latents
 from .likelihood import log_density, log_likelihood, log_prior
 from .misfit import FitCheck, check_fit
@@ -87,6 +99,7 @@ __all__ = [
     "Laplace",
     "LatentCircuit",
     "LatentPaths",
+    "LearnedEmbedding",
     "LowRankConnectivity",
     "LowRankModel",
     "Match",
@@ -135,6 +148,7 @@ __all__ = [
     "infer_drift",
     "infer_latents",
     "latent_candidates",
+    "learn_embedding",
     "load_plan",
     "load_posterior",
     "load_recording",

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lrposterior.checks import argument_error, require_instance, require_integer
+from lrposterior.checks import (
+    argument_error,
+    as_array,
+    read_only,
+    require_finite,
+    require_instance,
+    require_integer,
+)
 from lrposterior.recording import Recording
 
 
@@ -32,11 +39,42 @@ class RandomEmbedding:
         require_integer(self.width, "embedding.width", minimum=1)
         require_integer(self.seed, "embedding.seed")
 
+    def projection(self, num_inputs: int) -> np.ndarray:
+        """(input, feature) P^T."""
+        return np.random.default_rng(self.seed).standard_normal((num_inputs, self.width))
+
     def features(self, inputs: np.ndarray) -> np.ndarray:
         """(trial, time, feature) of inputs (trial, time, input)."""
-        num_inputs = inputs.shape[2]
-        projection = np.random.default_rng(self.seed).standard_normal((num_inputs, self.width))
-        return np.maximum(inputs @ projection / np.sqrt(num_inputs), 0.0)
+        return _rectified(inputs, self.projection(inputs.shape[2]))
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedEmbedding:
+    """A fixed layer of rectified units with given weights, such as those that `learn_embedding` found.
+
+        feature[t] = max(0, u[t] P / sqrt(number of inputs))
+
+    Args:
+        projection: (input, feature) P, read-only.
+
+    Raises:
+        ValueError: if it is no matrix of finite numbers.
+    """
+
+    projection: np.ndarray
+
+    def __post_init__(self) -> None:
+        projection = as_array(self.projection, "embedding.projection", ("input", "feature"))
+        require_finite(projection, "embedding.projection")
+        object.__setattr__(self, "projection", read_only(projection))
+
+    def features(self, inputs: np.ndarray) -> np.ndarray:
+        """(trial, time, feature) of inputs (trial, time, input)."""
+        return _rectified(inputs, self.projection)
+
+
+def _rectified(inputs: np.ndarray, projection: np.ndarray) -> np.ndarray:
+    return np.maximum(inputs @ projection / np.sqrt(inputs.shape[2]), 0.0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +115,7 @@ class PolynomialInputs:
         return np.concatenate([inputs, inputs[:, :, first] * inputs[:, :, second]], axis=2)
 
 
-InputEmbedding = RandomEmbedding | LaggedInputs | PolynomialInputs
+InputEmbedding = RandomEmbedding | LearnedEmbedding | LaggedInputs | PolynomialInputs
 
 
 def embed_inputs(recording: Recording, embedding: InputEmbedding) -> Recording:
@@ -88,15 +126,18 @@ def embed_inputs(recording: Recording, embedding: InputEmbedding) -> Recording:
 
     Args:
         recording: with at least one input.
-        embedding: `RandomEmbedding`, `LaggedInputs` or `PolynomialInputs`.
+        embedding: `RandomEmbedding`, `LearnedEmbedding`, `LaggedInputs` or `PolynomialInputs`.
 
     Raises:
-        ValueError: if the recording has no inputs, or the embedding is none of these.
+        ValueError: if the recording has no inputs, or others than were learned, or the embedding is none of these.
     """
     require_instance(recording, "recording", Recording)
     if not isinstance(embedding, InputEmbedding):
-        expected = "RandomEmbedding, LaggedInputs or PolynomialInputs"
+        expected = "RandomEmbedding, LearnedEmbedding, LaggedInputs or PolynomialInputs"
         raise argument_error("embedding", expected, type(embedding).__name__, "for example LaggedInputs(lags=2)")
     if not recording.num_inputs:
         raise argument_error("recording", "at least one input to embed", "none", "give the recording its inputs")
+    if isinstance(embedding, LearnedEmbedding) and recording.num_inputs != len(embedding.projection):
+        expected, got = f"the {len(embedding.projection)} inputs of the embedding", f"{recording.num_inputs}"
+        raise argument_error("recording", expected, got, "give the inputs that it was learned on, not yet embedded")
     return dataclasses.replace(recording, inputs=embedding.features(recording.inputs))

@@ -85,7 +85,10 @@ def test_bad_arguments_are_named():
     for call, words in (
         (lambda: lrp.RandomEmbedding(0, seed=0), "embedding.width: expected an integer >= 1, got 0"),
         (lambda: lrp.LaggedInputs(0), "embedding.lags: expected an integer >= 1"),
-        (lambda: lrp.embed_inputs(recording(), "lags"), "embedding: expected RandomEmbedding, LaggedInputs or"),  # pyright: ignore[reportArgumentType]
+        (
+            lambda: lrp.embed_inputs(recording(), "lags"),
+            "embedding: expected RandomEmbedding, LearnedEmbedding,",
+        ),  # pyright: ignore[reportArgumentType]
         (lambda: lrp.embed_inputs(recording(0), lrp.LaggedInputs(1)), "recording: expected at least one input"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from lrposterior.matching.sinkhorn import COSTS, Cost
 from lrposterior.matching.training import Trials, Weights, learning_rates
 from lrposterior.model import LowRankModel
 from lrposterior.observations import CalciumObservation
+from lrposterior.parameters import ParameterSpace
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
@@ -184,26 +185,34 @@ class Matched:
 
     @property
     def best(self) -> Course:
-        """That with the highest correlation of held-out averages; where there are none the loss decides."""
-        held = self.matching.validation is not None
-        return max(self.courses, key=lambda course: course.validation if held else -course.loss)
+        """The network that matches best."""
+        return best_course(self.courses)
 
 
 @double_precision
 def match_networks(model: LowRankModel, recording: Recording, method: Match, *, seed: int, progress: bool) -> Matched:
     """The networks of `fit_match`. Raises: as there."""
     started = time.perf_counter()
-    _require_suitable(model, recording, method)
-    chosen, held = _split(recording.num_trials, method, seed)
+    require_suitable(model, recording, method)
+    chosen, held = split_trials(recording.num_trials, method, seed)
     if loadings.evidence_decides(model):
         model = loadings.independent(model)
     base = ScaledProblem.settled(model, recording.select(trials=chosen))
-    matching = _problem(base, recording, method, chosen, held, seed)
-    courses = _train(matching, base, method, progress)
+    matching = matching_problem(base.model, base.space, recording, method, chosen, held, seed)
+
+    def start_of(network: int) -> np.ndarray:
+        return match_start(base, seed=(seed, network))
+
+    courses = train(matching, start_of, method, progress)
     return Matched(base, matching, courses, time.perf_counter() - started)
 
 
-def _require_suitable(model: LowRankModel, recording: Recording, method: Match) -> None:
+def require_suitable(model: LowRankModel, recording: Recording, method: Match) -> None:
+    """Check that such trials can be matched by such a model.
+
+    Raises:
+        ValueError: with the mend.
+    """
     if isinstance(model.observation, CalciumObservation):
         mend = "fit what deconvolve_calcium makes of it"
         raise argument_error("observation", "rates, currents or counts, to match trials", "calcium", mend)
@@ -224,7 +233,7 @@ def _require_suitable(model: LowRankModel, recording: Recording, method: Match) 
             raise argument_error("mask", "trials of which every two have observed entries in common", "others", mend)
 
 
-def _split(num_trials: int, method: Match, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_trials(num_trials: int, method: Match, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the trials that are fitted, and of those that are held out."""
     if isinstance(method.validation, Sequence):
         held = as_indices(method.validation, "validation", "trial", num_trials)
@@ -237,10 +246,16 @@ def _split(num_trials: int, method: Match, seed: int) -> tuple[np.ndarray, np.nd
     return chosen, np.sort(held)
 
 
-def _problem(
-    base: ScaledProblem, recording: Recording, method: Match, chosen: np.ndarray, held: np.ndarray, seed: int
+def matching_problem(
+    model: LowRankModel,
+    space: ParameterSpace,
+    recording: Recording,
+    method: Match,
+    chosen: np.ndarray,
+    held: np.ndarray,
+    seed: int,
 ) -> MatchingProblem:
-    model, space = base.model, base.space
+    """The epochs of a settled model with these parameters on the trials that are chosen."""
     target = method.target_rate
     if target is not None and model.observation.of == "count":
         target = target * recording.dt
@@ -265,8 +280,10 @@ def _problem(
         )
 
 
-def _train(matching: MatchingProblem, base: ScaledProblem, method: Match, progress: bool) -> list[Course]:
-    """The courses of all networks, to their end. Starts are found in double precision."""
+def train(
+    matching: MatchingProblem, start_of: Callable[[int], np.ndarray], method: Match, progress: bool
+) -> list[Course]:
+    """The courses of all networks, to their end, each from its whitened start, which is found in double precision."""
     path = None if method.checkpoint is None else Path(method.checkpoint)
     with jax.enable_x64(False):
         courses = [] if path is None else load_courses(path, matching)
@@ -279,8 +296,7 @@ def _train(matching: MatchingProblem, base: ScaledProblem, method: Match, progre
         bar.update(sum(course.epoch for course in courses))
         for network in range(method.num_members):
             if network == len(courses):
-                start = match_start(base, seed=(matching.seed, network))
-                courses.append(Course.at(start))
+                courses.append(Course.at(start_of(network)))
             while not courses[network].has_ended(method.schedule):
                 with jax.enable_x64(False):
                     courses[network], epoch = matching.advance(courses[network], network)
@@ -290,6 +306,11 @@ def _train(matching: MatchingProblem, base: ScaledProblem, method: Match, progre
                     save()
             save()
     return courses[: method.num_members]
+
+
+def best_course(courses: Sequence[Course]) -> Course:
+    """That with the highest validation correlation, or, where no trials are held out, with the lowest loss."""
+    return max(courses, key=lambda course: -course.loss if np.isnan(course.validation) else course.validation)
 
 
 def _status(courses: list[Course], method: Match) -> str:

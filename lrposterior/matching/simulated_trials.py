@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -10,14 +12,24 @@ from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
 from lrposterior.process_noise import latent_root
 
+# P (input, feature) of a rectified layer of the inputs, among the parameters where it is learned with the network.
+PROJECTION = "projection"
+
 
 def noisy_currents(model: LowRankModel, parameters: Parameters, data: Data, key: Array) -> Array:
-    """(trial, time, neuron) currents, with process noise where the model has it."""
+    """(trial, time, neuron) currents, with process noise where the model has it, and the layer that is learned."""
+    if PROJECTION in parameters:
+        data = dataclasses.replace(data, inputs=rectified(data.inputs, parameters[PROJECTION]))
     if model.process_noise is not None:
         root = latent_root(parameters, data.noise_patterns)
         standard = jax.random.normal(key, (*data.inputs.shape[:2], model.rank), root.dtype)
         data = model.driven_by_noise(parameters, data, standard @ root.T)
     return model.currents(parameters, data)
+
+
+def rectified(inputs: Array, projection: Array) -> Array:
+    """(trial, time, feature) max(0, u P / sqrt(number of inputs)), as `lrposterior.RandomEmbedding`."""
+    return jnp.maximum(inputs @ projection / jnp.sqrt(jnp.asarray(inputs.shape[2], inputs.dtype)), 0.0)
 
 
 def expected_trials(model: LowRankModel, parameters: Parameters, data: Data, key: Array) -> Array:

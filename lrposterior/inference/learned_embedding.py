@@ -1,0 +1,76 @@
+"""A rectified layer of the inputs that is learned together with a network that matches a recording, and then kept."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import threadpoolctl
+
+from lrposterior.checks import require_instance, require_integer
+from lrposterior.inference import loadings
+from lrposterior.inference.match import Match, best_course, matching_problem, require_suitable, split_trials, train
+from lrposterior.inference.match_start import match_start
+from lrposterior.inference.problem import ScaledProblem
+from lrposterior.input_embedding import LearnedEmbedding, RandomEmbedding, embed_inputs
+from lrposterior.matching.simulated_trials import PROJECTION
+from lrposterior.model import LowRankModel
+from lrposterior.parameters import Block
+from lrposterior.precision import double_precision
+from lrposterior.recording import Recording
+
+
+@double_precision
+def learn_embedding(
+    model: LowRankModel,
+    recording: Recording,
+    width: int,
+    *,
+    method: Match | None = None,
+    seed: int,
+    progress: bool = True,
+) -> LearnedEmbedding:
+    """Learn a rectified layer of the inputs with which a network matches a recording.
+
+        feature[t] = max(0, u[t] P / sqrt(number of inputs)),      P (input, width)
+
+    P and the network descend together from `RandomEmbedding(width, seed=seed)` on the losses of `Match`. The network is
+    then forgotten: what is returned is a fixed embedding like the others, for any fit of `embed_inputs(recording,
+    embedding)`. What is not known of P is in no posterior of such a fit, and trials that taught P are not held out.
+
+    A feature and its weights may trade a factor: every column of P is given the norm that a random one has, so that
+    priors of the weights mean the same.
+
+    Args:
+        model: what is fitted on the features.
+        recording: the trials, with their inputs before any embedding.
+        width: number of features.
+        method: how networks are matched, by default `Match()`; of several members the best one's layer is returned.
+        seed: of where it starts, of the trials that stop it, and of all noise.
+        progress: whether to show a bar.
+
+    Raises:
+        FitError: if no start has rates as recorded, or a network diverges.
+        ValueError: if an argument is out of its range, or model, recording and method do not fit each other.
+    """
+    require_instance(model, "model", LowRankModel)
+    require_instance(recording, "recording", Recording)
+    method = require_instance(Match() if method is None else method, "method", Match)
+    start = RandomEmbedding(width, seed=require_integer(seed, "seed"))
+    require_suitable(model, recording, method)
+    chosen, held = split_trials(recording.num_trials, method, seed)
+    if loadings.evidence_decides(model):
+        model = loadings.independent(model)
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        base = ScaledProblem.settled(model, embed_inputs(recording.select(trials=chosen), start))
+        projection = start.projection(recording.num_inputs)
+        layer = Block(PROJECTION, projection.shape, 0.0, 1.0)
+        space = dataclasses.replace(base.space, blocks=(*base.space.blocks, layer))
+        matching = matching_problem(base.model, space, recording, method, chosen, held, seed)
+
+        def start_of(network: int) -> np.ndarray:
+            return np.concatenate([match_start(base, seed=(seed, network)), projection.ravel()])
+
+        best = best_course(train(matching, start_of, method, progress))
+    learned = space.coordinates(best.best.astype(np.float64), PROJECTION)
+    return LearnedEmbedding(np.sqrt(recording.num_inputs) * learned / np.linalg.norm(learned, axis=0))
