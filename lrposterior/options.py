@@ -19,6 +19,7 @@ from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.checks import argument_error, describe, require_choice
 from lrposterior.drift import SessionDrift
 from lrposterior.inference.fit import METHODS
+from lrposterior.inference.learned_embedding import EmbeddingToLearn
 from lrposterior.input_embedding import LaggedInputs, PolynomialInputs, RandomEmbedding
 from lrposterior.model import LowRankModel
 from lrposterior.observations import (
@@ -75,6 +76,7 @@ KINDS: Mapping[str, Mapping[str, Kind]] = {
     "embedding": {
         "none": NONE,
         "random": Kind(RandomEmbedding),
+        "learned": Kind(EmbeddingToLearn),
         "lags": Kind(LaggedInputs),
         "polynomial": Kind(PolynomialInputs),
     },

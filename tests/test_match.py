@@ -251,6 +251,16 @@ def test_a_target_in_spikes_per_second_draws_the_rate_to_it():
     np.testing.assert_allclose(rate, target, rtol=0.1)
 
 
+def test_conditions_may_be_the_labels_of_the_recording():
+    model, _, recording = truth(0)
+    given = dataclasses.replace(recording, trial_labels=conditions())
+    found = [
+        lrp.fit(model, given, dataclasses.replace(SHORT, conditions=labels), seed=0, progress=False)
+        for labels in (conditions(), "labels")
+    ]
+    np.testing.assert_array_equal(found[0].distribution.draws, found[1].distribution.draws)
+
+
 def test_match_is_a_method_by_name(monkeypatch):
     seen = []
     module = importlib.import_module("lrposterior.inference.fit")
@@ -267,6 +277,8 @@ REFUSED = {
     "checkpoint": (lambda: lrp.Match(checkpoint="fit.nc"), "checkpoint: expected a file name that ends in .npz"),
     "entropy": (lambda: lrp.Match(entropy=0.0), "entropy: expected one finite number > 0"),
     "conditions": (lambda: match(conditions=["a"] * 3), "conditions: expected 40 strings, one per trial, got 3"),
+    "no labels": (lambda: match(conditions="labels"), "conditions: expected a recording with trial_labels, got one"),
+    "name": (lambda: lrp.Match(conditions="label"), "conditions: expected one of 'labels', got 'label'"),
     "numbers": (lambda: match(validation=[40]), "validation: expected indices from 0 to 39"),
     "all held": (lambda: match(validation=range(40)), "validation: expected trials to be left for the fit"),
     "tanh": (

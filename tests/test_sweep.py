@@ -15,6 +15,7 @@ from plain import plain_model
 from scipy.special import logsumexp
 
 import lrposterior as lrp
+from lrposterior.inference.learned_embedding import EmbeddingToLearn
 from lrposterior.plots import plot_sweep, to_png
 from lrposterior.sweep.configuration import Settings
 from lrposterior.sweep.scores import SCORES, Run, score_configuration
@@ -122,6 +123,67 @@ def test_bits_per_spike_are_above_independent_neurons_at_the_rates_of_the_fitted
     assert run.notes == (
         "no correlation of trial averages: 2 held-out trials at most of each of 1 label(s), where 4 are needed",
     )
+
+
+MATCH = lrp.Match(conditions="labels", num_members=2, warm_up=2, ramp=2, num_epochs=6)
+
+
+def labelled() -> lrp.Recording:
+    return dataclasses.replace(recording(), trial_labels=["left", "right"] * 5)
+
+
+def test_the_density_of_networks_that_match_is_their_mean_by_hand():
+    """With a layer that learns from the fitted trials alone."""
+    session, validation, model = labelled(), Validation(trials=(2, 5, 6, 7)), plain_model(1)
+    parts = [session.select(trials=trials) for trials in ([0, 1, 3, 4, 8, 9], [2, 5, 6, 7])]
+    layer = lrp.learn_embedding(model, parts[0], 3, method=MATCH, seed=1, progress=False)
+    training, held_out = (lrp.embed_inputs(one, layer) for one in parts)
+    run = score_configuration(Settings(model, EmbeddingToLearn(3, seed=1), MATCH), session, validation, 3)
+    posterior = lrp.fit(model, training, MATCH, seed=3, progress=False)
+    networks = posterior.sample_parameters(2, seed=3)
+    assert not np.array_equal(networks["M"][0], networks["M"][1])
+    by_network = []
+    for network in range(2):
+        one = {name: value[network] for name, value in networks.items()}
+        rates = np.tanh(posterior.model.simulated_currents(one, held_out, seed=0))
+        densities = scipy.stats.norm.logpdf(held_out.activity, rates, one["noise_scale"])
+        by_network.append(densities.sum(axis=(1, 2)))
+    expected = (logsumexp(by_network, axis=0) - np.log(2)).sum() / held_out.activity.size
+    assert run.refusal is None
+    assert run.scores["log density"] == pytest.approx(expected)
+
+
+def test_one_network_is_simulated_as_often_as_a_posterior(monkeypatch):
+    """As twenty simulations by hand, whose noise differs."""
+    session, validation, model = recording(), Validation(trials=(2, 5, 6, 7)), plain_model(1)
+    method = dataclasses.replace(MATCH, conditions=None, num_members=1)
+    run = score_configuration(Settings(model, None, method), session, validation, 3)
+    held_out = session.select(trials=[2, 5, 6, 7])
+    posterior = lrp.fit(model, session.select(trials=[0, 1, 3, 4, 8, 9]), method, seed=3, progress=False)
+    simulated = [posterior.model.simulate(posterior.mode, held_out, seed=3 + draw).activity for draw in range(20)]
+    found = lrp.compare_trials(held_out, np.stack(simulated), width=2 * session.dt, num_resamples=2, seed=3)
+    assert run.scores["correlation"] == pytest.approx(found["correlation"].value)
+
+
+@pytest.mark.slow
+def test_a_plan_of_networks_that_match_runs_and_a_combination_of_its_changes_too(tmp_path):
+    plan = {
+        "base": BASE | {"fit": {"method": {"kind": "match", "warm_up": 2, "ramp": 2, "num_epochs": 6}}},
+        "improvements": {
+            "by neuron": {"model": {"time_constant": {"kind": "neuron", "each": {"median": 0.1}}}},
+            "full rank": {"model": {"rank": 6}},
+            "price": {"fit": {"method": {"weight_penalty": 0.01}}},
+            "cost": {"fit": {"method": {"cost": "poisson"}}},
+        },
+        "seeds": [0],
+        "combine": {"sizes": [2], "best": 4},
+    }
+    result = sweep(tmp_path, InProcess(), plan)
+    fitted = [one for one in result.ranking if not one.refusals]
+    assert all(np.isfinite(result.values(one.name)).all() for one in fitted)
+    assert {one.name for one in fitted} >= {"base", "by neuron", "full rank", "price"}
+    refused = next(one for one in result.ranking if one.name == "cost")
+    assert "cost: expected 'euclidean' for activity that may be negative" in refused.refusals[0]
 
 
 def test_what_is_fitted_has_embedded_inputs_and_the_options_of_the_plan(monkeypatch):

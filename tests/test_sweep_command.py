@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from plain import plain_model
 
@@ -45,11 +46,24 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_example_is_a_plan(tmp_path, capsys):
-    code, out, _ = run(capsys, "--example")
+@pytest.mark.parametrize("option", ["--example", "--example-match"])
+def test_an_example_is_a_plan(tmp_path, capsys, option):
+    code, out, _ = run(capsys, option)
     (tmp_path / "plan.toml").write_text(out, encoding="utf-8")
     assert code == 0
     assert lrp.load_plan(tmp_path / "plan.toml").combine is not None
+
+
+@pytest.mark.slow
+def test_a_sweep_of_networks_that_match(plan, capsys):
+    method = '{ kind = "match", warm_up = 2, ramp = 2, num_epochs = 6 }'
+    changes = f"\n[base.fit]\nmethod = {method}\n[improvements.longer]\nfit.method.warm_up = 3\n"
+    plan.write_text(plan.read_text(encoding="utf-8") + changes, encoding="utf-8")
+    code, out, err = run(capsys, "plan.toml", "--workers", 1)
+    assert (code, err) == (0, "")
+    assert "longer" in out
+    found = lrp.SweepResult.load("plan.sweep/sweep.nc")
+    assert all(np.isfinite(found.values(name)).all() for name in ("base", "longer"))
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ import pytest
 from scipy import sparse
 
 import lrposterior as lrp
-from lrposterior.cli.commands import EXAMPLE_PLAN
+from lrposterior.cli.commands import EXAMPLE_PLAN, MATCHING_PLAN
+from lrposterior.inference.learned_embedding import EmbeddingToLearn
 from lrposterior.options import KINDS, make_model
 from lrposterior.sweep.configuration import changed, conflict, make_settings
 
@@ -160,6 +161,32 @@ def test_the_example_is_the_model_that_it_says():
     models = [make_settings(one.options) for one in plan.configurations]
     assert {one.model.rank for one in models} == {5, 20, 50}
     assert {one.embedding for one in models} >= {lrp.RandomEmbedding(28, seed=0), lrp.LaggedInputs(3)}
+
+
+def test_the_plan_of_matching_covers_what_it_says():
+    settings = [make_settings(one.options) for one in lrp.load_plan(MATCHING_PLAN).configurations]
+    assert settings[0].method == lrp.Match(conditions="labels")
+    prior = lrp.TimeConstantPrior
+    assert {one.model.time_constant for one in settings} == {
+        prior(0.1),
+        0.1,
+        lrp.LowRankModel(1, {"E": prior(0.1), "I": prior(0.05)}).time_constant,
+        lrp.PerNeuron(prior(0.1)),
+        lrp.LowRankModel(1, {"E": prior(0.0463), "I": prior(0.0347)}).time_constant,
+    }
+    assert {one.model.rank for one in settings} == {5, 20, 50, 54}
+    assert {one.method.cost for one in settings} == {"euclidean", "poisson"}
+    assert {one.method.activity_penalty for one in settings} == {0.0, 0.1, 1.0}
+    assert {one.method.time_constant_rate for one in settings} == {0.001, 0.0001}
+    assert {one.model.process_noise for one in settings} == {
+        None, *(lrp.ProcessNoise("diagonal", scale=scale) for scale in (0.03, 0.1, 0.3)),
+    }  # fmt: skip
+    assert {one.embedding for one in settings} == {
+        None,
+        lrp.PolynomialInputs(),
+        *(kind(width, seed=0) for kind in (lrp.RandomEmbedding, EmbeddingToLearn) for width in (28, 56)),
+        *(lrp.LaggedInputs(lags) for lags in (1, 2, 3)),
+    }
 
 
 @pytest.mark.parametrize(

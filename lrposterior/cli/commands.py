@@ -41,6 +41,7 @@ from lrposterior.files import replacing
 
 USER_ERROR, INTERRUPTED = 2, 130
 EXAMPLE_PLAN = Path(__file__).parents[1] / "sweep" / "example.toml"
+MATCHING_PLAN = EXAMPLE_PLAN.with_name("matching.toml")
 
 app = typer.Typer(
     name="lrposterior",
@@ -597,6 +598,9 @@ def sweep(
     example: Annotated[
         bool, typer.Option("--example", help="Print a plan to start from, and do nothing else.")
     ] = False,
+    example_match: Annotated[
+        bool, typer.Option("--example-match", help="Print one of networks that match trials, and do nothing else.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -606,8 +610,8 @@ def sweep(
     PLAN.toml names a recording, a base and changes to it. The same command goes on where an earlier one was
     interrupted, and runs what is new where the plan was changed.
     """
-    if example:
-        print(EXAMPLE_PLAN.read_text(encoding="utf-8"), end="")
+    if example or example_match:
+        print((MATCHING_PLAN if example_match else EXAMPLE_PLAN).read_text(encoding="utf-8"), end="")
         return
     if plan is None:
         raise argument_error("PLAN.toml", "the name of a plan", "none", "or print one by --example")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass, field
 
 import numpy as np
 import threadpoolctl
@@ -18,6 +19,25 @@ from lrposterior.model import LowRankModel
 from lrposterior.parameters import Block
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
+
+
+@dataclass(frozen=True)
+class EmbeddingToLearn:
+    """A layer that is still to be learned: what `learn_embedding` takes beside model and recording.
+
+    Args:
+        width: number of features.
+        seed: of where it starts and of all noise.
+
+    Raises:
+        ValueError: if width or seed is out of its range.
+    """
+
+    width: int
+    seed: int = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        RandomEmbedding(self.width, seed=self.seed)
 
 
 @double_precision
@@ -45,7 +65,8 @@ def learn_embedding(
         model: what is fitted on the features.
         recording: the trials, with their inputs before any embedding.
         width: number of features.
-        method: how networks are matched, by default `Match()`; of several members the best one's layer is returned.
+        method: how networks are matched, by default `Match(conditions="labels")` where trials have labels, else
+            `Match()`; of several members the best one's layer is returned.
         seed: of where it starts, of the trials that stop it, and of all noise.
         progress: whether to show a bar.
 
@@ -55,7 +76,8 @@ def learn_embedding(
     """
     require_instance(model, "model", LowRankModel)
     require_instance(recording, "recording", Recording)
-    method = require_instance(Match() if method is None else method, "method", Match)
+    default = Match(conditions=None if recording.trial_labels is None else "labels")
+    method = require_instance(default if method is None else method, "method", Match)
     start = RandomEmbedding(width, seed=require_integer(seed, "seed"))
     require_suitable(model, recording, method)
     chosen, held = split_trials(recording.num_trials, method, seed)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -60,8 +60,8 @@ class Match:
     Args:
         num_members: networks.
         width: standard deviation in s of the Gaussian kernel that smooths trials.
-        conditions: (trial,) labels of the trials that are averaged together; all where left out. Averages over
-            different inputs hide what the network does with them.
+        conditions: (trial,) labels of the trials that are averaged together, or "labels" for those of the recording;
+            all where left out. Averages over different inputs hide what the network does with them.
         cost: of L_trial: "euclidean", the squared difference, or "poisson", the divergence y log(y / m) - y + m.
         entropy: regularisation of the divergence, over the mean cost between recorded trials.
         weight_penalty: of L_reg, the sum of the squared entries of W and B.
@@ -86,7 +86,7 @@ class Match:
 
     num_members: int = 1
     width: float = 0.05
-    conditions: Sequence[str] | None = None
+    conditions: Sequence[str] | Literal["labels"] | None = None
     cost: Cost = "euclidean"
     entropy: float = 0.05
     weight_penalty: float = 1e-4
@@ -116,7 +116,9 @@ class Match:
             object.__setattr__(self, name, require_positive(getattr(self, name), name, allow_zero=True))
         if self.target_rate is not None:
             object.__setattr__(self, "target_rate", require_positive(self.target_rate, "target_rate"))
-        if self.conditions is not None:
+        if isinstance(self.conditions, str):
+            require_choice(self.conditions, "conditions", ("labels",))
+        elif self.conditions is not None:
             object.__setattr__(
                 self, "conditions", as_labels(self.conditions, "conditions", "trial", len(self.conditions))
             )
@@ -224,7 +226,10 @@ def require_suitable(model: LowRankModel, recording: Recording, method: Match) -
         raise argument_error(
             "activity_penalty", "0 for activity that may be negative", f"{method.activity_penalty:g}", mend
         )
-    if method.conditions is not None:
+    if method.conditions == "labels" and recording.trial_labels is None:
+        mend = "give trial_labels to the Recording, or leave conditions out"
+        raise argument_error("conditions", "a recording with trial_labels", "one without", mend)
+    if method.conditions not in (None, "labels"):
         as_labels(method.conditions, "conditions", "trial", recording.num_trials)
     if not recording.fully_observed:
         seen = recording.mask.reshape(recording.num_trials, -1).astype(np.float32)
@@ -259,7 +264,8 @@ def matching_problem(
     target = method.target_rate
     if target is not None and model.observation.of == "count":
         target = target * recording.dt
-    labels = np.zeros(recording.num_trials) if method.conditions is None else np.asarray(method.conditions)
+    conditions = recording.trial_labels if method.conditions == "labels" else method.conditions
+    labels = np.zeros(recording.num_trials) if conditions is None else np.asarray(conditions)
     belongs = labels[:, None] == np.unique(labels)
 
     def trials(numbers: np.ndarray) -> Trials:

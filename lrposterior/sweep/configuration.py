@@ -12,6 +12,8 @@ from typing import Any
 
 from lrposterior.checks import argument_error, describe, require_choice
 from lrposterior.inference.fit import Ensemble, Method
+from lrposterior.inference.learned_embedding import EmbeddingToLearn
+from lrposterior.inference.match import Match
 from lrposterior.input_embedding import InputEmbedding
 from lrposterior.model import LowRankModel
 from lrposterior.options import KIND, KINDS, MODEL_OPTIONS, describe_option, make_model, make_option
@@ -42,14 +44,14 @@ class Settings:
 
     Attributes:
         model: what is fitted.
-        embedding: of the inputs, or None.
+        embedding: of the inputs, one to learn from the trials that are fitted, or None.
         method: of the fit.
         fit_options: what else `fit` takes.
     """
 
     model: LowRankModel
-    embedding: InputEmbedding | None = None
-    method: str | Method | Ensemble = "laplace"
+    embedding: InputEmbedding | EmbeddingToLearn | None = None
+    method: str | Method | Ensemble | Match = "laplace"
     fit_options: Mapping[str, int] = field(default_factory=dict)
 
 

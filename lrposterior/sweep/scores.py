@@ -14,6 +14,8 @@ import scipy.stats
 from lrposterior.fit_error import FitError
 from lrposterior.held_out import held_out_density, sample_at_most
 from lrposterior.inference.fit import fit
+from lrposterior.inference.learned_embedding import EmbeddingToLearn, learn_embedding
+from lrposterior.inference.match import Match
 from lrposterior.input_embedding import embed_inputs
 from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording
@@ -54,8 +56,12 @@ def score_configuration(settings: Settings, recording: Recording, validation: Va
     - "log density": log p(held-out trials | fitted trials) over the number of held-out observations, in nats;
     - "bits per spike": of counts, the same above that of independent Poisson counts with every neuron's mean in the
       fitted trials, over the number of held-out spikes;
-    - "correlation", "ceiling": those of `compare_trials`, of trials simulated with draws of the posterior. Trials of
-      one label are averaged together; labels with fewer than 4 held-out trials do not take part.
+    - "correlation", "ceiling": those of `compare_trials`, of trials simulated 20 times, with draws of the posterior.
+      Trials of one label are averaged together; labels with fewer than 4 held-out trials do not take part.
+
+    Draws of point estimates are the networks that were found: their densities are averaged, and their simulations
+    differ in noise. A layer of the inputs that is learned learns from the fitted trials, by the options of the fit
+    where this is `Match`.
 
     A fit that fails, and a model that does not suit the fitted trials, are refused.
     """
@@ -73,8 +79,7 @@ def _fit_and_score(
     """Scores, refusal and notes."""
     options: dict[str, Any] = {"method": settings.method, **settings.fit_options}
     try:
-        trials = recording if settings.embedding is None else embed_inputs(recording, settings.embedding)
-        training, held_out = validation.split(trials, seed)
+        training, held_out = _embedded(settings, *validation.split(recording, seed))
         posterior = fit(settings.model, training, seed=seed, progress=False, **options)
     except (FitError, ValueError) as failure:
         return {}, str(failure), []
@@ -88,6 +93,19 @@ def _fit_and_score(
         scores[BITS_PER_SPIKE] = (density - _density_of_means(training, held_out)) / float(np.log(2.0) * spikes)
     compared, notes = _compare(posterior, held_out, validation.smoothing or 2.0 * recording.dt, seed)
     return scores | compared, None, notes
+
+
+def _embedded(settings: Settings, training: Recording, held_out: Recording) -> tuple[Recording, Recording]:
+    """Both with features of their inputs in their place."""
+    embedding = settings.embedding
+    if embedding is None:
+        return training, held_out
+    if isinstance(embedding, EmbeddingToLearn):
+        method = settings.method if isinstance(settings.method, Match) else None
+        embedding = learn_embedding(
+            settings.model, training, embedding.width, method=method, seed=embedding.seed, progress=False
+        )
+    return embed_inputs(training, embedding), embed_inputs(held_out, embedding)
 
 
 def _density_of_means(training: Recording, held_out: Recording) -> float:
@@ -119,11 +137,11 @@ def _compare(
 
 
 def _simulated(posterior: Posterior, trials: Recording, seed: int) -> np.ndarray:
-    """(draw, trial, time, neuron) activity with its noise, each by another network of the posterior."""
+    """(draw, trial, time, neuron) activity with its noise, by as many networks as there are, in turn."""
     draws = sample_at_most(posterior, NUM_SIMULATIONS, seed=seed)
     simulated = []
-    for draw in range(len(draws["M"])):
-        network = {name: value[draw] for name, value in draws.items()}
+    for draw in range(NUM_SIMULATIONS):
+        network = {name: value[draw % len(draws["M"])] for name, value in draws.items()}
         if "initial_kappa" in network:  # inferred for the fitted trials alone: others start from the mean
             mean = network["initial_kappa"].mean(axis=0, keepdims=True)
             network["initial_kappa"] = np.repeat(mean, trials.num_trials, axis=0)
