@@ -335,7 +335,7 @@ def _require_plain_laplace(method: Method | Ensemble) -> None:
     if not isinstance(method, Laplace) or method.correction is not None:
         got = type(method).__name__ + (" with a correction" if isinstance(method, Laplace) else "")
         raise argument_error(
-            "method", "'laplace' or 'match' for a model with DaleLoadings", got, "fit with method='laplace'"
+            "method", "'laplace', 'match' or Gibbs(beta) under DaleLoadings", got, "fit with method='laplace'"
         )
 
 
