@@ -194,6 +194,8 @@ def fit(
     with threadpoolctl.threadpool_limits(1, "blas"):
         if isinstance(chosen, Match):
             network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
+            if network.process_noise is not None:  # starts are compared by their likelihoods
+                _require_few_latents(network, recording)
             return fit_match(network, recording, chosen, seed=seed, progress=progress)
         if isinstance(chosen, Gibbs):
             network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
@@ -327,7 +329,7 @@ def _require_few_latents(model: LowRankModel, recording: Recording) -> None:
     number = num_latents_of_neurons(model, recording)
     if number > MAX_LATENTS_PER_NEURON:
         expected = f"at most {MAX_LATENTS_PER_NEURON} latents of single neurons, neurons times rank, for a likelihood"
-        mend = "use method='match', a time constant for each cell type, or background=None"
+        mend = "use method='match' without process noise, a time constant for each cell type, or background=None"
         raise argument_error("time_constant", expected, f"PerNeuron with {number}", mend)
 
 
