@@ -165,16 +165,6 @@ def test_one_network_is_simulated_as_often_as_a_posterior(monkeypatch):
     assert run.scores["correlation"] == pytest.approx(found["correlation"].value)
 
 
-def test_a_density_with_too_many_latents_is_not_known_and_a_note_says_so(monkeypatch):
-    monkeypatch.setattr("lrposterior.sweep.scores.MAX_LATENTS_PER_NEURON", 5)
-    model = plain_model(1, time_constant=lrp.PerNeuron(0.1), process_noise="diagonal")
-    method = dataclasses.replace(MATCH, conditions=None, num_members=1)
-    run = score_configuration(Settings(model, None, method), recording(), Validation(trials=(2, 5, 6, 7)), 0)
-    assert np.isnan(run.scores["log density"])
-    assert np.isfinite(run.scores["correlation"])
-    assert run.notes == ("no log density: process noise with a time constant for each of so many neurons",)
-
-
 @pytest.mark.slow
 def test_a_plan_of_networks_that_match_runs_and_a_combination_of_its_changes_too(tmp_path):
     plan = {

@@ -316,17 +316,13 @@ def _fit(
     )
 
 
-def num_latents_of_neurons(model: LowRankModel, recording: Recording) -> int:
-    """How many latents a likelihood carries where every neuron has a time constant, a copy of all for each; else 0."""
+def _require_few_latents(model: LowRankModel, recording: Recording) -> None:
+    """Refuse time constants per neuron in networks whose latents, one copy for every neuron, are too many for a fit."""
     if not isinstance(model.time_constant, PerNeuron):
-        return 0
+        return
     background = model.for_recording(recording).background
     seen = background.visited.shape[1] if isinstance(background, RandomBulk) else 0
-    return recording.num_neurons * (model.rank + seen)
-
-
-def _require_few_latents(model: LowRankModel, recording: Recording) -> None:
-    number = num_latents_of_neurons(model, recording)
+    number = recording.num_neurons * (model.rank + seen)
     if number > MAX_LATENTS_PER_NEURON:
         expected = f"at most {MAX_LATENTS_PER_NEURON} latents of single neurons, neurons times rank, for a likelihood"
         mend = "use method='match' without process noise, a time constant for each cell type, or background=None"

@@ -13,7 +13,7 @@ import scipy.stats
 
 from lrposterior.fit_error import FitError
 from lrposterior.held_out import held_out_density, sample_at_most
-from lrposterior.inference.fit import MAX_LATENTS_PER_NEURON, fit, num_latents_of_neurons
+from lrposterior.inference.fit import fit
 from lrposterior.inference.learned_embedding import EmbeddingToLearn, learn_embedding
 from lrposterior.inference.match import Match
 from lrposterior.input_embedding import embed_inputs
@@ -83,20 +83,16 @@ def _fit_and_score(
         posterior = fit(settings.model, training, seed=seed, progress=False, **options)
     except (FitError, ValueError) as failure:
         return {}, str(failure), []
-    scores, notes = dict.fromkeys(SCORES, float("nan")), []
-    of_neurons = num_latents_of_neurons(settings.model, training)
-    if settings.model.process_noise is not None and of_neurons > MAX_LATENTS_PER_NEURON:
-        notes.append("no log density: process noise with a time constant for each of so many neurons")
-    else:
-        density = float(held_out_density(posterior, held_out, num_draws=NUM_DRAWS, seed=seed).sum())
-        if not np.isfinite(density):
-            return {}, "held-out trials: all networks drawn from the posterior diverge in one of them", []
-        scores[LOG_DENSITY] = density / float(posterior.model.informative(held_out).sum())
-        spikes = held_out.activity[held_out.mask].sum()
-        if posterior.model.observation.of == "count" and spikes > 0.0:
-            scores[BITS_PER_SPIKE] = (density - _density_of_means(training, held_out)) / float(np.log(2.0) * spikes)
-    compared, more = _compare(posterior, held_out, validation.smoothing or 2.0 * recording.dt, seed)
-    return scores | compared, None, notes + more
+    density = float(held_out_density(posterior, held_out, num_draws=NUM_DRAWS, seed=seed).sum())
+    if not np.isfinite(density):
+        return {}, "held-out trials: all networks drawn from the posterior diverge in one of them", []
+    observed = posterior.model.informative(held_out)
+    scores = dict.fromkeys(SCORES, float("nan")) | {LOG_DENSITY: density / float(observed.sum())}
+    spikes = held_out.activity[held_out.mask].sum()
+    if posterior.model.observation.of == "count" and spikes > 0.0:
+        scores[BITS_PER_SPIKE] = (density - _density_of_means(training, held_out)) / float(np.log(2.0) * spikes)
+    compared, notes = _compare(posterior, held_out, validation.smoothing or 2.0 * recording.dt, seed)
+    return scores | compared, None, notes
 
 
 def _embedded(settings: Settings, training: Recording, held_out: Recording) -> tuple[Recording, Recording]:
