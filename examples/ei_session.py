@@ -76,6 +76,7 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
         "default": diagnosed(lrp.diagnose(MODEL, fitted, seed=0)),
         "default, fitted": diagnosed(lrp.diagnose(posterior, validation=held_out, seed=0)),
     }
+    results["degeneracy"] = evaluation.degeneracy(posterior)
     posterior, share = evaluation.without_runaways(posterior, held_out, size.num_draws + size.num_draws // 3)
     results["runaways"] = share
     fits_by_name = {"likelihood": posterior, "matching": networks, "naive": naive}

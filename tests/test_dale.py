@@ -110,7 +110,7 @@ def test_of_many_trials_the_same_mode_is_found_by_way_of_some(monkeypatch, fitte
     monkeypatch.setattr(signed_laplace, "MANY_TRIALS", posterior.recording.num_trials)
     monkeypatch.setattr(signed_laplace, "FIRST_TRIALS", 10)
     again = lrp.fit(posterior.settled_model, posterior.recording, seed=0, progress=False)
-    assert again.statistics.objective == pytest.approx(posterior.statistics.objective, abs=1e-4)
+    assert again.statistics.objective == pytest.approx(posterior.statistics.objective, abs=2e-3)
     assert again.statistics.num_iterations < posterior.statistics.num_iterations
 
 

@@ -85,6 +85,20 @@ def connectivity(fit: lrp.Posterior, W: np.ndarray, num_draws: int) -> dict:
     }
 
 
+# [degeneracy]
+def degeneracy(fit: lrp.Posterior) -> dict:
+    """How many directions of W the session constrains, and how many it leaves to the prior."""
+    found = lrp.analyze_degeneracy(fit)
+    return {
+        "constrained": found.connectivity.num_constrained,
+        "degenerate": found.connectivity.num_degenerate,
+        "effective": found.connectivity.effective_parameters,
+        "gauge": found.num_gauge,
+        "removed": np.quantile(found.contraction, [0.05, 0.5, 0.95]).tolist(),
+    }
+
+
+# [end]
 # [candidates]
 def make_candidates(fitted: lrp.Recording, size: Size) -> lrp.Candidates:
     """All E or all I neurons, and ensembles of five, at one current."""

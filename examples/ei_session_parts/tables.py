@@ -29,6 +29,7 @@ def as_markdown(results: dict) -> str:
             "comparison": of_comparison(results["comparison"]),
             "runaways": f"{100.0 * results['runaways']:.1f}% of the draws ran away and were left out.",
             "parameters": of_parameters(results),
+            "degeneracy": of_degeneracy(results["degeneracy"]),
             "perturbations": of_perturbations(results),
         }
     )
@@ -96,6 +97,20 @@ def of_parameters(results: dict) -> str:
     correlations = [number(one["connectivity"]["correlation"]) for one in fits.values()]
     rows.append(["correlation of W with the truth", "", *correlations])
     return table(["", "truth", *(NAMES[name] for name in fits)], rows)
+
+
+def of_degeneracy(found: dict) -> str:
+    lower, middle, upper = (number(value) for value in found["removed"])
+    return table(
+        ["directions of W", ""],
+        [
+            ["constrained: the data say more than the prior", str(found["constrained"])],
+            ["degenerate: the prior says more", str(found["degenerate"])],
+            ["effective parameters", number(found["effective"], 1)],
+            ["gauge, counted apart", str(found["gauge"])],
+            ["variance removed of a synapse: median, 5% to 95% of synapses", f"{middle}, {lower} to {upper}"],
+        ],
+    )
 
 
 def of_perturbations(results: dict) -> str:
