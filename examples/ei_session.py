@@ -60,14 +60,13 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
         "session": {
             "fitted": fitted.num_trials,
             "held_out": held_out.num_trials,
-            "likelihood": size.num_likelihood,
             "clipped": int(clipping.num_clipped.sum()),
             "largest": float(truth.recording.activity.max() / DT),
             "mean": float(fitted.activity.mean() / DT),
         }
     }
     naive = kept(fits, "naive", lambda: fit_matching(NAIVE, fitted, size, size.num_naive_epochs))
-    posterior = kept(fits, "likelihood", lambda: fit_likelihood(fitted, size))
+    posterior = kept(fits, "likelihood", lambda: fit_likelihood(fitted))
     networks = kept(fits, "matching", lambda: fit_matching(MODEL, fitted, size, size.num_epochs))
     results["diagnosis"] = {
         "half-normal": diagnosed(lrp.diagnose(HALF_NORMAL, fitted, seed=0)),

@@ -24,7 +24,7 @@ HEADERS = {
     "hidden_types.py": "recording          fit             networks  refused  W: cover, nearer, further, width",
     "latents.py": "error of the mean (of the reference)  ratio of sd",
     "loadings.py": "network  priors       ",
-    "long_recording.py": "bins    density   gradient information      start    density   gradient information",
+    "long_recording.py": "bins    density   gradient information        fit      start    density",
     "matching.py": "trials x bins x neurons  step of  seconds of an epoch: warm-up, all",
     "mode.py": "within 0.1 nats  steps  seconds  ratio of seconds  nats above",
     "partial_observation.py": "| recorded | regression | its limit | 90% interval, median | covers 0 |",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 import lrposterior as lrp
 from ei_session_parts.session import DT, Size
 
@@ -26,9 +24,8 @@ HALF_NORMAL = dataclasses.replace(NAIVE, priors=lrp.DaleLoadings(K={"E": 1.5, "I
 
 
 # [fit]
-def fit_likelihood(fitted: lrp.Recording, size: Size) -> lrp.Posterior:
-    chosen = np.linspace(0, fitted.num_trials - 1, size.num_likelihood).astype(int)
-    return lrp.fit(MODEL, fitted.select(trials=chosen), lrp.Laplace(), seed=0, progress=False)
+def fit_likelihood(fitted: lrp.Recording) -> lrp.Posterior:
+    return lrp.fit(MODEL, fitted, lrp.Laplace(), seed=0, progress=False)
 
 
 def fit_matching(model: lrp.LowRankModel, fitted: lrp.Recording, size: Size, num_epochs: int) -> lrp.Posterior:

@@ -22,7 +22,6 @@ class Size:
     num_inhibitory: int = 13
     num_inputs: int = 14
     num_held_out: int = 208
-    num_likelihood: int = 240  # of the trials that are fitted; all of them take hours
     num_members: int = 2
     num_epochs: int = 240
     num_naive_epochs: int = 60
@@ -32,7 +31,7 @@ class Size:
     num_true: int = 25
 
 
-TINY = Size(64, 60, 6, 2, 2, 32, 32, 1, 8, 4, 30, 2, 3, 4)
+TINY = Size(64, 60, 6, 2, 2, 32, 1, 8, 4, 30, 2, 3, 4)
 
 
 def export_session(path: Path, size: Size) -> lrp.Simulation:

@@ -37,8 +37,7 @@ def as_markdown(results: dict) -> str:
 
 def of_session(session: dict) -> str:
     return (
-        f"{session['fitted']} trials are fitted ({session['likelihood']} of them by the likelihood) and "
-        f"{session['held_out']} held out, at a mean rate of "
+        f"{session['fitted']} trials are fitted and {session['held_out']} held out, at a mean rate of "
         f"{number(session['mean'], 1)} spikes/s. {session['clipped']} entries were clipped; the largest was "
         f"{session['largest']:.0f} spikes/s."
     )
