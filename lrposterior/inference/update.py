@@ -82,7 +82,6 @@ def updated(
     """`update_posterior` under a settled model that differs from the posterior's in its prior scales alone."""
     require_instance(trials, "trials", Recording, "make it with Recording(activity, dt, stimulation=...)")
     require_integer(max_new_patterns, "max_new_patterns")
-    require_no_signs(posterior.model.priors, "posterior", "fit all trials together")
     if posterior.method != "laplace" or isinstance(posterior.distribution, SampleDistribution):
         raise argument_error(
             "posterior",
@@ -90,6 +89,7 @@ def updated(
             f"one of method {posterior.method!r}, as a {type(posterior.distribution).__name__}",
             "fit all trials together: fit(model, combine_recordings(recording, trials), ...)",
         )
+    require_no_signs(posterior.model.priors, "posterior", "fit all trials together")
     with threadpoolctl.threadpool_limits(1, "blas"):
         return _updated(posterior, model, trials, method or Laplace(), max_new_patterns, progress)
 
