@@ -3,9 +3,9 @@
 20 neurons of rank 2 (tanh, the covariance of the noise "full", one input of smooth noise, Gaussian noise on rates of
 0.2) from the prior, in one trial of 1,000, 10,000 or 100,000 bins. For each length, in a process of its own and once
 compiled: seconds of the processor for the log density, its gradient and the information at arbitrary parameters, then
-for a whole fit, of up to 10,000 bins, with all that is compiled for it, and the peak memory of the process up to then, of which that before
-the first (libraries and recording) is shown apart. Of the fit also how many of the 90% intervals of W hold the truth,
-and their standard deviation.
+for a whole fit, of up to 10,000 bins, with all that is compiled for it, and the peak memory of the process up to then,
+of which that before the first (libraries and recording) is shown apart. Of the fit also how many of the 90% intervals
+of W hold the truth, and their standard deviation.
 
     OPENBLAS_NUM_THREADS=1 NPROC=1 python benchmarks/long_recording.py
     python benchmarks/long_recording.py --summary
