@@ -18,12 +18,12 @@ import argparse
 import dataclasses
 import time
 
+import averaged_responses
 import numpy as np
 import stored
 
 import lrposterior as lrp
 from lrposterior.perturbation.experiment import make_experiment
-from lrposterior.perturbation.responses import response_draws
 from lrposterior.simulated_session import MODEL
 
 NAME = "dales_law"
@@ -96,19 +96,8 @@ def response_cover(posterior: lrp.Posterior, truth: lrp.Simulation) -> float:
     inputs = np.zeros((1, recording.num_bins, recording.num_inputs))
     window = ((onset + 2) * recording.dt, (onset + 2 + NUM_BINS) * recording.dt)
     experiment = make_experiment(posterior, candidates, inputs, window)
-    parameters = posterior.sample_parameters(NUM_DRAWS, seed=1)
-    draws = np.mean(
-        [
-            response_draws(
-                posterior.model, parameters, dataclasses.replace(experiment, noise_seed=noise_seed), "current"
-            )
-            for noise_seed in range(NUM_REPEATS)
-        ],
-        axis=0,
-    )
-    settled = truth.model.with_noise_along(truth.parameters["M"]).for_recording(recording)
-    repeated = {name: np.repeat(value[None], NUM_TRUE, axis=0) for name, value in truth.parameters.items()}
-    true = response_draws(settled, repeated, experiment, "current").mean(axis=0)
+    draws = averaged_responses.of_posterior(posterior, experiment, NUM_DRAWS, NUM_REPEATS)
+    true = averaged_responses.of_truth(truth.model, truth, recording, experiment, NUM_TRUE)
     lower, upper = np.quantile(draws, [0.05, 0.95], axis=0)
     return float(np.mean((lower <= true) & (true <= upper)))
 
@@ -130,7 +119,8 @@ def run_rates(magnitudes: str, seed: int, num_trials: int = 30) -> dict:
     return row if posterior is None else row | weight_cover(posterior, W)
 
 
-def run_session(magnitudes: str, num_trials: int, seed: int) -> dict:
+def session_case(magnitudes: str, num_trials: int, seed: int) -> lrp.Simulation:
+    """A session whose model is the one to fit."""
     truth = lrp.simulate_session(
         num_trials=num_trials,
         num_bins=100,
@@ -141,7 +131,12 @@ def run_session(magnitudes: str, num_trials: int, seed: int) -> dict:
         seed=seed,
     )
     priors = dataclasses.replace(MODEL.priors, magnitudes=magnitudes, spread=1.0)
-    posterior, row = fitted(dataclasses.replace(MODEL, priors=priors), truth.recording)
+    return dataclasses.replace(truth, model=dataclasses.replace(MODEL, priors=priors))
+
+
+def run_session(magnitudes: str, num_trials: int, seed: int) -> dict:
+    truth = session_case(magnitudes, num_trials, seed)
+    posterior, row = fitted(truth.model, truth.recording)
     row = {"kind": "session", "magnitudes": magnitudes, "trials": num_trials, "seed": seed} | row
     if posterior is None:
         return row

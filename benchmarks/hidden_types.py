@@ -24,13 +24,13 @@ import argparse
 import dataclasses
 import time
 
+import averaged_responses
 import numpy as np
 import stored
+from dales_law import SCALES, SPREAD, session_case
 
 import lrposterior as lrp
 from lrposterior.perturbation.experiment import Experiment, make_experiment
-from lrposterior.perturbation.responses import response_draws
-from lrposterior.simulated_session import MODEL as SESSION_MODEL
 
 NAME = "hidden_types"
 # How many hidden E neurons a fit has; None: it sees all.
@@ -40,7 +40,7 @@ USUAL = ("recorded alone", "8 hidden", "all recorded")
 KINDS = {"rates half-normal": (12, tuple(FITS)), "rates log-normal": (12, USUAL), "spikes log-normal": (8, USUAL)}
 # The neurons in the order of a fit with hidden ones: the recorded come first.
 ORDER, NUM_RECORDED = np.r_[0:8, 16:20, 8:16], 12
-TYPES, SCALES, SPREAD = ("E",) * 16 + ("I",) * 4, {"E": 1.5, "I": 6.0}, 0.7
+TYPES = ("E",) * 16 + ("I",) * 4
 CURRENT, ONSET, NUM_BINS, NUM_DRAWS, NUM_REPEATS, NUM_TRUE = 0.5, 20, 10, 400, 8, 64
 
 
@@ -48,17 +48,7 @@ def simulated(kind: str, seed: int, num_trials: int) -> lrp.Simulation:
     """A network with its recording; the model is the one to fit."""
     of, magnitudes = kind.split()
     if of == "spikes":
-        truth = lrp.simulate_session(
-            num_trials=num_trials,
-            num_bins=100,
-            num_excitatory=16,
-            num_inhibitory=4,
-            num_inputs=2,
-            num_outliers=0,
-            seed=seed,
-        )
-        priors = dataclasses.replace(SESSION_MODEL.priors, magnitudes=magnitudes)
-        return dataclasses.replace(truth, model=dataclasses.replace(SESSION_MODEL, priors=priors))
+        return session_case(magnitudes, num_trials, seed)
     part = 1.0 if magnitudes == "half-normal" else 0.5
     K = {name: part * scale for name, scale in SCALES.items()}
     model = lrp.LowRankModel(
@@ -99,21 +89,11 @@ def experiment_on(posterior: lrp.Posterior) -> Experiment:
 def response_cover(posterior: lrp.Posterior, truth: lrp.Simulation) -> list[float]:
     """For every pattern, in the recorded neurons."""
     experiment, whole = experiment_on(posterior), truth.recording
-    parameters = posterior.sample_parameters(NUM_DRAWS, seed=1)
-    noises = range(NUM_REPEATS if posterior.model.process_noise is not None else 1)
-    draws = np.mean(
-        [
-            response_draws(posterior.model, parameters, dataclasses.replace(experiment, noise_seed=seed), "current")
-            for seed in noises
-        ],
-        axis=0,
-    )[..., :NUM_RECORDED]
-    settled = truth.model.with_noise_along(truth.parameters["M"]).for_recording(whole)
-    repeated = {name: np.repeat(value[None], NUM_TRUE, axis=0) for name, value in truth.parameters.items()}
+    draws = averaged_responses.of_posterior(posterior, experiment, NUM_DRAWS, NUM_REPEATS)[..., :NUM_RECORDED]
     on_all = np.empty((len(experiment.patterns), whole.num_neurons))
     on_all[:, ORDER] = patterns_on(whole.select(neurons=ORDER))
-    true = response_draws(settled, repeated, dataclasses.replace(experiment, patterns=on_all), "current")
-    true = true.mean(axis=0)[..., ORDER[:NUM_RECORDED]]
+    of_whole = dataclasses.replace(experiment, patterns=on_all)
+    true = averaged_responses.of_truth(truth.model, truth, whole, of_whole, NUM_TRUE)[..., ORDER[:NUM_RECORDED]]
     lower, upper = np.quantile(draws, [0.05, 0.95], axis=0)
     return np.mean((lower <= true) & (true <= upper), axis=(1, 2, 3)).tolist()
 

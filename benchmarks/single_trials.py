@@ -29,13 +29,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import averaged_responses
 import jax
 import numpy as np
 import stored
 
 import lrposterior as lrp
 from lrposterior.perturbation.experiment import make_experiment
-from lrposterior.perturbation.responses import response_draws
 
 NAME = "single_trials"
 TEACHERS = ("osc_rnn", "osc_rnn_poisson", "rdm_rnn", "reach_rnn")
@@ -137,16 +137,8 @@ def response_cover(posterior: lrp.Posterior, truth: lrp.Simulation, true_model: 
     )
     inputs = np.zeros((1, recording.num_bins, recording.num_inputs))
     experiment = make_experiment(posterior, candidates, inputs, None)
-    parameters = posterior.sample_parameters(NUM_DRAWS, seed=1)
-    # A prediction has eight realisations of the noise for each draw, whose scatter would widen the intervals.
-    repeats = NUM_REPEATS if posterior.model.process_noise else 1
-    draws = np.zeros((NUM_DRAWS, *experiment.shape))
-    for noise_seed in range(repeats):
-        again = dataclasses.replace(experiment, noise_seed=noise_seed)
-        draws += response_draws(posterior.model, parameters, again, "current") / repeats
-    settled = true_model.with_noise_along(truth.parameters["M"]).for_recording(recording)
-    repeated = {name: np.repeat(value[None], NUM_TRUE, axis=0) for name, value in truth.parameters.items()}
-    true = response_draws(settled, repeated, experiment, "current").mean(axis=0)
+    draws = averaged_responses.of_posterior(posterior, experiment, NUM_DRAWS, NUM_REPEATS)
+    true = averaged_responses.of_truth(true_model, truth, recording, experiment, NUM_TRUE)
     found = []
     for after in READ_AFTER:
         last = min(onset + FIRST_MOVED + after, recording.num_bins - 1) - experiment.start

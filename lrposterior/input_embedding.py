@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 import numpy as np
+from jax import Array
 
 from lrposterior.checks import (
     argument_error,
@@ -16,6 +19,8 @@ from lrposterior.checks import (
     require_integer,
 )
 from lrposterior.recording import Recording
+
+AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class RandomEmbedding:
 
     def features(self, inputs: np.ndarray) -> np.ndarray:
         """(trial, time, feature) of inputs (trial, time, input)."""
-        return _rectified(inputs, self.projection(inputs.shape[2]))
+        return rectified(inputs, self.projection(inputs.shape[2]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +75,12 @@ class LearnedEmbedding:
 
     def features(self, inputs: np.ndarray) -> np.ndarray:
         """(trial, time, feature) of inputs (trial, time, input)."""
-        return _rectified(inputs, self.projection)
+        return rectified(inputs, self.projection)
 
 
-def _rectified(inputs: np.ndarray, projection: np.ndarray) -> np.ndarray:
-    return np.maximum(inputs @ projection / np.sqrt(inputs.shape[2]), 0.0)
+def rectified(inputs: AnyArray, projection: AnyArray) -> AnyArray:
+    """(trial, time, feature) max(0, u P / sqrt(number of inputs)), of arrays of NumPy or of JAX."""
+    return cast(AnyArray, (inputs @ projection / math.sqrt(inputs.shape[2])).clip(min=0.0))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ HEADERS = {
 ARGUMENTS = {
     "calibration.py": [("--method", "laplace"), ("--method", "laplace_mode", "--process-noise")],
 }
-NOT_BENCHMARKS = {"low_rank_regression.py", "stored.py"}
+NOT_BENCHMARKS = {"averaged_responses.py", "low_rank_regression.py", "particle_smoother.py", "stored.py"}
 
 
 def test_every_benchmark_is_run_here() -> None:

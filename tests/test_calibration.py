@@ -1,12 +1,11 @@
 """The truth ranks uniformly among the draws of its posterior (benchmarks/calibration.py, at a small size)."""
 
 import dataclasses
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from benchmark_files import load_benchmark
 
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution
@@ -14,15 +13,7 @@ from lrposterior.distribution import NormalDistribution
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def load_benchmark():
-    specification = importlib.util.spec_from_file_location("calibration", ROOT / "benchmarks" / "calibration.py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["calibration"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-calibration = load_benchmark()
+calibration = load_benchmark("calibration")
 # Of the norm of W and the log likelihood, squares of many parameters, the Laplace posterior is not right.
 CALIBRATED = tuple(
     name

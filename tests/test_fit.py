@@ -292,5 +292,6 @@ def test_a_likelihood_with_too_many_latents_of_single_neurons_is_refused():
     with pytest.raises(ValueError, match=words):
         lrp.fit(model, recording, seed=0, progress=False)
     noisy = dataclasses.replace(model, process_noise="diagonal")
-    with pytest.raises(ValueError, match=words):
-        lrp.fit(noisy, recording, "match", seed=0, progress=False)
+    for method in ("match", lrp.Gibbs(1.0)):
+        with pytest.raises(ValueError, match=words):
+            lrp.fit(noisy, recording, method, seed=0, progress=False)

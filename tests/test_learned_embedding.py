@@ -9,7 +9,8 @@ import pytest
 from plain import plain_model
 
 import lrposterior as lrp
-from lrposterior.matching.simulated_trials import PROJECTION, rectified
+from lrposterior.input_embedding import rectified
+from lrposterior.matching.simulated_trials import PROJECTION
 from lrposterior.matching.training import Trials, Weights, loss_and_slope
 from lrposterior.parameters import Block, ParameterSpace
 

@@ -192,14 +192,13 @@ def fit(
     if not isinstance(model, LowRankModel):
         require_recording(model, recording)
     with threadpoolctl.threadpool_limits(1, "blas"):
-        if isinstance(chosen, Match):
+        if isinstance(chosen, Match | Gibbs):
             network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
             if network.process_noise is not None:  # starts are compared by their likelihoods
                 _require_few_latents(network, recording)
+            if isinstance(chosen, Gibbs):
+                return fit_gibbs(network, recording, chosen, seed=seed, progress=progress)
             return fit_match(network, recording, chosen, seed=seed, progress=progress)
-        if isinstance(chosen, Gibbs):
-            network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
-            return fit_gibbs(network, recording, chosen, seed=seed, progress=progress)
         if isinstance(model, LowRankModel):
             _require_few_latents(model, recording)
         is_signed = isinstance(model, LowRankModel) and isinstance(model.priors, DaleLoadings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +11,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lrposterior.checks import require_instance, require_integer, require_positive
-from lrposterior.distribution import NormalDistribution, SampleDistribution
+from lrposterior.distribution import NormalDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED
 from lrposterior.inference.match import Match, Matched, match_networks
 from lrposterior.matching.guide import Guide, GuideState, climb, losses_of_draws
-from lrposterior.matching.training import balancing_weight
+from lrposterior.matching.training import WeightedLoss, balancing_weight
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
@@ -28,8 +27,6 @@ STEPS_AT_ONCE = 50
 FINAL_RATE = 0.03
 # Draws of the noise that the weight of L_trial is measured with, and of z behind the mean loss.
 NUM_MEASURED, NUM_FINAL = 20, 100
-# Draws that are stored.
-NUM_DRAWS = 4000
 # The bound has come to rest where its mean over the last eighth of the steps is above that over the eighth before by
 # less than so many standard errors.
 RESTING_ERRORS = 3.0
@@ -97,7 +94,7 @@ def around_match(matched: Matched, method: Gibbs, *, seed: int, progress: bool) 
     """Fit it from a network that matches the recording. Raises: FitError, if a draw has no finite loss."""
     started = time.perf_counter()
     base, matching = matched.base, matched.matching
-    fixed: tuple[Any, ...] = matching.model.structure, matching.weights, matching.batch_size
+    fixed = matching.model.structure, matching.weights, matching.batch_size
     with jax.enable_x64(False):
         of_weight, of_steps, of_losses = jax.random.split(jax.random.key(seed), 3)
         start = matched.best.best
@@ -105,10 +102,10 @@ def around_match(matched: Matched, method: Gibbs, *, seed: int, progress: bool) 
         if weight is None:
             keys = jax.random.split(of_weight, NUM_MEASURED)
             weight = float(balancing_weight(*fixed, matching.space, matching.trials, start, keys))
-        given = matching.space, matching.trials, jnp.asarray(weight, jnp.float32)
-        guide, bound = _climbed(fixed, given, method, GuideState.at(Guide.at(start)), of_steps, progress)
+        loss = WeightedLoss(*fixed, matching.space, matching.trials, jnp.asarray(weight, jnp.float32))
+        guide, bound = _climbed(loss, method, GuideState.at(Guide.at(start)), of_steps, progress)
         keys = jax.random.split(of_losses, NUM_FINAL)
-        losses = np.asarray(losses_of_draws(*fixed, *given, guide, keys), np.float64)
+        losses = np.asarray(losses_of_draws(loss, guide, keys), np.float64)
         divergence = float(guide.divergence())
     location, log_deviation = (np.asarray(each, np.float64) for each in guide)
     normal = NormalDistribution(location, np.diag(np.exp(log_deviation)))
@@ -128,12 +125,11 @@ def around_match(matched: Matched, method: Gibbs, *, seed: int, progress: bool) 
             "nats from the prior": divergence,
         },
     )
-    draws = SampleDistribution(normal.sample(NUM_DRAWS, seed=seed)[None])
-    return Posterior(base.model, base.recording, "gibbs", seed, _status(bound), statistics, location, draws)
+    return Posterior(base.model, base.recording, "gibbs", seed, _status(bound), statistics, location, normal)
 
 
 def _climbed(
-    fixed: tuple[Any, ...], given: tuple[Any, ...], method: Gibbs, state: GuideState, key: Any, progress: bool
+    loss: WeightedLoss, method: Gibbs, state: GuideState, key: jax.Array, progress: bool
 ) -> tuple[Guide, np.ndarray]:
     """The mean guide of the last quarter of the steps, and the bound (step,) in nats.
 
@@ -146,7 +142,7 @@ def _climbed(
     with tqdm(total=parts.size, desc="gibbs", unit="step", disable=not progress) as bar:
         for chunk, part in enumerate(parts):
             rates = jnp.asarray(method.learning_rate * FINAL_RATE**part, jnp.float32)
-            state, mean, bound = climb(*fixed, *given, beta, state, rates, jax.random.fold_in(key, chunk))
+            state, mean, bound = climb(loss, beta, state, rates, jax.random.fold_in(key, chunk))
             bounds.append(np.asarray(bound, np.float64))
             if not np.all(np.isfinite(bounds[-1])):
                 raise FitError(

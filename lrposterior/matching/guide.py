@@ -9,7 +9,7 @@ every step draws anew together with z: slopes are without bias.
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -18,10 +18,8 @@ import numpy as np
 import optax
 from jax import Array
 
-from lrposterior.matching.training import Trials, Weights, weighted_loss
-from lrposterior.model import LowRankModel
-from lrposterior.parameters import ParameterSpace
-
+# L at z, of trials chosen by one key and with noise by another, as `lrposterior.matching.training.WeightedLoss`.
+Loss = Callable[[Array, Array, Array], Array]
 # Standard deviations of a guide before the first step.
 FIRST_DEVIATION = 0.1
 # A slope is cut to this norm, per root of the number of coordinates; that of KL(q || prior) is of order one.
@@ -66,28 +64,12 @@ def _optimiser(guide: Guide) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(largest), optax.scale_by_adam())
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def climb(
-    model: LowRankModel,
-    weights: Weights,
-    batch_size: int,
-    space: ParameterSpace,
-    trials: Trials,
-    trial_weight: Array,
-    beta: Array,
-    state: GuideState,
-    rates: Array,
-    key: Array,
-) -> tuple[GuideState, Guide, Array]:
+@jax.jit
+def climb(loss: Loss, beta: Array, state: GuideState, rates: Array, key: Array) -> tuple[GuideState, Guide, Array]:
     """Some steps: the state after them, the mean guide of them, and the bound (step,) before each, in nats.
 
     Args:
-        model: the structure of a settled model.
-        weights: of the losses.
-        batch_size: trials of a step.
-        space: the parameters.
-        trials: those that are fitted.
-        trial_weight: of L_trial.
+        loss: L.
         beta: of L.
         state: before the first step.
         rates: (step,) learning rates of Adam.
@@ -96,8 +78,7 @@ def climb(
     optimiser = _optimiser(state.guide)
 
     def objective(guide: Guide, key: Array) -> Array:
-        loss = _loss_of_draw(model, weights, batch_size, space, trials, trial_weight, guide, key)
-        return beta * loss + guide.divergence()
+        return beta * _loss_of_draw(loss, guide, key) + guide.divergence()
 
     def step(carry: tuple[GuideState, Guide], given: tuple[Array, Array]) -> tuple[tuple[GuideState, Guide], Array]:
         (guide, moments), total = carry
@@ -114,32 +95,12 @@ def climb(
     return state, jax.tree.map(lambda each: each / rates.size, total), bound
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def losses_of_draws(
-    model: LowRankModel,
-    weights: Weights,
-    batch_size: int,
-    space: ParameterSpace,
-    trials: Trials,
-    trial_weight: Array,
-    guide: Guide,
-    keys: Array,
-) -> Array:
+@jax.jit
+def losses_of_draws(loss: Loss, guide: Guide, keys: Array) -> Array:
     """(draw,) L of draws of a guide, each with noise and trials of its own."""
-    loss = functools.partial(_loss_of_draw, model, weights, batch_size, space, trials, trial_weight, guide)
-    return jax.lax.map(loss, keys)
+    return jax.lax.map(lambda key: _loss_of_draw(loss, guide, key), keys)
 
 
-def _loss_of_draw(
-    model: LowRankModel,
-    weights: Weights,
-    batch_size: int,
-    space: ParameterSpace,
-    trials: Trials,
-    trial_weight: Array,
-    guide: Guide,
-    key: Array,
-) -> Array:
+def _loss_of_draw(loss: Loss, guide: Guide, key: Array) -> Array:
     of_z, of_order, of_noise = jax.random.split(key, 3)
-    chosen = jax.random.permutation(of_order, trials.belongs.shape[0])[:batch_size]
-    return weighted_loss(model, weights, space, trials, trial_weight, guide.draw(of_z), chosen, of_noise)
+    return loss(guide.draw(of_z), of_order, of_noise)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lrposterior.input_embedding import rectified
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
 from lrposterior.process_noise import latent_root
@@ -25,11 +26,6 @@ def noisy_currents(model: LowRankModel, parameters: Parameters, data: Data, key:
         standard = jax.random.normal(key, (*data.inputs.shape[:2], model.rank), root.dtype)
         data = model.driven_by_noise(parameters, data, standard @ root.T)
     return model.currents(parameters, data)
-
-
-def rectified(inputs: Array, projection: Array) -> Array:
-    """(trial, time, feature) max(0, u P / sqrt(number of inputs)), as `lrposterior.RandomEmbedding`."""
-    return jnp.maximum(inputs @ projection / jnp.sqrt(jnp.asarray(inputs.shape[2], inputs.dtype)), 0.0)
 
 
 def expected_trials(model: LowRankModel, parameters: Parameters, data: Data, key: Array) -> Array:

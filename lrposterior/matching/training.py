@@ -236,30 +236,46 @@ def simulated_again(
     return some.smoothed(simulated_trials(model, parameters, some.data, key))
 
 
-def weighted_loss(
-    model: LowRankModel,
-    weights: Weights,
-    space: ParameterSpace,
-    trials: Trials,
-    trial_weight: Array,
-    z: Array,
-    chosen: Array,
-    key: Array,
-) -> Array:
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class WeightedLoss:
     """L = L_neuron + trial_weight L_trial + activity_penalty L_activity of some trials, with noise drawn anew.
 
     With a weight that is fixed its expectation over the noise is a function of z, and the expectation of its slope is
     the slope of that (`lrposterior.matching.sinkhorn`). L_reg is not in it: z has a prior.
+
+    Attributes:
+        model: the structure of a settled model.
+        weights: of the losses.
+        batch_size: how many trials.
+        space: the parameters.
+        trials: those that are fitted.
+        trial_weight: of L_trial.
     """
-    some = trials.some(chosen)
-    of_one, of_other = jax.random.split(key)
-    simulated = simulated_again(model, space, some, z, chosen, of_one)
-    again = jax.lax.stop_gradient(simulated_again(model, space, some, z, chosen, of_other))
-    neuron = neuron_loss(simulated, some.data.activity, some.data.mask, some.belongs)
-    loss = neuron + trial_weight * trial_loss(simulated, again, some, weights)
-    if weights.activity_penalty > 0.0:
-        loss = loss + weights.activity_penalty * activity_loss(simulated, some.data.mask, some.target)
-    return loss
+
+    model: LowRankModel = field(metadata={"static": True})
+    weights: Weights = field(metadata={"static": True})
+    batch_size: int = field(metadata={"static": True})
+    space: ParameterSpace
+    trials: Trials
+    trial_weight: Array
+
+    def __call__(self, z: Array, of_order: Array, of_noise: Array) -> Array:
+        """L of trials that the first key chooses, with noise by the second."""
+        chosen = jax.random.permutation(of_order, self.trials.belongs.shape[0])[: self.batch_size]
+        return self.of_trials(z, chosen, of_noise)
+
+    def of_trials(self, z: Array, chosen: Array, key: Array) -> Array:
+        """L of chosen trials."""
+        some, weights = self.trials.some(chosen), self.weights
+        of_one, of_other = jax.random.split(key)
+        simulated = simulated_again(self.model, self.space, some, z, chosen, of_one)
+        again = jax.lax.stop_gradient(simulated_again(self.model, self.space, some, z, chosen, of_other))
+        neuron = neuron_loss(simulated, some.data.activity, some.data.mask, some.belongs)
+        loss = neuron + self.trial_weight * trial_loss(simulated, again, some, weights)
+        if weights.activity_penalty > 0.0:
+            loss = loss + weights.activity_penalty * activity_loss(simulated, some.data.mask, some.target)
+        return loss
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
