@@ -64,6 +64,7 @@ from .priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeCo
 from .process_noise import ProcessNoise
 from .rank_selection import RankSelection, select_rank
 from .recording import Recording, load_recording
+from .signed_background import SignedBackground
 from .simulated_session import simulate_session
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
@@ -122,6 +123,7 @@ __all__ = [
     "Recording",
     "ScalePrior",
     "SessionDrift",
+    "SignedBackground",
     "Simulation",
     "SpikeRateObservation",
     "SweepPlan",

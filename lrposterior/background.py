@@ -210,12 +210,12 @@ class RandomBulk:
         return self.subspace
 
 
-def is_learned(background: FixedBackground | RandomBulk | None) -> TypeGuard[RandomBulk]:
+def is_learned(background: object) -> TypeGuard[RandomBulk]:
     """Whether the low-rank part reads visited patterns and nothing else."""
     return isinstance(background, RandomBulk) and background.learned
 
 
-def refuse_learned(background: FixedBackground | RandomBulk | None, what: str) -> None:
+def refuse_learned(background: object, what: str) -> None:
     """Refuse what follows from the covariance of K as it was fitted, where K reads visited patterns alone.
 
     Raises:

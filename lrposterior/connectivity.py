@@ -12,6 +12,7 @@ from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.bulk import BulkDraws, bulk_draws
 from lrposterior.checks import argument_error, as_array, require_shape
 from lrposterior.hidden import K_RECORDED
+from lrposterior.signed_background import SignedBackground, SignedDraws
 
 BYTES_PER_GIGABYTE = 1e9
 # What is said of the synapses of a large network comes from so many of them.
@@ -45,13 +46,13 @@ class LowRankConnectivity:
         M: (draw, neuron, rank) left factors.
         K: (draw, neuron, rank) right factors.
         background: a known W0, common to all draws, or None.
-        bulk: a random W0, another one in every draw, or None.
+        bulk: a W0 that is another one in every draw, random or with signs, or None.
     """
 
     M: np.ndarray
     K: np.ndarray
     background: FixedBackground | None = None
-    bulk: BulkDraws | None = None
+    bulk: BulkDraws | SignedDraws | None = None
 
     @property
     def num_draws(self) -> int:
@@ -155,9 +156,16 @@ class LowRankConnectivity:
         return array % self.num_neurons
 
     def seen(self) -> LowRankConnectivity:
-        """The same draws without what no recording sees of a random bulk: W = M K^T / N + A Q^T, of low rank."""
+        """The same draws without what no recording sees of a random bulk: W = M K^T / N + A Q^T, of low rank.
+
+        Where all of W is seen neuron by neuron, under Dale's law, its factors are 1 and N W^T.
+        """
         if self.bulk is None:
             return self
+        if isinstance(self.bulk, SignedDraws):
+            every = np.arange(self.num_neurons)
+            each = np.broadcast_to(np.eye(self.num_neurons), (self.num_draws, self.num_neurons, self.num_neurons))
+            return LowRankConnectivity(each, self.num_neurons * np.swapaxes(self.block(every, every), 1, 2))
         Q = np.broadcast_to(self.num_neurons * self.bulk.Q, self.bulk.A.shape)
         left, right = np.concatenate([self.M, self.bulk.A], axis=2), np.concatenate([self.K, Q], axis=2)
         return LowRankConnectivity(left, right, self.background)
@@ -231,13 +239,19 @@ class LowRankConnectivity:
 
 
 def connectivity_draws(
-    draws: Mapping[str, np.ndarray], background: FixedBackground | RandomBulk | None, recorded_share: float = 1.0
+    draws: Mapping[str, np.ndarray],
+    background: FixedBackground | RandomBulk | SignedBackground | None,
+    recorded_share: float = 1.0,
+    *,
+    self_connections: bool = True,
 ) -> LowRankConnectivity:
     """W of named draws of the parameters, as `Posterior.sample_parameters` gives them, under a settled background.
 
     Where only a share of the neurons was recorded, it is W among these; right factors that the draws do not hold are at
     their mean.
     """
+    if isinstance(background, SignedBackground) or not self_connections:
+        return LowRankConnectivity(draws["M"], draws["K"], bulk=SignedDraws.of(draws, self_connections))
     if isinstance(background, RandomBulk):
         return LowRankConnectivity(draws["M"], draws["K"], bulk=bulk_draws(draws, background.visited))
     return LowRankConnectivity(draws["M"], recorded_share * draws.get(K_RECORDED, draws["K"]), background)

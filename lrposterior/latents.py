@@ -102,7 +102,8 @@ def infer_latents(
     mean, covariance, currents, activity, log_likelihood = map(
         np.asarray, _paths(model.structure, given, parameters, data)
     )
-    of_M = np.flatnonzero(np.arange(mean.shape[2]) % (mean.shape[2] // model.num_populations) < model.rank)
+    num_shared = mean.shape[2] - model.num_own_latents(fitted.num_neurons)
+    of_M = np.flatnonzero(np.arange(num_shared) % (num_shared // model.num_populations) < model.rank)
     return LatentPaths(
         given=given,
         mean=mean[:, :, of_M],

@@ -67,6 +67,14 @@ from lrposterior.process_noise import (
     require_covariance,
     require_patterns,
 )
+from lrposterior.signed_background import (
+    SignedBackground,
+    beyond_low_rank,
+    entries_of,
+    matrix_of,
+    presynaptic,
+    require_matrix,
+)
 from lrposterior.time_constants import PerNeuron, TimeConstants, checked_time_constant
 
 if TYPE_CHECKING:
@@ -139,7 +147,8 @@ class LowRankModel:
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
         observation: what is recorded, and with what noise: `GaussianObservation`, `SpikeRateObservation`,
             `PoissonObservation`, `NegativeBinomialObservation` or `CalciumObservation`.
-        background: a known one (`FixedBackground`), a random one (`RandomBulk`), or None.
+        background: a known one (`FixedBackground`), a random one (`RandomBulk`), under Dale's law one with signs
+            (`SignedBackground`), or None.
         initial_state: "zero": every trial starts with x = 0. "free": every trial starts with
             x = M initial_kappa + b, where initial_kappa (trial, rank) is inferred.
         process_noise: noise that drives the latents, M eps[t] in the currents with eps[t] ~ Normal(0, Q): None, or
@@ -151,6 +160,7 @@ class LowRankModel:
             recordings without stimulation. Under Dale's law they are added to the recording (`add_hidden_neurons`).
         drift: `SessionDrift`, with which neurons are seen in the sessions of a recording, or None.
         priors: `CorrelatedLoadings`, in which a neuron's K depends on its other loadings, or independent `Priors`.
+        self_connections: whether a neuron may drive itself. Under Dale's law False takes the diagonal of W away.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -160,12 +170,13 @@ class LowRankModel:
     time_constant: float | TimeConstantPrior | Mapping[str, float | TimeConstantPrior] | PerNeuron = 0.1
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     observation: Observation = field(default_factory=GaussianObservation)
-    background: FixedBackground | RandomBulk | None = field(default_factory=RandomBulk)
+    background: FixedBackground | RandomBulk | SignedBackground | None = field(default_factory=RandomBulk)
     initial_state: Literal["zero", "free"] = "zero"
     process_noise: Literal["diagonal", "full"] | ProcessNoise | None = None
     hidden_neurons: int | float = 0
     drift: SessionDrift | None = None
     priors: Priors = field(default_factory=CorrelatedLoadings)
+    self_connections: bool = True
 
     def __post_init__(self) -> None:
         require_integer(self.rank, "rank", minimum=1)
@@ -186,16 +197,21 @@ class LowRankModel:
             ("drift", SessionDrift | None, "SessionDrift or None", "SessionDrift()"),
             (
                 "background",
-                FixedBackground | RandomBulk | None,
-                "FixedBackground, RandomBulk or None",
+                FixedBackground | RandomBulk | SignedBackground | None,
+                "FixedBackground, RandomBulk, SignedBackground or None",
                 "RandomBulk(), or FixedBackground(W0) for a known matrix",
             ),
+            ("self_connections", bool, "True or False", "False"),
         ):
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise argument_error(name, expected, type(value).__name__, f"for example {name}={example}")
         if isinstance(self.priors, DaleLoadings):
             self._check_dale()
+        elif self.is_dense:
+            name = "background" if isinstance(self.background, SignedBackground) else "self_connections"
+            got, mend = repr(getattr(self, name))[:60], "give priors=DaleLoadings(), or leave it out"
+            raise argument_error(name, "what needs no signs without DaleLoadings", got, mend)
         if self.hidden_neurons and self.background is not None:
             mend = "give background=None, or leave hidden_neurons out"
             raise argument_error(
@@ -210,7 +226,12 @@ class LowRankModel:
                 "'softplus' or 'relu', as rates have no sign",
                 "nonlinearity='softplus'",
             ),
-            ("background", self.background, "None, as a bulk has both signs", "background=None"),
+            (
+                "background",
+                None if isinstance(self.background, SignedBackground) else self.background,
+                "None or a SignedBackground, as a bulk has both signs",
+                "background=None",
+            ),
             (
                 "hidden_neurons",
                 self.hidden_neurons,
@@ -264,6 +285,9 @@ class LowRankModel:
         if isinstance(self.priors, DaleLoadings):
             priors = self.priors.settled(recording.cell_types, recording.num_neurons)
             settled = dataclasses.replace(settled, priors=priors)
+        if isinstance(self.background, SignedBackground):
+            signed = self.background.settled(recording.cell_types, recording.num_neurons)
+            settled = dataclasses.replace(settled, background=signed)
         if self.drift is not None and not self.drift.sessions:
             drift = dataclasses.replace(self.drift, sessions=session_names(recording))
             settled = dataclasses.replace(settled, drift=drift)
@@ -307,6 +331,15 @@ class LowRankModel:
     @property
     def _has_signs(self) -> bool:
         return isinstance(self.priors, DaleLoadings)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether W is known beyond M K^T / N neuron by neuron, and no longer by patterns."""
+        return not self.self_connections or isinstance(self.background, SignedBackground)
+
+    def num_own_latents(self, num_neurons: int) -> int:
+        """How many of the latents drive one neuron each: none, or of a dense W all N, behind those of M."""
+        return num_neurons if self.is_dense else 0
 
     def recorded_share(self, num_recorded: int) -> float:
         """The share of all neurons that was recorded."""
@@ -387,6 +420,10 @@ class LowRankModel:
                 raise ValueError("background: expected a subspace; settle the model with for_recording(recording)")
             bulk_scale = self.scale("gain") / math.sqrt(num_neurons)
             blocks.append(Block("A", self.background.subspace.shape, 0.0, bulk_scale))
+        if isinstance(priors, DaleLoadings) and isinstance(self.background, SignedBackground):
+            pre, scales = presynaptic(num_neurons, self.self_connections), self.background.scales(num_neurons)
+            of_sign = priors.signs[pre], priors.magnitudes, priors.spread
+            blocks.append(Block("W0", pre.shape, 0.0, scales[pre] / num_neurons, *of_sign))
         blocks += self.time_constants.blocks(dt)
         noise = self.noise_of_process
         if noise is not None:
@@ -410,9 +447,10 @@ class LowRankModel:
             medians, spreads = (np.array(each) for each in zip(*priors.scales_of_K, strict=True))
             blocks.append(Block(RIGHT_SCALE, medians.shape, np.log(medians), spreads))
         blocks += noise_blocks
+        types: dict[str, Any] = {"self_connections": self.self_connections}
         if isinstance(priors.K, ByCellType):
-            return ParameterSpace(tuple(blocks), priors.K.cell_types, np.asarray(priors.K.members))
-        return ParameterSpace(tuple(blocks))
+            types |= {"cell_types": priors.K.cell_types, "members": np.asarray(priors.K.members)}
+        return ParameterSpace(tuple(blocks), **types)
 
     def space_for(self, recording: Recording) -> ParameterSpace:
         return self.parameter_space(
@@ -475,8 +513,8 @@ class LowRankModel:
         noise = self.noise_of_process
         return dataclasses.replace(
             self,
-            background=None,
-            priors=Priors(),
+            background=SignedBackground() if isinstance(self.background, SignedBackground) else None,
+            priors=DaleLoadings() if self._has_signs else Priors(),
             drift=None,
             time_constant=time_constant,
             process_noise=None if noise is None else ProcessNoise(noise.shape),
@@ -532,9 +570,12 @@ class LowRankModel:
         noise_scale, or rate_scale, baseline and dispersion of counts, decay_time (s) of calcium and session_scale take
         the place of their logarithms, K stands for its regression, and time_constant (s) is always there: () where it
         is one for all neurons, else (population,) in the order in which the cell types were given, or (neuron,).
-        process_noise (rank, rank) is the covariance Q of the noise of the latents in the gauge of M, per bin.
+        process_noise (rank, rank) is the covariance Q of the noise of the latents in the gauge of M, per bin. W0 of a
+        `SignedBackground` is (post, pre), with a diagonal of 0 where there are no self-connections.
         """
         named = {name: np.asarray(value) for name, value in coordinates.items() if not is_regression(name)}
+        if isinstance(self.background, SignedBackground):
+            named["W0"] = matrix_of(named["W0"])
         noise = self.noise_of_process
         if noise is not None:
             # Where M is nearly orthogonal to the patterns, Q is lost in single precision.
@@ -555,6 +596,8 @@ class LowRankModel:
         for name, public in PUBLIC_NAMES.items():
             if public in coordinates:
                 coordinates[name] = np.log(coordinates.pop(public))
+        if isinstance(self.background, SignedBackground):
+            coordinates["W0"] = entries_of(coordinates["W0"], self.self_connections)
         covariance, noise = coordinates.pop("process_noise", None), self.noise_of_process
         if covariance is not None and noise is not None:
             found = pattern_coordinates(covariance, coordinates["M"], self.noise_patterns)
@@ -575,8 +618,9 @@ class LowRankModel:
                 than Poisson's, dispersion (neuron,). With drift session_offset and session_scale (neuron, session),
                 initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, (), (population,)
                 or (neuron,), where it has a prior, process_noise (rank, rank), the covariance Q of what is added to
-                the latents in every bin, where there is any. With a random bulk also its matrix W0 (post, pre), or, if
-                the model is settled, A (neuron, dimension), the part that a recording sees: the rest is then 0.
+                the latents in every bin, where there is any. With a `SignedBackground` also W0 (post, pre), with a
+                random bulk also its matrix W0 (post, pre), or, if the model is settled, A (neuron, dimension), the part
+                that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the noise.
 
@@ -603,8 +647,12 @@ class LowRankModel:
                 continue
             value = np.asarray(parameters[name], dtype=np.float64)
             shape = settled.time_constants.shape if name == "time_constant" else block.shape
+            if name == "W0":
+                shape = (like.num_neurons, like.num_neurons)
             require_shape(value, f"parameters[{name!r}]", {str(axis): size for axis, size in enumerate(shape)})
             require_finite(value, f"parameters[{name!r}]")
+            if name == "W0":
+                require_matrix(value, self.self_connections)
         currents = settled.simulated_currents(parameters, like, seed=seed)
         coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(parameters, like.dt).items()}
         emission = settled.emission_of_trials(coordinates, settled.data(like))
@@ -684,7 +732,19 @@ class LowRankModel:
         """Left and right factors of all connectivity but a known matrix W0, W = left right^T / N.
 
         They are M and K, where a random bulk is seen through Q also A and N Q, and the known factors, left and N right.
+        Of a dense W they are M and K, and 1 and N (W - M K^T / N)^T, one pattern for every neuron.
         """
+        left, right = self._shared_factors(parameters, data)
+        if not self.is_dense:
+            return left, right
+        num_neurons = len(left)
+        beyond = beyond_low_rank(parameters, self.self_connections)
+        each = jnp.eye(num_neurons, dtype=left.dtype)
+        return jnp.concatenate([left, each], axis=1), jnp.concatenate([right, num_neurons * beyond.T], axis=1)
+
+    @staticmethod
+    def _shared_factors(parameters: Parameters, data: Data) -> tuple[Array, Array]:
+        """Those of `factors` whose patterns are shared by neurons."""
         left, right, num_neurons = [parameters["M"]], [parameters["K"]], parameters["M"].shape[0]
         if data.subspace is not None:
             left.append(parameters["A"])
@@ -701,25 +761,33 @@ class LowRankModel:
 
             x_n = left_n . kappa + filtered inputs,      kappa[t+1] = (1 - a) kappa[t] + a right^T r[t] / N
 
-        with a of the latent's population. With one population they are `factors`.
+        with a of the latent's population. With one population they are `factors`. Latents of a dense W that drive one
+        neuron each stand behind the others, and belong to the population of their neuron.
 
         Returns:
             left (neuron, latent), 0 for neurons of other populations, and right (neuron, latent), those of one
             population after those of the other.
         """
         left, right = self.factors(parameters, data)
+        num_shared = left.shape[1] - self.num_own_latents(len(left))
         belongs = jnp.arange(self.num_populations)[None, :] == data.population[:, None]
-        left = jnp.where(belongs[:, :, None], left[:, None, :], 0.0).reshape(len(left), -1)
-        return left, jnp.tile(right, (1, self.num_populations))
+        tiled = jnp.where(belongs[:, :, None], left[:, None, :num_shared], 0.0).reshape(len(left), -1)
+        right_tiled = jnp.tile(right[:, :num_shared], (1, self.num_populations))
+        return (
+            jnp.concatenate([tiled, left[:, num_shared:]], axis=1),
+            jnp.concatenate([right_tiled, right[:, num_shared:]], axis=1),
+        )
 
-    def population_of_latents(self, num_latents: int) -> np.ndarray:
-        """(latent,) the population of each of the latents of `latent_factors`."""
-        return np.repeat(np.arange(self.num_populations), num_latents // self.num_populations)
+    def population_of_latents(self, num_latents: int, population: Array) -> Array:
+        """(latent,) the population of each of the latents of `latent_factors`, from those of the neurons."""
+        num_own = self.num_own_latents(len(population))
+        shared = np.repeat(np.arange(self.num_populations), (num_latents - num_own) // self.num_populations)
+        return jnp.concatenate([jnp.asarray(shared, population.dtype), population[:num_own]])
 
     def integration_constants_of_latents(self, parameters: Parameters, data: Data, num_latents: int) -> Array:
         """(latent,) a of the latents of `latent_factors`."""
         constants = data.dt / self.time_constants_of(parameters, data.dt)
-        return constants[self.population_of_latents(num_latents)]
+        return constants[self.population_of_latents(num_latents, data.population)]
 
     def rates(self, parameters: Parameters, data: Data) -> Array:
         """Rates r = phi(x) (trial, time, neuron)."""

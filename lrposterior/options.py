@@ -31,6 +31,7 @@ from lrposterior.observations import (
 )
 from lrposterior.priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.process_noise import ProcessNoise
+from lrposterior.signed_background import SignedBackground
 from lrposterior.time_constants import PerNeuron
 
 KIND = "kind"
@@ -61,7 +62,7 @@ KINDS: Mapping[str, Mapping[str, Kind]] = {
         "overdispersed-count": Kind(NegativeBinomialObservation),
         "calcium": Kind(CalciumObservation),
     },
-    "background": {"bulk": Kind(RandomBulk), "none": NONE},
+    "background": {"bulk": Kind(RandomBulk), "signed": Kind(SignedBackground), "none": NONE},
     "process_noise": {
         "none": NONE,
         "diagonal": Kind(ProcessNoise, {"shape": "diagonal"}),
@@ -174,7 +175,7 @@ def load_matrix(path: Path, name: str) -> Any:
     """
     if not path.exists():
         raise FileNotFoundError(
-            f"{name}: expected bulk, none or a matrix, got no file at {str(path)!r}; check the name and folder"
+            f"{name}: expected bulk, signed, none or a matrix, got no file at {str(path)!r}; check the name and folder"
         )
     try:
         if path.suffix == ".npz":

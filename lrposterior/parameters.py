@@ -124,12 +124,14 @@ class ParameterSpace:
         cell_types: names of the types that have a scale of K and a regression of their own.
         members: (neuron,) place of every neuron's type in `cell_types`, or None where there are none.
         read: (neuron, dimension) orthonormal Q where the parameter K is Q Q^T of what the coordinates say, or None.
+        self_connections: whether W has a diagonal.
     """
 
     blocks: tuple[Block, ...]
     cell_types: tuple[str, ...] = field(default=(), metadata={"static": True})
     members: np.ndarray | None = None
     read: np.ndarray | None = None
+    self_connections: bool = field(default=True, metadata={"static": True})
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -194,6 +196,11 @@ class ParameterSpace:
     def is_signed(self) -> bool:
         """Whether factors have signs, as under Dale's law."""
         return self["M"].sign is not None
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether W is known beyond M K^T / N neuron by neuron (`lrposterior.signed_background`)."""
+        return not self.self_connections or "W0" in self
 
     @property
     def standard_deviations(self) -> np.ndarray:

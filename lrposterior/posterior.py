@@ -236,7 +236,8 @@ class Posterior:
         seconds, or of counts rate_scale and baseline (neuron,) in spikes/s and, where they vary more than Poisson's,
         dispersion (neuron,), process_noise (rank, rank) where there is any, time_constant in seconds, () or
         (population,) in the order in which the model names the cell types, or (neuron,), initial_kappa (trial, rank)
-        where the initial state is free, and A (neuron, dimension) of a random bulk, whose unseen part is 0 here.
+        where the initial state is free, A (neuron, dimension) of a random bulk, whose unseen part is 0 here, and W0
+        (post, pre) of a `SignedBackground`.
         """
         return dict(self._mode)
 
@@ -329,7 +330,9 @@ class Posterior:
 
     def connectivity_of(self, draws: Mapping[str, np.ndarray]) -> LowRankConnectivity:
         """W of named draws of the parameters; what they do not hold of what no recording sees is at its mean."""
-        return connectivity_draws(draws, self.model.background, self._recorded_share)
+        return connectivity_draws(
+            draws, self.model.background, self._recorded_share, self_connections=self.model.self_connections
+        )
 
     @property
     def _recorded_share(self) -> float:
@@ -441,8 +444,8 @@ class Posterior:
 
     def _sample_moments(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the seen part of W over draws (draw, coordinate)."""
-        bulk = self.model.background if isinstance(self.model.background, RandomBulk) else None
-        W = connectivity_draws(self.named(z), bulk)
+        seen = None if isinstance(self.model.background, FixedBackground) else self.model.background
+        W = connectivity_draws(self.named(z), seen, self_connections=self.model.self_connections)
         mean, square = np.zeros((W.num_neurons, W.num_neurons)), np.zeros((W.num_neurons, W.num_neurons))
         for draw in range(W.num_draws):
             each = W.dense(draw)
@@ -525,7 +528,8 @@ class Posterior:
     def eigenvalues_of(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
         """Those of `eigenvalues`, of named draws of the parameters."""
         whole = {name: value for name, value in draws.items() if name != K_RECORDED}
-        return connectivity_draws(whole, self.model.background).eigenvalues()
+        W = connectivity_draws(whole, self.model.background, self_connections=self.model.self_connections)
+        return W.eigenvalues()
 
     def effective_rank(self, num_draws: int = 400, *, seed: int) -> np.ndarray:
         """Posterior draws (draw,) of the effective rank of W; see `LowRankConnectivity.effective_rank`."""

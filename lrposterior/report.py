@@ -38,6 +38,7 @@ from lrposterior.populations import ByCellType
 from lrposterior.posterior import Posterior, describe_loadings, describe_scale
 from lrposterior.priors import Priors, TimeConstantPrior, center
 from lrposterior.recording import Recording
+from lrposterior.signed_background import SignedBackground
 from lrposterior.storage import package_version
 from lrposterior.time_constants import PerNeuron
 
@@ -280,6 +281,8 @@ def _background(posterior: Posterior) -> str:
     if isinstance(background, RandomBulk):
         dimension = background.visited.shape[1]
         return f"random, gain {posterior.model.scale('gain'):.3g}, seen through {dimension} patterns of activity"
+    if isinstance(background, SignedBackground):
+        return "inferred, with the signs of the neurons"
     if not isinstance(background, FixedBackground):
         return "none"
     factors = "" if background.left is None else f"{background.left.shape[1]} known factors"

@@ -51,11 +51,13 @@ class Simulation:
 
     @property
     def connectivity(self) -> np.ndarray:
-        """The true connectivity (post, pre): M K^T / N, and a random bulk W0 where there is one.
+        """The true connectivity (post, pre): M K^T / N, and a random bulk or one with signs, W0, where there is one.
 
         A known background is not in it.
         """
         W = self.parameters["M"] @ self.parameters["K"].T / len(self.parameters["M"])
+        if not self.model.self_connections:
+            np.fill_diagonal(W, 0.0)
         return W + self.parameters["W0"] if "W0" in self.parameters else W
 
 

@@ -181,8 +181,10 @@ def currents_at(model: LowRankModel, parameters: Parameters, data: Data, kappa: 
 def noise_covariance(model: LowRankModel, parameters: Parameters, data: Data, num_latents: int) -> Array:
     """(latent, latent) Q between the latents of M, of all populations alike, and 0 for others."""
     noise = latent_covariance(parameters, data.noise_patterns)
-    num_others = num_latents // model.num_populations - model.rank
-    return jnp.tile(jnp.pad(noise, (0, num_others)), (model.num_populations, model.num_populations))
+    num_own = model.num_own_latents(len(parameters["M"]))
+    num_others = (num_latents - num_own) // model.num_populations - model.rank
+    shared = jnp.tile(jnp.pad(noise, (0, num_others)), (model.num_populations, model.num_populations))
+    return jnp.pad(shared, (0, num_own))
 
 
 def known_currents(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
@@ -199,8 +201,10 @@ def initial_latents(model: LowRankModel, parameters: Parameters, num_trials: int
     """(trial, latent) the latents in the first bin, which are known."""
     if model.initial_state == "zero":
         return jnp.zeros((num_trials, num_latents), parameters["M"].dtype)
-    num_others = num_latents // model.num_populations - model.rank
-    return jnp.tile(jnp.pad(parameters["initial_kappa"], ((0, 0), (0, num_others))), (1, model.num_populations))
+    num_own = model.num_own_latents(len(parameters["M"]))
+    num_others = (num_latents - num_own) // model.num_populations - model.rank
+    shared = jnp.tile(jnp.pad(parameters["initial_kappa"], ((0, 0), (0, num_others))), (1, model.num_populations))
+    return jnp.pad(shared, ((0, 0), (0, num_own)))
 
 
 def _products(one: Array, other: Array) -> Array:

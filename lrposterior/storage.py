@@ -5,8 +5,8 @@
     /statistics    the fields of `FitStatistics`
     /distribution  the posterior's distribution (`lrposterior.distribution_arrays`); of a mixture the locations
                    (component, coordinate), the scales side by side, and how many columns are each component's
-    /background    where the model has one. Known W0: dense as W0 (post, pre), sparse as value, post, pre (entry,),
-                   factors as left, right (neuron, dimension). Random bulk: subspace (neuron, dimension)
+    /background    where the model has one with arrays. Known W0: dense as W0 (post, pre), sparse as value, post, pre
+                   (entry,), factors as left, right (neuron, dimension). Random bulk: subspace (neuron, dimension)
 
 Classes are named through the registries below, never by an import path. What is None or empty is left out.
 
@@ -53,6 +53,7 @@ from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.process_noise import ProcessNoise
 from lrposterior.recording import Recording
+from lrposterior.signed_background import SignedBackground
 from lrposterior.time_constants import PerNeuron
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ CONFIGURATIONS: dict[str, type] = {
     "DaleLoadings": DaleLoadings,
     "ScalePrior": ScalePrior,
     "TimeConstantPrior": TimeConstantPrior,
+    "SignedBackground": SignedBackground,
     "ByCellType": ByCellType,
     "PerNeuron": PerNeuron,
     "SessionDrift": SessionDrift,
@@ -236,11 +238,12 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
     """The datasets of a file by the names of their groups, the root first."""
     model, distribution, statistics = posterior.model, posterior.distribution, posterior.statistics
     kind = _name(distribution, DISTRIBUTIONS)
+    known = model.background if isinstance(model.background, SignedBackground) else None
     configuration: dict[str, Any] = {
         "method": posterior.method,
         "seed": int(posterior.seed),
         "status": posterior.status,
-        "model": _encode(dataclasses.replace(model, background=None, process_noise=None)),
+        "model": _encode(dataclasses.replace(model, background=known, process_noise=None)),
         "background": None,
         "distribution": kind,
         "scale_priors": {name: _encode(prior) for name, prior in posterior.scale_priors.items()},
@@ -248,7 +251,7 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
     noise = model.noise_of_process
     if noise is not None:
         configuration["process_noise"] = {"shape": noise.shape, "scale": noise.scale, "spread": noise.spread}
-    if model.background is not None:
+    if isinstance(model.background, FixedBackground | RandomBulk):
         configuration["background"] = {"class": _name(model.background, BACKGROUNDS)} | _background_options(model)
     root = _dataset({"mode_coordinates": posterior.mode_coordinates}, {"mode_coordinates": ("coordinate",)})
     root.attrs = {
@@ -270,7 +273,7 @@ def _groups(posterior: Posterior) -> dict[str, xr.Dataset]:
         "distribution": _dataset(distribution_arrays(distribution), DISTRIBUTION_AXES[kind]),
     }
     groups["statistics"].attrs = {"evidence_note": statistics.evidence_note}
-    if model.background is not None:
+    if isinstance(model.background, FixedBackground | RandomBulk):
         groups["background"] = _background_dataset(model.background)
     if model.noise_patterns is not None:
         groups["process_noise"] = _dataset({"patterns": model.noise_patterns}, {"patterns": ("neuron", "rank")})

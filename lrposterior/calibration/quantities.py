@@ -40,7 +40,7 @@ class Networks:
     @property
     def connectivity(self) -> LowRankConnectivity:
         """W of every draw."""
-        return connectivity_draws(self.parameters, self.model.background)
+        return connectivity_draws(self.parameters, self.model.background, self_connections=self.model.self_connections)
 
     def rates(self, trials: Recording) -> np.ndarray:
         """(draw, trial, time, neuron) noise-free rates under the inputs and the stimulation of some trials."""

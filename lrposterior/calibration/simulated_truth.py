@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lrposterior.background import FixedBackground
+from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.calibration.quantities import Networks, Quantities, gauge_invariant_quantities
 from lrposterior.checks import argument_error, require_instance
 from lrposterior.fit_error import FitError
@@ -142,7 +142,7 @@ def simulate_truth(
 
 def _true_network(model: LowRankModel, simulation: Simulation) -> Networks:
     parameters = {name: np.asarray(value)[None] for name, value in simulation.parameters.items()}
-    if "W0" in parameters:
+    if "W0" in parameters and isinstance(model.background, RandomBulk):
         model = dataclasses.replace(model, background=FixedBackground(parameters.pop("W0")[0]))
     return Networks(model, parameters, simulation.recording)
 

@@ -25,7 +25,7 @@ from lrposterior.checks import argument_error, require_instance, require_integer
 from lrposterior.comparison.directions import find_directions
 from lrposterior.comparison.projection import Draws, Moments, change_power, visited_patterns
 from lrposterior.comparison.result import PosteriorComparison
-from lrposterior.connectivity import connectivity_draws, require_memory
+from lrposterior.connectivity import require_memory
 from lrposterior.distribution import SampleDistribution
 from lrposterior.hidden import require_none_hidden
 from lrposterior.posterior import MAX_GIGABYTES, Posterior, require_likelihood, require_uncertainty
@@ -144,7 +144,7 @@ def _draws(posterior: Posterior, num_draws: int, seed: int) -> Draws:
 def _prior_draws(posterior: Posterior, num_draws: int, seed: int) -> Draws:
     """Draws of the prior at the scales that were found."""
     z = np.random.default_rng([seed, 1]).standard_normal((num_draws, posterior.space.size))
-    return Draws.of(posterior, connectivity_draws(posterior.named(z), posterior.model.background))
+    return Draws.of(posterior, posterior.connectivity_of(posterior.named(z)))
 
 
 def _told(visited: np.ndarray, draws: list[Draws], priors: list[Draws]) -> np.ndarray:

@@ -56,7 +56,8 @@ class NoiseSums(NamedTuple):
 def noise_sums(model: LowRankModel, parameters: Parameters, data: Data, filtered: Filtered) -> NoiseSums:
     """The sums over the trials of some data, from the filter in them."""
     weights = model.emission_of_trials(parameters, data).weights(data.mask, filtered.current)
-    of_Q = covariance_information(filtered, model.rank, model.num_populations)
+    num_own = model.num_own_latents(len(parameters["M"]))
+    of_Q = covariance_information(filtered, model.rank, model.num_populations, num_own)
     return NoiseSums(of_Q, jnp.sum(weights, axis=(0, 1)))
 
 
@@ -69,7 +70,8 @@ def with_process_noise(
         space, parameters: of the fit.
         patterns: (neuron, rank) those through which the noise is seen, or None.
         sums: over all trials.
-        information: (direct, direct) F with Q, and the gauge of the noise, held.
+        information: (direct, direct) F with Q, and the gauge of the noise, held. What there is besides, of W beyond
+            M K^T / N, stands behind, and no gauge changes it.
     """
     M = parameters["M"]
     weighted = M * sums.weights[:, None]
@@ -94,10 +96,11 @@ def with_process_noise(
         if patterns is None:
             change_of_Q = change_of_Q + generator @ Q + Q @ generator.T
         kept = change | moved
-        return jnp.concatenate([*(jnp.ravel(kept[block.name]) for block in _direct(space)), jnp.ravel(change_of_Q)])
+        of_blocks = [jnp.ravel(kept[block.name]) for block in _direct(space)]
+        return jnp.concatenate([*of_blocks, flat[space.num_direct :], jnp.ravel(change_of_Q)])
 
     both = jax.scipy.linalg.block_diag(information, sums.of_Q)
-    return pulled_back(both, equivalent, jnp.zeros(space.num_direct, information.dtype))
+    return pulled_back(both, equivalent, jnp.zeros(len(information), information.dtype))
 
 
 def observation_noise_information(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
@@ -141,12 +144,16 @@ def _direct(space: ParameterSpace) -> list[Block]:
     return [block for block in space.blocks if space.slices[block.name].stop <= space.num_direct]
 
 
-def covariance_information(filtered: Filtered, rank: int, num_populations: int = 1) -> Array:
-    """F (entry, entry) over the entries of Q (rank, rank), of the first latents of each population, over all trials."""
-    size = filtered.mean.shape[2] // num_populations
+def covariance_information(filtered: Filtered, rank: int, num_populations: int = 1, num_own: int = 0) -> Array:
+    """F (entry, entry) over the entries of Q (rank, rank), of the first latents of each population, over all trials.
+
+    The last `num_own` latents belong to single neurons, and have no noise.
+    """
+    size = (filtered.mean.shape[2] - num_own) // num_populations
     units = np.zeros((rank**2, size, size))
     units[:, :rank, :rank] = np.eye(rank**2).reshape(-1, rank, rank)
-    slopes = jnp.asarray(np.tile(units, (1, num_populations, num_populations)))
+    tiled = np.tile(units, (1, num_populations, num_populations))
+    slopes = jnp.asarray(np.pad(tiled, ((0, 0), (0, num_own), (0, num_own))))
     return jnp.sum(jax.vmap(lambda trial: _of_trial(slopes, trial))(filtered), axis=0)
 
 

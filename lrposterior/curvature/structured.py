@@ -14,6 +14,9 @@ observation weights w, S[t] = L^T diag(w) L and H[t] = L^T diag(w) (direct effec
 
     F = sum_t J^T S J + J^T H + H^T J + (direct effect)^T diag(w) (direct effect).
 
+Of a dense W (`lrposterior.signed_background`) L has a column, and a latent, for each neuron, and all of R has columns
+in J. R is then a function of M, K and W0, and F about it is pulled back to these.
+
 Known loadings (left) have no columns in J, nor have the parameters of what is seen of a neuron's current: they move
 what is expected in the bin alone, and dispersions, which move its variance alone, have information of their own.
 
@@ -34,6 +37,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.linalg
 import numpy as np
 from jax import Array
 
@@ -44,6 +48,7 @@ from lrposterior.model import Data, LowRankModel
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import OWN
 from lrposterior.parameters import Parameters, ParameterSpace
+from lrposterior.signed_background import beyond_low_rank
 from lrposterior.state_space import expected_filter
 
 
@@ -78,7 +83,7 @@ class TrialSums(NamedTuple):
 
     Attributes:
         direct: (direct, direct) F about the parameters on which the currents depend themselves, Q of the process noise
-            and its gauge held.
+            and its gauge held; of a dense W behind them about N W^T - K M^T, as if these were more of them.
         of_noise: what there is besides with process noise, or None.
     """
 
@@ -132,8 +137,9 @@ def trial_sums(model: LowRankModel, space: ParameterSpace, z: Array, data: Data)
 
     start = jnp.zeros((num_shared, num_shared), z.dtype)
     shared, (mixed, initial) = jax.lax.scan(accumulate, start, trials)
+    mixed, initial = mixed[:, :, : model.rank], initial[:, : model.rank, : model.rank]
 
-    information = jnp.zeros((space.num_direct, space.num_direct), z.dtype)
+    information = jnp.zeros((layout.size, layout.size), z.dtype)
     information = information.at[np.ix_(layout.shared, layout.shared)].set(shared)
     if free:
         columns = layout.initial_kappa
@@ -152,8 +158,11 @@ def _whitened(space: ParameterSpace, z: Array, information: Array) -> Array:
 
     def direct(dynamics: Array) -> Array:
         parameters = space.unwhiten(jnp.concatenate([dynamics, z[space.num_dynamics :]]))
-        flat = [jnp.ravel(parameters[block.name]) for block in space.blocks]
-        return jnp.concatenate(flat)[: space.num_direct]
+        flat = jnp.concatenate([jnp.ravel(parameters[block.name]) for block in space.blocks])[: space.num_direct]
+        if not space.is_dense:
+            return flat
+        beyond = beyond_low_rank(parameters, space.self_connections)
+        return jnp.concatenate([flat, jnp.ravel(len(beyond) * beyond.T)])
 
     return pulled_back(information, direct, z[: space.num_dynamics])
 
@@ -161,23 +170,28 @@ def _whitened(space: ParameterSpace, z: Array, information: Array) -> Array:
 class _Layout:
     """Where the columns of the recursion lie in z.
 
-    They are (psi and the parameters of what is seen, by neuron; K; time constants | initial latents).
+    They are (psi and the parameters of what is seen, by neuron; K; time constants | initial latents). The columns of K
+    that belong to a dense W stand behind z.
     """
 
     def __init__(self, space: ParameterSpace, num_neurons: int, num_trials: int, rank: int) -> None:
         index = {
             block.name: np.arange(space.size)[space.slices[block.name]].reshape(block.shape) for block in space.blocks
         }
+        num_beyond = num_neurons if space.is_dense else 0
+        beyond = space.num_direct + np.arange(num_neurons * num_beyond).reshape(num_neurons, num_beyond)
+        right = np.concatenate([index["K"], beyond], axis=1)
+        self.size = space.num_direct + beyond.size
         by_neuron = [index[name].reshape(num_neurons, -1) for name in ("M", "A", "B", "b", *OWN) if name in index]
         time_constant = index.get("log_time_constant_excess", np.empty(0, int)).reshape(-1)
-        self.shared = np.concatenate([np.concatenate(by_neuron, axis=1).ravel(), index["K"].ravel(), time_constant])
+        self.shared = np.concatenate([np.concatenate(by_neuron, axis=1).ravel(), right.ravel(), time_constant])
         self.initial_kappa = index.get("initial_kappa", np.empty((num_trials, rank), int))
 
 
 def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, trial: _Trial) -> Array:
     left, right = model.latent_factors(parameters, data)
     (num_neurons, num_latents), num_bins, dtype = left.shape, trial.current.shape[0], left.dtype
-    population_of_latent = model.population_of_latents(num_latents)
+    population_of_latent = model.population_of_latents(num_latents, data.population)
     constants, constant_slopes = _integration_constants(model, parameters, data)
     of_neuron, of_latent = constants[data.population], constants[population_of_latent]
     rates, slopes = trial.rates, trial.slopes
@@ -186,16 +200,19 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     precision = jnp.where(trial.mask, 1.0 / emission.variance(trial.current), 0.0)
 
     # Columns of right that belong to K, by latent.
-    own_latent = jnp.tile(jnp.eye(num_latents // len(constants), model.rank, dtype=dtype), (len(constants), 1))
+    num_beyond = model.num_own_latents(num_neurons)
+    num_shared = num_latents - num_beyond
+    of_K = jnp.tile(jnp.eye(num_shared // len(constants), model.rank, dtype=dtype), (len(constants), 1))
+    own_latent = jax.scipy.linalg.block_diag(of_K, jnp.eye(num_beyond, dtype=dtype))
     read = rates @ right / num_neurons
-    initial_kappa = own_latent @ trial.initial_kappa
+    initial_kappa = own_latent[:, : model.rank] @ trial.initial_kappa
     kappa = low_pass(read, of_latent, initial_kappa) if trial.filtered is None else trial.filtered[0]
     drive = jnp.concatenate([trial.inputs, jnp.ones((num_bins, 1), dtype)], axis=1)
     steady = jnp.zeros((1, drive.shape[1]), dtype).at[:, -1].set(1.0 if model.initial_state == "free" else 0.0)
     drives = jnp.broadcast_to(drive[:, None, :], (num_bins, len(constants), drive.shape[1]))
     features = low_pass(drives, constants[:, None], jnp.broadcast_to(steady, drives.shape[1:]))
     num_unknown = model.rank + (parameters["A"].shape[1] if "A" in parameters else 0)
-    unknown = kappa.reshape(num_bins, len(constants), -1)[:, :, :num_unknown]
+    unknown = kappa[:, :num_shared].reshape(num_bins, len(constants), -1)[:, :, :num_unknown]
     latents = jnp.concatenate([unknown, features], axis=2)[:, data.population]
 
     # Time constants act on the filters of a neuron (current_slope) and on those of kappa.
@@ -222,7 +239,7 @@ def _trial_information(model: LowRankModel, parameters: Parameters, data: Data, 
     index = np.arange(num_neurons * num_own).reshape(num_neurons, num_own)
     alone = jnp.einsum("tn,tnp,tnq->npq", precision, of_mean, of_mean)
     information = information.at[index[:, :, None], index[:, None, :]].add(alone)
-    columns = num_neurons * (num_own + model.rank) + np.arange(constant_slopes.shape[1])
+    columns = num_neurons * (num_own + own_latent.shape[1]) + np.arange(constant_slopes.shape[1])
     cross = jnp.einsum("tnp,tnq->npq", observed, current_slope).reshape(index.size, -1)
     information = information.at[np.ix_(index.ravel(), columns)].add(cross)
     information = information.at[np.ix_(columns, index.ravel())].add(cross.T)

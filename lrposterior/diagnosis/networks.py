@@ -98,7 +98,12 @@ def _describe_network(
     model: LowRankModel, draw: dict[str, np.ndarray], trials: Recording, largest: float
 ) -> NetworkStatistics:
     """Statistics of one network."""
-    W = connectivity_draws(draw, model.background, model.recorded_share(trials.num_neurons))
+    W = connectivity_draws(
+        draw,
+        model.background,
+        model.recorded_share(trials.num_neurons),
+        self_connections=model.self_connections,
+    )
     groups, limit, runs_away = conditions_of(trials), LARGEST_GROWTH * largest, Signal(np.inf, np.inf, np.inf)
 
     def signal_in(activity: np.ndarray) -> Signal:
@@ -156,7 +161,7 @@ def _spectral_radius(
     if data.background is None and model.num_populations * left.shape[1] < len(a):
         left, right = (np.asarray(each) for each in model.latent_factors(parameters, data))
         of_population = np.asarray(data.dt / model.time_constants_of(parameters, data.dt))
-        own = of_population[model.population_of_latents(left.shape[1])]
+        own = of_population[np.asarray(model.population_of_latents(left.shape[1], data.population))]
         jacobian = np.diag(1.0 - own) + own[:, None] * ((right * slope[:, None]).T @ left) / len(left)
     else:
         recurrent = left @ right.T / len(left) if data.background is None else W.dense(0)

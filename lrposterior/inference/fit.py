@@ -44,6 +44,7 @@ from lrposterior.posterior import FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.priors import DaleLoadings
 from lrposterior.recording import Recording
+from lrposterior.signed_background import SignedBackground
 from lrposterior.structured.system import System
 from lrposterior.time_constants import PerNeuron
 
@@ -51,8 +52,9 @@ logger = logging.getLogger(__name__)
 
 # Up to this many coordinates the dense curvature is exact and quick.
 MAX_DENSE = 750
-# Where every neuron has a time constant a likelihood carries the latents of each: 64, of 32 neurons, take a minute.
-MAX_LATENTS_PER_NEURON = 64
+# Where neurons have time constants or synapses of their own a likelihood carries latents of each: 64, of 32 neurons
+# with time constants of their own, take a minute.
+MAX_LATENTS = 64
 MEANS = ("variational", "mode")
 
 
@@ -195,12 +197,12 @@ def fit(
         if isinstance(chosen, Match | Gibbs):
             network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
             if network.process_noise is not None:  # starts are compared by their likelihoods
-                _require_few_latents(network, recording)
+                _require_few_latents(network, recording, of_dense=False)
             if isinstance(chosen, Gibbs):
                 return fit_gibbs(network, recording, chosen, seed=seed, progress=progress)
             return fit_match(network, recording, chosen, seed=seed, progress=progress)
         if isinstance(model, LowRankModel):
-            _require_few_latents(model, recording)
+            _require_few_latents(model, recording, of_dense=True)
         is_signed = isinstance(model, LowRankModel) and isinstance(model.priors, DaleLoadings)
         if is_signed:
             _require_plain_laplace(chosen)
@@ -315,17 +317,24 @@ def _fit(
     )
 
 
-def _require_few_latents(model: LowRankModel, recording: Recording) -> None:
-    """Refuse time constants per neuron in networks whose latents, one copy for every neuron, are too many for a fit."""
-    if not isinstance(model.time_constant, PerNeuron):
+def _require_few_latents(model: LowRankModel, recording: Recording, of_dense: bool) -> None:
+    """Refuse networks whose latents, of each neuron, are too many: of time constants per neuron, or of a dense W."""
+    is_dense = of_dense and model.is_dense
+    if not (is_dense or isinstance(model.time_constant, PerNeuron)):
         return
-    background = model.for_recording(recording).background
-    seen = background.visited.shape[1] if isinstance(background, RandomBulk) else 0
-    number = recording.num_neurons * (model.rank + seen)
-    if number > MAX_LATENTS_PER_NEURON:
-        expected = f"at most {MAX_LATENTS_PER_NEURON} latents of single neurons, neurons times rank, for a likelihood"
+    settled = model.for_recording(recording)
+    seen = settled.background.visited.shape[1] if isinstance(settled.background, RandomBulk) else 0
+    number = settled.num_populations * (model.rank + seen) + settled.num_own_latents(recording.num_neurons)
+    if number <= MAX_LATENTS:
+        return
+    if isinstance(model.time_constant, PerNeuron):
+        expected = f"at most {MAX_LATENTS} latents of single neurons, neurons times rank, for a likelihood"
         mend = "use method='match' without process noise, a time constant for each cell type, or background=None"
         raise argument_error("time_constant", expected, f"PerNeuron with {number}", mend)
+    name = "background" if isinstance(model.background, SignedBackground) else "self_connections"
+    expected = f"at most {MAX_LATENTS} latents, one for each neuron and those of M, for a likelihood"
+    mend = "use method='match', fewer neurons, or low-rank connectivity alone"
+    raise argument_error(name, expected, f"{number}", mend)
 
 
 def _require_plain_laplace(method: Method | Ensemble) -> None:

@@ -12,14 +12,15 @@ from jax import Array
 from lrposterior.fit_error import FitError
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.problem import Problem, ScaledProblem
-from lrposterior.inference.signed_start import signed_start
+from lrposterior.inference.signed_start import signed_start, with_weaker_recurrence
 from lrposterior.matching.simulated_trials import noisy_currents
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import Parameters
 
 # Entries of the trials that a start is found from: seconds, for any recording of up to a hundred neurons.
 MAX_ENTRIES = 2**19
-# Prior standard deviations by which factors are shaken, and factors of K; the first with rates as recorded is taken.
+# Prior standard deviations by which factors and W0 are shaken, and factors of K and W0; the first with rates as
+# recorded is taken.
 SHAKES = ((0.3, 1.0), (0.1, 1.0), (0.0, 1.0), (0.0, 0.5), (0.0, 0.2), (0.0, 1e-3))
 # Half a Newton step of every bias, of one unit of current at most, so often.
 NUM_STEPS, DAMPING = 20, 0.5
@@ -45,10 +46,12 @@ def match_start(base: ScaledProblem, *, seed: tuple[int, int]) -> np.ndarray:
     noise = random.standard_normal(space.size)
     for shake, shrinkage in SHAKES:
         z = start.copy()
-        for name in ("M", "K"):
+        for name in ("M", "K", "W0"):
+            if name not in space:
+                continue
             z[space.slices[name]] += shake * noise[space.slices[name]]
-        parameters = space.unwhiten(z)
-        z = _with_recorded_means(problem, np.array(space.whiten(parameters | {"K": shrinkage * parameters["K"]})))
+        weaker = with_weaker_recurrence(space.unwhiten(z), shrinkage)
+        z = _with_recorded_means(problem, np.array(space.whiten(weaker)))
         if _has_recorded_rate(problem, z):
             return _for_all_trials(base, problem, z)
     raise FitError(

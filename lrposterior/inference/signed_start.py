@@ -3,10 +3,13 @@
 The currents that the activity suggests are a linear function of the filtered rates, inputs and 1. The weights of the
 rates are found within the signs of the neurons, by non-negative least squares (Lawson and Hanson 1974), and the matrix
 that they make is brought to the rank by positive factors, in the least squares sense by multiplicative updates (Lee and
-Seung 2001).
+Seung 2001). What these leave of it is where a background with signs starts. Without self-connections the diagonal of
+neither counts.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +21,7 @@ from lrposterior.inference.problem import Problem
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import RIGHT_SCALE
 from lrposterior.priors import DaleLoadings
+from lrposterior.signed_background import entries_of
 
 NUM_UPDATES = 500
 # Of the squares of the regressors: keeps the regression from fitting noise.
@@ -43,22 +47,34 @@ def signed_start(problem: Problem) -> np.ndarray:
     ones = np.ones((*rates.shape[:2], 1))
     regressors = [low_passed(each, a) for each in (rates * priors.signs, recording.inputs, ones)]
     target = currents if recording.stimulation is None else currents - low_passed(recording.stimulation, a)
-    size, B, b = _regress(np.concatenate(regressors, axis=2), target, np.any(recording.mask, axis=2))
+    seen = np.any(recording.mask, axis=2)
+    size, B, b = _regress(np.concatenate(regressors, axis=2), target, seen, model.self_connections)
     found = {name: np.asarray(value) for name, value in prior_mean.items()} | {"B": B, "b": b}
     found.pop(RIGHT_SCALE, None)  # It follows from K.
     size = size * recording.num_neurons
-    M, K = positive_factors(size, model.rank)
+    M, K = positive_factors(size, model.rank, model.self_connections)
+    if "W0" in problem.space:
+        beyond = np.maximum(size - M @ K.T, 0.0) / recording.num_neurons
+        found["W0"] = _within(problem, "W0", entries_of(beyond, model.self_connections))
     balance = np.sqrt(K.mean(axis=0) / M.mean(axis=0))
     M, K = (
         _within(problem, name, each) for name, each in (("M", M * balance), ("K", K / balance * priors.signs[:, None]))
     )
-    return best_start(problem, [found | {"M": M, "K": shrinkage * K} for shrinkage in SHRINKAGES])
+    found |= {"M": M, "K": K}
+    return best_start(problem, [with_weaker_recurrence(found, shrinkage) for shrinkage in SHRINKAGES])
 
 
-def _regress(regressors: np.ndarray, target: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def with_weaker_recurrence(parameters: Mapping[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:
+    """The parameters of a network whose K, and W0 where it is inferred, are multiplied by a factor."""
+    return dict(parameters) | {name: factor * parameters[name] for name in ("K", "W0") if name in parameters}
+
+
+def _regress(
+    regressors: np.ndarray, target: np.ndarray, seen: np.ndarray, self_connections: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights (neuron, neuron) >= 0 of the rates, (neuron, input) of the inputs and (neuron,) of 1.
 
-    Free weights are differences of two that are positive.
+    Free weights are differences of two that are positive. A regressor of zeros has no weight.
     """
     num_neurons = target.shape[2]
     flat, wanted = regressors[seen], target[seen]
@@ -69,7 +85,12 @@ def _regress(regressors: np.ndarray, target: np.ndarray, seen: np.ndarray) -> tu
     ridge = np.where(squares > 0.0, RIDGE * squares, 1.0)
     root = np.linalg.cholesky(gram + np.diag(ridge))
     projected = scipy.linalg.solve_triangular(root, both.T @ wanted, lower=True)
-    found = np.stack([scipy.optimize.nnls(root.T, one)[0] for one in projected.T])
+    found = np.empty((num_neurons, root.shape[0]))
+    for neuron, wanted_of_neuron in enumerate(projected.T):
+        columns = root.T.copy()
+        if not self_connections:
+            columns[:, neuron] = 0.0
+        found[neuron] = scipy.optimize.nnls(columns, wanted_of_neuron)[0]
     free = found[:, num_neurons : flat.shape[1]] - found[:, flat.shape[1] :]
     return found[:, :num_neurons], free[:, :-1], free[:, -1]
 
@@ -82,12 +103,18 @@ def _within(problem: Problem, name: str, factor: np.ndarray) -> np.ndarray:
     return np.asarray(block.sign) * np.clip(np.abs(factor), SMALLEST * scale, LARGEST * scale)
 
 
-def positive_factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positive factors (row, rank), (column, rank) of a matrix without negative entries, M K^T near it."""
+def positive_factors(matrix: np.ndarray, rank: int, has_diagonal: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Positive factors (row, rank), (column, rank) of a matrix without negative entries, M K^T near it.
+
+    Without a diagonal that counts, it is that of the factors themselves, found again in every step.
+    """
     random = np.random.default_rng(0)
     scale = np.sqrt(np.maximum(matrix.mean(), 1e-12) / rank)
     M, K = (scale * np.exp(0.5 * random.standard_normal((size, rank))) for size in matrix.shape)
     for _ in range(NUM_UPDATES):
+        if not has_diagonal:
+            matrix = matrix.copy()
+            np.fill_diagonal(matrix, np.sum(M * K, axis=1))
         K = K * (matrix.T @ M + 1e-12) / (K @ (M.T @ M) + 1e-12)
         M = M * (matrix @ K + 1e-12) / (M @ (K.T @ K) + 1e-12)
     return M, K

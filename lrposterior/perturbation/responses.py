@@ -66,7 +66,8 @@ class Networks:
     Attributes:
         model: the structure of a settled model.
         num_bins: number of bins in the window, the last ones of those that are simulated.
-        parameters: by name, with a leading draw axis; M and K are the factors of all latents.
+        parameters: by name, with a leading draw axis; M and K are the factors of all latents, and with process noise
+            noise_loadings (draw, neuron, rank) those that it drives.
         current: (draw, condition and noise, neuron) unperturbed currents in that bin.
         inputs: (condition and noise, time, input) from that bin to the end of the window.
         time_course: (time,) of the stimulation in the same bins.
@@ -248,7 +249,8 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
     before = Recording(silent, experiment.dt, inputs=inputs[:, : begin + 1])
     parameters, data, bulk = to_coordinates(model, draws, before), model.data(before), unseen_bulk(model, draws)
     current = jnp.asarray(simulate_each(_last_current, model, draws, before))
-    parameters.pop("process", None)
+    if parameters.pop("process", None) is not None:
+        parameters["noise_loadings"] = parameters["M"]
     if bulk is None:
         parameters["M"], parameters["K"] = jax.vmap(lambda draw: model.latent_factors(draw, data))(parameters)
         if K_RECORDED in parameters:
@@ -329,6 +331,8 @@ def simulate_blocks(
     largest = min(BLOCK_BYTES // per_candidate, STEP_ENTRIES // (num_conditions * networks.num_noise * num_neurons))
     size = int(np.clip(largest, 1, experiment.num_candidates))
     factor = np.asarray(networks.parameters["M"]) if networks.is_low_rank else None
+    # With as many latents as neurons responses themselves are no longer than states.
+    is_short = factor is not None and factor.shape[2] < num_neurons
     for start in range(0, experiment.num_candidates, size):
         chosen = experiment.patterns[start : start + size]
         patterns = np.zeros((size, num_neurons))
@@ -339,6 +343,8 @@ def simulate_blocks(
             responses: dict[Quantity, list[Responses]] = {}
             for quantity, array in simulated.items():
                 left = factor if quantity == "current" else None
+                if left is not None and not is_short:
+                    array, left = np.einsum("dpcts,dns->dpctn", array, left, optimize=True), None
                 responses[quantity] = [
                     _over_noise(array[:, row], left, networks.num_noise) for row in range(len(chosen))
                 ]
@@ -403,10 +409,10 @@ def _respond(
     a = constants[networks.population]
     phi = NONLINEARITIES[model.nonlinearity].rate
     low_rank, W0 = networks.is_low_rank, networks.background if own_background is None else own_background
-    of_state = constants[model.population_of_latents(rank)] if low_rank else a
+    of_state = constants[model.population_of_latents(rank, networks.population)] if low_rank else a
     drive = jnp.einsum("cti,ni->tcn", networks.inputs, parameters["B"]) + parameters["b"][None, None, :]
     if process is not None:
-        drive = drive + jnp.einsum("ctr,nr->tcn", process, M[:, : model.rank]) / a
+        drive = drive + jnp.einsum("ctr,nr->tcn", process, parameters["noise_loadings"]) / a
 
     def read(rates: Array) -> Array:
         return rates @ K / num_neurons
