@@ -8,6 +8,14 @@ that rank² directions change nothing there:
 of which a covariance Q of the process noise that is diagonal allows rank (rank + 1) / 2. Further away signs end all but
 the positive scalings of the columns, which are rank of them, and the permutations. Where the scale of K of a cell type
 is a parameter, it is traded for the magnitudes of K of that type, one direction for each.
+
+Where W has a background W0 of full rank within the signs, it takes back whatever M and K do to W: all changes of K, and
+all of M that neither process noise nor initial latents see; where there is either, those with dM = M G. Without
+self-connections and without W0, W has no diagonal, and changes nothing where M K^T changes on its diagonal alone,
+
+    dM K^T + M dK^T = N diag(d),      so that      (1 - P_M) diag(d) (1 - P_K) = 0,
+
+with the projections P on the columns of M and of K: for no d as long as (N - rank)² >= N, generically.
 """
 
 from __future__ import annotations
@@ -20,6 +28,7 @@ import scipy.linalg
 from lrposterior.parameters import RIGHT_SCALE, ParameterSpace
 from lrposterior.precision import double_precision
 from lrposterior.process_noise import MIXING, SCALE, latent_covariance
+from lrposterior.signed_background import entries_of
 
 
 def signed_gauge_directions(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
@@ -40,7 +49,66 @@ def signed_gauge_directions(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
 
 
 def signed_trade_directions(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
-    """(direction, dynamics coordinate) changes of z (coordinate,) that trade scales of K for its magnitudes."""
+    """(direction, dynamics coordinate) changes of z (coordinate,) that trade parameters of W for each other.
+
+    Scales of K for its magnitudes, a background for M and K, and what is seen of M and K but on the diagonal of W.
+    """
+    trades = [_scale_trades(space, z)]
+    if "W0" in space:
+        trades.append(_background_trades(space, z))
+    elif not space.self_connections:
+        trades.append(_diagonal_trades(space, z))
+    return np.concatenate(trades)
+
+
+def _background_trades(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
+    """Changes of K, of its scales, and of M as far as W alone sees it, each with that of W0 that takes it back."""
+    parameters, shape = space.unwhiten(z), space["M"].shape
+    if SCALE in space:
+        mixtures = np.zeros((shape[1], 0))
+    elif "initial_kappa" in space:
+        mixtures = scipy.linalg.null_space(parameters["initial_kappa"])
+    else:
+        mixtures = np.eye(shape[1])
+    of_M = np.einsum("nm,rk->nkmr", np.eye(shape[0]), mixtures).reshape(-1, *shape)
+    unit = np.eye(space.size)
+    free = [np.zeros((len(of_M), space.size)), unit[space.slices["K"]]]
+    free[0][:, space.slices["M"]] = _coordinate_change(space, z, "M", of_M)
+    if RIGHT_SCALE in space:
+        free.append(unit[space.slices[RIGHT_SCALE]])
+    directions = np.concatenate(free)
+    changes = space.differential(z, directions)
+    of_W = changes["M"] @ parameters["K"].T + parameters["M"] @ np.swapaxes(changes["K"], 1, 2)
+    back = -entries_of(of_W, space.self_connections) / shape[0]
+    directions[:, space.slices["W0"]] = _coordinate_change(space, z, "W0", back)
+    return directions[:, : space.num_dynamics]
+
+
+def _diagonal_trades(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
+    """Changes of M and K that change the diagonal of M K^T alone."""
+    parameters = space.unwhiten(z)
+    inverse_M, inverse_K = np.linalg.pinv(parameters["M"]), np.linalg.pinv(parameters["K"])
+    each = np.eye(len(parameters["M"]))
+    beyond_M, beyond_K = each - parameters["M"] @ inverse_M, each - parameters["K"] @ inverse_K
+    if SCALE in space or "initial_kappa" in space:  # M itself is seen
+        beyond_K = each
+    diagonals = scipy.linalg.null_space(beyond_M * beyond_K).T[:, :, None]
+    directions = np.zeros((len(diagonals), space.size))
+    of_K, of_M = diagonals * inverse_M.T, beyond_M @ (diagonals * inverse_K.T)
+    for name, change in (("M", of_M), ("K", of_K)):
+        directions[:, space.slices[name]] = _coordinate_change(space, z, name, change)
+    return directions[:, : space.num_dynamics]
+
+
+def _coordinate_change(space: ParameterSpace, z: np.ndarray, name: str, change: np.ndarray) -> np.ndarray:
+    """(direction, coordinate) changes of the coordinates of a block from those of its parameter, scales of K held."""
+    coordinates, block = space.coordinates(z, name), space[name]
+    relative = block.value(coordinates) / (space.unwhiten(z)[name] * block.slope(coordinates))
+    return (change * relative).reshape(len(change), block.size)
+
+
+def _scale_trades(space: ParameterSpace, z: np.ndarray) -> np.ndarray:
+    """Scales of K for its magnitudes."""
     if RIGHT_SCALE not in space:
         return np.zeros((0, space.num_dynamics))
     directions = np.zeros((len(space.cell_types), space.size))

@@ -21,6 +21,7 @@ import scipy.linalg
 from lrposterior.distribution import ParameterDistribution, SampleDistribution, normals
 from lrposterior.orbit import aligning_gauge, move, vertical_basis
 from lrposterior.parameters import ParameterSpace
+from lrposterior.signed_background import entries_of, matrix_of
 from lrposterior.signed_orbit import signed_vertical_basis
 
 SMALLEST_VARIANCE = np.finfo(np.float64).tiny
@@ -127,9 +128,13 @@ def connectivity_spectrum(
     Two changes of the factors that make the same change of W, to first order, count as one.
 
     Returns:
-        A spectrum over the coordinates of `factor_changes`. Its directions are orthonormal in the metric of the prior:
-        directions @ directions^T is the prior covariance, up to changes that leave W as it is.
+        A spectrum over the coordinates of `factor_changes`, or, of a dense W, over its entries. Its directions are
+        orthonormal in the metric of the prior: directions @ directions^T is the prior covariance, up to changes that
+        leave W as it is.
     """
+    if space.is_dense:
+        entries = entry_changes(space, mode)
+        return spectrum_of_changes(entries, entry_basis(space, entries), np.zeros((entries.shape[1], 0)), spectrum)
     vertical = connectivity_kernel(space, mode, subspace)
     changes = factor_changes(space, mode, np.eye(space.num_dynamics))
     return spectrum_of_changes(changes, complement(vertical), vertical, spectrum)
@@ -168,6 +173,27 @@ def factor_changes(space: ParameterSpace, mode: np.ndarray, changes: np.ndarray)
     return np.concatenate(
         [np.concatenate(left, axis=2).reshape(len(changes), -1), right.reshape(len(changes), -1)], axis=1
     )
+
+
+def entry_changes(space: ParameterSpace, mode: np.ndarray) -> np.ndarray:
+    """(dynamics coordinate, post * pre) what each of the whitened coordinates does to a dense W, to first order."""
+    parameters = space.unwhiten(mode)
+    changes = space.differential(mode, np.eye(space.num_dynamics, space.size))
+    num_neurons = len(parameters["M"])
+    of_W = changes["M"] @ parameters["K"].T + parameters["M"] @ np.swapaxes(changes["K"], 1, 2)
+    of_W = matrix_of(entries_of(of_W / num_neurons, space.self_connections))
+    if "W0" in space:
+        of_W = of_W + matrix_of(changes["W0"])
+    return of_W.reshape(space.num_dynamics, -1)
+
+
+def entry_basis(space: ParameterSpace, changes: np.ndarray) -> np.ndarray:
+    """(post * pre, direction) orthonormal basis of what changes (dynamics coordinate, post * pre) reach."""
+    if "W0" not in space:
+        return scipy.linalg.orth(changes.T)
+    every, num_neurons = np.eye(changes.shape[1]), space["M"].shape[0]
+    places = np.arange(len(every)).reshape(num_neurons, num_neurons)
+    return every[:, entries_of(places, space.self_connections).ravel()]
 
 
 def right_unit(space: ParameterSpace) -> float:

@@ -204,8 +204,11 @@ class Degeneracy:
 
         A regression of K on loadings that the data see says something even about these. The unseen directions of a
         random bulk are counted apart, by `num_unseen`. Where the low-rank part was learned it is N (d - rank Phi Q),
-        with V -> V + Z and Phi Q Z^T = 0: nothing as long as the rates visit all of Q.
+        with V -> V + Z and Phi Q Z^T = 0: nothing as long as the rates visit all of Q. Of a dense W under Dale's law it
+        is that of all changes of W that there are with Phi dW^T = 0.
         """
+        if self.posterior.space.is_dense:
+            return self._dense.null_dimension(self.visited_patterns)
         background, num_neurons = self.posterior.model.background, self.posterior.recording.num_neurons
         if is_learned(background):
             return num_neurons * null_space(self.visited_patterns @ background.visited).shape[1]
@@ -240,7 +243,7 @@ class Degeneracy:
         """(post, pre) share of the prior variance of every synapse that the data remove.
 
         1 - posterior variance / prior variance of W_ij, both to first order at the mode: 0 is nothing, 1 is all. For a
-        sampled posterior it may come out slightly below 0.
+        sampled posterior it may come out slightly below 0. It is NaN where there are no self-connections.
 
         Raises:
             ValueError: of a posterior in the structured form with more than 600 neurons.
@@ -260,12 +263,17 @@ class Degeneracy:
 
     @cached_property
     def sampled_contraction(self) -> np.ndarray:
-        """(entry,) the contraction of all synapses, or of 20,000 at random where there are more than 100,000."""
+        """(entry,) the contraction of all synapses, or of 20,000 at random where there are more than 100,000.
+
+        Self-connections are not among them where there are none.
+        """
         num_neurons = self.posterior.recording.num_neurons
         if num_neurons**2 > ALL_SYNAPSES:
             post, pre = some_synapses(num_neurons)
         else:
             post, pre = np.divmod(np.arange(num_neurons**2), num_neurons)
+        if not self.posterior.model.self_connections:
+            post, pre = post[post != pre], pre[post != pre]
         return read_only(self._analysis.contraction_entries(post, pre))
 
     @property
@@ -366,7 +374,7 @@ class Degeneracy:
         ]
         low, middle, high = np.quantile(self.sampled_contraction, [0.05, 0.5, 0.95])
         num_sampled = self.sampled_contraction.size
-        sampled = "" if num_sampled == recording.num_neurons**2 else f" ({num_sampled:,} synapses at random)"
+        sampled = "" if recording.num_neurons**2 <= ALL_SYNAPSES else f" ({num_sampled:,} synapses at random)"
         what = "W Q" if self._is_learned else "M K^T" if self.num_unseen else "W"
         lines = [
             f"Degeneracy of a {posterior.method} posterior: rank {rank}, {recording.num_neurons} neurons, "

@@ -11,7 +11,7 @@ import scipy.linalg
 from lrposterior.background import is_learned
 from lrposterior.checks import read_only
 from lrposterior.degeneracy.subspaces import Subspace, determined_subspace
-from lrposterior.degeneracy.tangent import ConnectivityTangent
+from lrposterior.degeneracy.tangent import ConnectivityTangent, EntryTangent
 from lrposterior.posterior import Posterior
 from lrposterior.spectrum import Spectrum, complement, connectivity_spectrum
 from lrposterior.visited_spectrum import visited_connectivity_spectrum, visited_parameter_spectrum
@@ -41,8 +41,8 @@ class DenseAnalysis:
         return posterior.spectrum
 
     @cached_property
-    def _tangent(self) -> ConnectivityTangent:
-        return ConnectivityTangent.at(self.posterior)
+    def _tangent(self) -> ConnectivityTangent | EntryTangent:
+        return (EntryTangent if self.posterior.space.is_dense else ConnectivityTangent).at(self.posterior)
 
     @cached_property
     def _to_directions(self) -> np.ndarray:
@@ -57,9 +57,9 @@ class DenseAnalysis:
 
     @cached_property
     def contraction(self) -> np.ndarray:
-        """(post, pre)."""
-        removed = self._tangent.entry_variance(self._removed_covariance)
-        return read_only(removed / self._tangent.prior_entry_variance())
+        """(post, pre), NaN where there are no synapses."""
+        removed, prior = self._tangent.entry_variance(self._removed_covariance), self._tangent.prior_entry_variance()
+        return read_only(np.divide(removed, prior, out=np.full(prior.shape, np.nan), where=prior > 0.0))
 
     def contraction_entries(self, post: np.ndarray, pre: np.ndarray) -> np.ndarray:
         """(entry,)."""
@@ -75,13 +75,25 @@ class DenseAnalysis:
         tangent = self._tangent
         return determined_subspace(tangent.written_moment(self._removed_covariance), tangent.prior_written_moment())
 
+    def null_dimension(self, visited: np.ndarray) -> int:
+        """Number of changes of a dense W that no visited pattern (pattern, neuron) reads."""
+        return self._unread(visited).shape[1]
+
+    def _unread(self, visited: np.ndarray) -> np.ndarray:
+        tangent = self._tangent
+        if not isinstance(tangent, EntryTangent):
+            raise TypeError(f"tangent: expected that of a dense W, got {type(tangent).__name__}")
+        return tangent.unread(visited)
+
     def null_deviation(self, visited: np.ndarray) -> float:
         """Largest removed variance of K -> K + Z over the prior's, with Z orthogonal to visited (pattern, neuron).
 
         Where the low-rank part was learned of V -> V + Z, with Z Q^T orthogonal to them.
         """
         unvisited, background = complement(visited.T), self.posterior.model.background
-        if is_learned(background):
+        if self.posterior.space.is_dense:
+            right = self._unread(visited)
+        elif is_learned(background):
             right = np.kron(np.eye(len(unvisited)), scipy.linalg.null_space(visited @ background.visited))
         else:
             right = np.kron(unvisited, np.eye(self.posterior.model.rank))

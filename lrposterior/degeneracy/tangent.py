@@ -17,10 +17,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 
 from lrposterior.background import is_learned
 from lrposterior.posterior import Posterior
-from lrposterior.spectrum import bulk_patterns, connectivity_kernel, factor_changes, right_unit, scaled_factors
+from lrposterior.spectrum import (
+    bulk_patterns,
+    connectivity_kernel,
+    entry_basis,
+    entry_changes,
+    factor_changes,
+    right_unit,
+    scaled_factors,
+)
 from lrposterior.visited_spectrum import visited_changes
 
 
@@ -113,6 +122,65 @@ class ConnectivityTangent:
             covariance[:split, split:].reshape(*right, *left),
             covariance[split:, split:].reshape(*left, *left),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class EntryTangent:
+    """The same of a dense W, whose entries are the coordinates.
+
+    Attributes:
+        basis: (post * pre, direction) orthonormal, of the changes that there are.
+        prior: (post * pre, post * pre) prior covariance of the entries.
+        num_neurons: N.
+    """
+
+    basis: np.ndarray
+    prior: np.ndarray
+    num_neurons: int
+
+    @classmethod
+    def at(cls, posterior: Posterior) -> EntryTangent:
+        """The tangent at the mode of a posterior."""
+        root = entry_changes(posterior.space, posterior.mode_coordinates)
+        return cls(entry_basis(posterior.space, root), root.T @ root, posterior.recording.num_neurons)
+
+    def change(self, coordinates: np.ndarray) -> np.ndarray:
+        """dW (post, pre) of coordinates (coordinate,)."""
+        return coordinates.reshape(self.num_neurons, self.num_neurons)
+
+    def coordinates(self, dW: np.ndarray) -> np.ndarray:
+        """Coordinates (coordinate,) of the change that is nearest to dW (post, pre)."""
+        return self.basis @ (self.basis.T @ dW.ravel())
+
+    def unread(self, visited: np.ndarray) -> np.ndarray:
+        """(coordinate, direction) orthonormal changes of W that no visited pattern (pattern, neuron) reads."""
+        changes = self.basis.reshape(self.num_neurons, self.num_neurons, -1)
+        read = np.einsum("pj,ijd->ipd", visited, changes, optimize=True).reshape(-1, self.basis.shape[1])
+        return self.basis @ scipy.linalg.null_space(read)
+
+    def entry_variance(self, covariance: np.ndarray) -> np.ndarray:
+        """Variance (post, pre) of every entry of dW."""
+        return self.change(np.diag(covariance))
+
+    def read_moment(self, covariance: np.ndarray) -> np.ndarray:
+        """E dW^T dW, (pre, pre)."""
+        return np.einsum("ijik->jk", covariance.reshape(4 * (self.num_neurons,)))
+
+    def written_moment(self, covariance: np.ndarray) -> np.ndarray:
+        """E dW dW^T, (post, post)."""
+        return np.einsum("ijkj->ik", covariance.reshape(4 * (self.num_neurons,)))
+
+    def prior_entry_variance(self) -> np.ndarray:
+        """Variance (post, pre) of every entry under the prior."""
+        return self.entry_variance(self.prior)
+
+    def prior_read_moment(self) -> np.ndarray:
+        """E dW^T dW (pre, pre) under the prior."""
+        return self.read_moment(self.prior)
+
+    def prior_written_moment(self) -> np.ndarray:
+        """E dW dW^T (post, post) under the prior."""
+        return self.written_moment(self.prior)
 
 
 def _moment(left: np.ndarray, right: np.ndarray, XX: np.ndarray, XY: np.ndarray, YY: np.ndarray) -> np.ndarray:

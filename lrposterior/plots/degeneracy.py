@@ -99,6 +99,7 @@ def plot_contraction(degeneracy: Degeneracy) -> Figure:
     draw_contraction(image, degeneracy)
     is_small = len(neurons_shown(num_neurons)) == num_neurons
     values = degeneracy.contraction.ravel() if is_small else degeneracy.sampled_contraction
+    values = values[np.isfinite(values)]
     edges = np.linspace(min(0.0, float(values.min())), max(1.0, float(values.max())), 41)
     counts = np.histogram(values, edges)[0] / len(values)
     histogram.stairs(counts, edges, fill=True, color=BLUE, alpha=0.75)
