@@ -117,6 +117,8 @@ class LowRankConnectivity:
         if self.bulk is not None:
             rows, row = np.unique(post, return_inverse=True)
             values += self.bulk.rows(rows)[:, row, pre]
+        if self._lacks_diagonal:
+            values = np.where(post == pre, 0.0, values)
         return values if self.background is None else values + self.background.entries(post, pre)
 
     def pairs(self, post: Any, pre: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +140,14 @@ class LowRankConnectivity:
         values = self.M[:, post] @ np.swapaxes(self.K[:, pre], 1, 2) / self.num_neurons
         if self.bulk is not None:
             values += self.bulk.rows(post)[:, :, pre]
+        if self._lacks_diagonal:
+            values = np.where(post[:, None] == pre, 0.0, values)
         return values if self.background is None else values + self.background.block(post, pre)
+
+    @property
+    def _lacks_diagonal(self) -> bool:
+        """Whether there are no self-connections: what is left of them after rounding is set to 0."""
+        return isinstance(self.bulk, SignedDraws) and self.bulk.taken_off is not None
 
     def _neurons(self, indices: Any, name: str) -> np.ndarray:
         array = np.atleast_1d(np.asarray(indices))
@@ -221,6 +230,8 @@ class LowRankConnectivity:
         W = self.M[draw] @ self.K[draw].T / self.num_neurons
         if self.bulk is not None:
             W = W + self.bulk.dense(draw)
+        if self._lacks_diagonal:
+            np.fill_diagonal(W, 0.0)
         return W if self.background is None else W + self.background.to_dense()
 
     def to_dense(self, max_gigabytes: float = 2.0) -> np.ndarray:

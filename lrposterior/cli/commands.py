@@ -84,17 +84,20 @@ Observe = Annotated[
 KnownBackground = Annotated[
     str,
     typer.Option(
-        metavar="bulk|none|W0.npy",
-        help="Connectivity beside the low-rank part: bulk (unknown and unstructured), none, or a file with a known "
-        "matrix (post, pre), .npy or .npz of scipy.sparse.save_npz.",
+        metavar="bulk|signed|none|W0.npy",
+        help="Connectivity beside the low-rank part: bulk (unknown and unstructured), signed (unknown, with --loadings "
+        "dale), none, or a file with a known matrix (post, pre), .npy or .npz of scipy.sparse.save_npz.",
     ),
 ]
 Loadings = Annotated[
     str,
     typer.Option(
         help="correlated: a neuron's K depends on its other loadings; independent; or dale: Dale's law, with softplus, "
-        "without a background."
+        "without a background or with a signed one."
     ),
+]
+NoSelfConnections = Annotated[
+    bool, typer.Option("--no-self-connections", help="With --loadings dale: no neuron drives itself.")
 ]
 # What arguments of a model are called here.
 OPTION_NAMES = {
@@ -274,6 +277,7 @@ def fit(
         bool, typer.Option("--drift", help="Neurons are seen with an offset and a scale of their own in every session.")
     ] = False,
     loadings: Loadings = "correlated",
+    no_self_connections: NoSelfConnections = False,
     method: Annotated[str, typer.Option(help="laplace, svi or nuts.")] = "laplace",
     validation_fraction: Annotated[
         float | None,
@@ -318,6 +322,7 @@ def fit(
             "drift": "sessions" if drift else "none",
             "initial_state": initial_state,
             "priors": loadings,
+            "self_connections": not no_self_connections,
         },
         names=OPTION_NAMES,
     )
@@ -370,6 +375,7 @@ def diagnose(
     observe: Observe = "rate",
     background: KnownBackground = "bulk",
     loadings: Loadings = "correlated",
+    no_self_connections: NoSelfConnections = False,
     validation: Annotated[
         Path | None,
         typer.Option(metavar="FIT.validation.npz", help="Of a posterior, trials that were kept from the fit."),
@@ -402,6 +408,7 @@ def diagnose(
             "observation": observe,
             "background": background,
             "priors": loadings,
+            "self_connections": not no_self_connections,
         }
         fitted = make_model(options, names=OPTION_NAMES)
     held_out = None if validation is None else read_recording(validation)
