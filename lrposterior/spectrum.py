@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from lrposterior.checks import argument_error
 from lrposterior.distribution import ParameterDistribution, SampleDistribution, normals
 from lrposterior.orbit import aligning_gauge, move, vertical_basis
 from lrposterior.parameters import ParameterSpace
@@ -67,7 +68,7 @@ def horizontal_spectrum(
         subspace: (neuron, dimension) Q of a random bulk, or None.
 
     Raises:
-        ValueError: if a sampled posterior has too few draws for its dimension.
+        ValueError: if a sampled posterior has too few draws for its dimension, or its factors have signs.
     """
     vertical = unchanged_basis(space, mode, subspace)
     return spectrum_on(complement(vertical), vertical, space, mode, distribution)
@@ -90,6 +91,9 @@ def spectrum_on(
 ) -> Spectrum:
     """The same on a horizontal space with an orthonormal basis (dynamics coordinate, direction)."""
     if isinstance(distribution, SampleDistribution):
+        if space.is_signed:  # No slice across the gauge brings draws with signs together.
+            mend = "fit with method='laplace' or 'svi' without correction"
+            raise argument_error("posterior", "a Normal distribution under DaleLoadings", "draws of a sampler", mend)
         draws = distribution.draws.reshape(-1, space.size)
         if len(draws) < 2 * basis.shape[1]:
             raise ValueError(

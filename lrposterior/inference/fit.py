@@ -27,14 +27,14 @@ from lrposterior.inference.gauge_fixed import make_frame
 from lrposterior.inference.gibbs import Gibbs, fit_gibbs
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
-from lrposterior.inference.laplace import laplace, log_evidence, normal_at_mode, require_support
+from lrposterior.inference.laplace import bent_normal, laplace, log_evidence, normal_at_mode, require_support
 from lrposterior.inference.match import Match, fit_match
 from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, Report, find_mode
 from lrposterior.inference.noise_patterns import first_network
 from lrposterior.inference.nuts import NUTS
 from lrposterior.inference.problem import AnyProblem, Problem, dense
-from lrposterior.inference.signed_laplace import fit_signed
+from lrposterior.inference.signed_fit import fit_signed
 from lrposterior.inference.structured_problem import StructuredProblem, require_structured_memory
 from lrposterior.inference.svi import SVI
 from lrposterior.inference.variational_mean import shifted, variational_shift
@@ -65,11 +65,12 @@ class Laplace:
     Args:
         correction: "psis": resample draws of it by their importance weights, so that they come from the exact
             posterior as long as the two are not far apart (`lrposterior.inference.importance`): for small problems.
-            They are proposed around the mode, whatever mean says.
+            They are proposed around the mode, whatever mean says; under Dale's law around the moved mean.
         mean: "variational": where the log density is stationary on average over the approximation
             (`lrposterior.inference.variational_mean`), unless that is far from the mode. "mode": at the mode, which
             lies to one side of the posterior's mass; half the time, but on few data the eigenvalues of W are off by
-            half a standard deviation. Fits of more than 750 coordinates, and those under Dale's law, stay at the mode.
+            half a standard deviation. Fits of more than 750 coordinates stay at the mode; under Dale's law the mean
+            moves by what bends (`lrposterior.inference.bending`), whatever is asked for.
 
     Raises:
         ValueError: if an option is none of its choices.
@@ -94,6 +95,8 @@ class Laplace:
 
     def _normal(self, balanced: Balanced) -> Approximation:
         problem, mode = balanced.problem, balanced.mode
+        if problem.space.is_signed:
+            return Approximation(bent_normal(dense(problem), mode))
         distribution = laplace(problem, mode, balanced.scale_precision)
         if self.mean == "mode" or not isinstance(problem, Problem):
             return Approximation(distribution)
@@ -204,9 +207,10 @@ def fit(
         if isinstance(model, LowRankModel):
             _require_few_latents(model, recording, of_dense=True)
         is_signed = isinstance(model, LowRankModel) and isinstance(model.priors, DaleLoadings)
-        if is_signed:
-            _require_plain_laplace(chosen)
         if isinstance(chosen, Ensemble):
+            if is_signed:
+                expected = "'laplace', 'svi', 'nuts', 'match' or Gibbs(beta) under DaleLoadings"
+                raise argument_error("method", expected, "Ensemble", "fit with method='laplace'")
             return fit_ensemble(model, recording, chosen, seed=seed, progress=progress)
         if not isinstance(model, LowRankModel):
             return fit_circuit(_circuit(model, chosen), recording, seed, num_restarts, max_iterations, progress)
@@ -214,6 +218,8 @@ def fit(
             posterior = fit_signed(
                 model,
                 recording,
+                chosen,
+                _name(chosen),
                 seed=seed,
                 num_restarts=num_restarts,
                 max_iterations=max_iterations,
@@ -303,11 +309,10 @@ def _fit(
         scales=inferred_scales(balanced),
         regression_ahead=ahead,
     )
-    name = next(name for name, options in METHODS.items() if isinstance(method, options))
     return Posterior(
         balanced.problem.model,
         recording,
-        name,
+        _name(method),
         seed,
         approximation.status,
         statistics,
@@ -335,14 +340,6 @@ def _require_few_latents(model: LowRankModel, recording: Recording, of_dense: bo
     expected = f"at most {MAX_LATENTS} latents, one for each neuron and those of M, for a likelihood"
     mend = "use method='match', fewer neurons, or low-rank connectivity alone"
     raise argument_error(name, expected, f"{number}", mend)
-
-
-def _require_plain_laplace(method: Method | Ensemble) -> None:
-    if not isinstance(method, Laplace) or method.correction is not None:
-        got = type(method).__name__ + (" with a correction" if isinstance(method, Laplace) else "")
-        raise argument_error(
-            "method", "'laplace', 'match' or Gibbs(beta) under DaleLoadings", got, "fit with method='laplace'"
-        )
 
 
 def _warn_of_lasting_noise(posterior: Posterior) -> None:
@@ -433,6 +430,10 @@ def _method(method: str | Method | Ensemble | Match | Gibbs) -> Method | Ensembl
         names = ", ".join(map(repr, METHODS))
         raise argument_error("method", f"one of {names}", f"the class {method.__name__}", f"write {method.__name__}()")
     return METHODS[require_choice(method, "method", tuple(METHODS))]()
+
+
+def _name(method: Method) -> str:
+    return next(name for name, options in METHODS.items() if isinstance(method, options))
 
 
 def _circuit(model: FullRankNetwork | LatentCircuit, method: Method) -> LatentCircuit:

@@ -25,6 +25,10 @@ of Omega: T = (1 + B) diag(exp h), h_i = Omega_ii, B_ij = Omega_ij + Omega_ji fo
 left, the R (R - 1) / 2 rotations; they get a standard Normal density of their own along orthonormal directions. So the
 target lives in all coordinates of the model, its integral is p(activity), and its curvature is about F + I, plus 1
 along the stretches.
+
+Where factors have signs there is no such slice: (L0 + X) A has to keep them. There, and where the data do not support
+the rank, the frame is one of the whitened parameters themselves, whose prior is Normal(0, I) with signs or without, so
+that the target is the joint density and no Jacobian is missing.
 """
 
 # NumPyro's annotations are wider than what it returns: an array is a number or an array, a distribution any one.
@@ -32,7 +36,6 @@ along the stretches.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -46,7 +49,7 @@ from jax import Array
 from numpyro import distributions
 
 from lrposterior.gauge import log_group_volume
-from lrposterior.inference.laplace import require_support
+from lrposterior.inference.laplace import bent_normal, require_support
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.likelihood import log_likelihood
@@ -63,10 +66,10 @@ class Frame:
     """Coordinates e around a mode, in which the posterior is roughly Normal(0, I).
 
     Attributes:
-        mode: (coordinate,) whitened mode.
+        mode: (coordinate,) whitened mode; with signs the mean of the Laplace posterior.
         scale: the displacement from the mode is scale @ e for a matrix (coordinate, coordinate), scale * e for a
         vector.
-        inverse_left: (rank, neuron) pseudo-inverse of the left factors of the mode.
+        inverse_left: (rank, neuron) pseudo-inverse of the left factors of the mode; no rows where the gauge is free.
         rotations: (coordinate, rank (rank - 1) / 2) orthonormal gauge directions that turn the factors of the mode.
         constant: logarithm of everything in the density that does not depend on e.
     """
@@ -76,6 +79,11 @@ class Frame:
     inverse_left: Array
     rotations: Array
     constant: Array
+
+    @property
+    def is_slice(self) -> bool:
+        """Whether the gauge is integrated out, so that points lie on a slice across the orbits."""
+        return self.inverse_left.shape[0] > 0
 
     def displacement(self, e: Array) -> Array:
         return self.scale @ e if self.scale.ndim == 2 else self.scale * e
@@ -93,8 +101,10 @@ def make_frame(problem: Problem, mode: Mode, shape: Literal["full", "diagonal"])
     Raises:
         FitError: if the data do not support the rank, so that the gauge of the mode is not fixed by its factors.
     """
-    require_support(problem, mode)
     space = problem.space
+    if space.is_signed:
+        return make_joint_frame(problem, mode, shape)
+    require_support(problem, mode)
     left, _ = space.factors(mode.z)
     stretches, turns = stretches_and_rotations(space, mode.z)
     stretches = scipy.linalg.orth(stretches)
@@ -106,16 +116,22 @@ def make_frame(problem: Problem, mode: Mode, shape: Literal["full", "diagonal"])
     return Frame(*(jnp.asarray(value) for value in (mode.z, scale, np.linalg.pinv(left), rotations, constant)))
 
 
-def make_joint_frame(problem: Problem, mode: Mode) -> Frame:
-    """Coordinates of (M, K) themselves, for `joint_log_density`; they exist at every mode."""
+def make_joint_frame(problem: Problem, mode: Mode, shape: Literal["full", "diagonal"]) -> Frame:
+    """Coordinates of (M, K) themselves, for `joint_log_density`; they exist at every mode. Args: as `make_frame`."""
     space = problem.space
-    scale, log_determinant = _scale(problem, mode, "full", np.zeros((space.size, 0)))
+    centre = bent_normal(problem, mode).location if space.is_signed else mode.z
+    if not np.isfinite(problem.negative_log_density(centre)):  # its network diverges, as that of a mode does not
+        centre = mode.z
+    scale, log_determinant = _scale(problem, mode, shape, np.zeros((space.size, 0)))
     nothing = np.zeros((0, space["M"].shape[0])), np.zeros((space.size, 0))
     constant = log_determinant - 0.5 * space.size * np.log(2.0 * np.pi)
-    return Frame(*(jnp.asarray(value) for value in (mode.z, scale, *nothing, constant)))
+    return Frame(*(jnp.asarray(value) for value in (centre, scale, *nothing, constant)))
 
 
-LogDensity = Callable[[LowRankModel, ParameterSpace, Frame, Data, Array], Array]
+def log_density(model: LowRankModel, space: ParameterSpace, frame: Frame, data: Data, e: Array) -> Array:
+    """Log density of the recording and of e (coordinate,), in nats: the one of the two that belongs to the frame."""
+    of_frame = gauge_fixed_log_density if frame.is_slice else joint_log_density
+    return of_frame(model, space, frame, data, e)
 
 
 def gauge_fixed_log_density(model: LowRankModel, space: ParameterSpace, frame: Frame, data: Data, e: Array) -> Array:
@@ -144,10 +160,10 @@ def joint_log_density(model: LowRankModel, space: ParameterSpace, frame: Frame, 
     return log_likelihood(model, space.unwhiten(z), data) - 0.5 * jnp.sum(z**2) + frame.constant
 
 
-def make_program(log_density: LogDensity, model: LowRankModel, space: ParameterSpace) -> Callable[[Frame, Data], None]:
-    """A density of e as a NumPyro program with one site."""
+def make_program(model: LowRankModel) -> Callable[[ParameterSpace, Frame, Data], None]:
+    """The density of e as a NumPyro program with one site."""
 
-    def program(frame: Frame, data: Data) -> None:
+    def program(space: ParameterSpace, frame: Frame, data: Data) -> None:
         everywhere = distributions.ImproperUniform(distributions.constraints.real_vector, (), (space.size,))
         e = numpyro.sample(SITE, everywhere)
         numpyro.factor("log_density", log_density(model, space, frame, data, e))
@@ -161,10 +177,13 @@ def to_slice(space: ParameterSpace, frame: Frame, displacement: Array) -> tuple[
     return frame.mode + displacement - gauge_direction(space, frame.mode, generator), generator
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def slice_points(space: ParameterSpace, frame: Frame, e: Array) -> Array:
-    """(draw, coordinate) whitened parameters on the slice for every e (draw, coordinate)."""
-    return jax.vmap(lambda one: to_slice(space, frame, frame.displacement(one))[0])(e)
+@jax.jit
+def points(space: ParameterSpace, frame: Frame, e: Array) -> Array:
+    """(draw, coordinate) whitened parameters, on the slice where there is one, for every e (draw, coordinate)."""
+    displacements = jax.vmap(frame.displacement)(e)
+    if not frame.is_slice:
+        return frame.mode + displacements
+    return jax.vmap(lambda one: to_slice(space, frame, one)[0])(displacements)
 
 
 def _scale(problem: Problem, mode: Mode, shape: str, stretches: np.ndarray) -> tuple[np.ndarray, float]:

@@ -25,7 +25,7 @@ from numpyro import distributions
 from lrposterior.checks import require_choice
 from lrposterior.distribution import SampleDistribution
 from lrposterior.inference.approximation import CONVERGED, Approximation
-from lrposterior.inference.gauge_fixed import Frame, gauge_fixed_log_density, slice_points
+from lrposterior.inference.gauge_fixed import Frame, log_density, points
 from lrposterior.inference.problem import Problem
 from lrposterior.model import Data, LowRankModel
 from lrposterior.parameters import ParameterSpace
@@ -79,7 +79,7 @@ def correct(problem: Problem, frame: Frame, proposal: distributions.Distribution
     log_weights, pareto_k = smooth(log_ratios)
     weights = np.exp(log_weights)
     chosen = resample(weights, NUM_RESAMPLED, seed=seed)
-    draws = np.asarray(slice_points(space, frame, jnp.asarray(np.asarray(e)[chosen])))
+    draws = np.asarray(points(space, frame, jnp.asarray(np.asarray(e)[chosen])))
     diagnostics = {
         "Pareto k": pareto_k,
         "effective sample size": float(1.0 / np.sum(weights**2)),
@@ -108,7 +108,7 @@ def resample(weights: np.ndarray, num_draws: int, *, seed: int) -> np.ndarray:
     return random.permutation(np.minimum(np.searchsorted(total / total[-1], places), len(weights) - 1))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=0)
 def _propose(
     model: LowRankModel,
     space: ParameterSpace,
@@ -119,12 +119,12 @@ def _propose(
 ) -> tuple[Array, Array]:
     """Draws e (draw, coordinate), and (draw,) log density of recording and draw minus log density of the proposal."""
     e = proposal.sample(key, (NUM_PROPOSALS,))
-    log_density = jax.lax.map(
-        lambda one: gauge_fixed_log_density(model, space, frame, data, one), e, batch_size=PROPOSALS_AT_ONCE
+    log_densities = jax.lax.map(
+        lambda one: log_density(model, space, frame, data, one), e, batch_size=PROPOSALS_AT_ONCE
     )
     # A distribution of independent coordinates gives the density of each.
     log_proposal = jnp.reshape(proposal.log_prob(e), (NUM_PROPOSALS, -1))
-    return e, log_density - jnp.sum(log_proposal, axis=-1)
+    return e, log_densities - jnp.sum(log_proposal, axis=-1)
 
 
 def _status(pareto_k: float) -> str:

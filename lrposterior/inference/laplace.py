@@ -25,9 +25,10 @@ from lrposterior.distribution import (
 from lrposterior.fit_error import FitError
 from lrposterior.gauge import log_gauge_volume, product_svd
 from lrposterior.inference.balance import follow_scales, unknown_moments
+from lrposterior.inference.bending import bent_curvature, bent_mean_shift
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
-from lrposterior.inference.problem import AnyProblem
+from lrposterior.inference.problem import AnyProblem, Problem
 from lrposterior.inference.structured_problem import StructuredProblem
 from lrposterior.orbit import stretches_and_rotations, vertical_basis
 from lrposterior.structured.information import StructuredInformation
@@ -129,6 +130,28 @@ def normal_at_mode(problem: AnyProblem, mode: Mode) -> NormalDistribution:
     return NormalDistribution(
         mode.z, np.asarray(scipy.linalg.block_diag(scale, np.diag(_noise_spread(problem, mode.z))))
     )
+
+
+def bent_normal(problem: Problem, mode: Mode) -> NormalDistribution:
+    """The Normal distribution at a mode of factors with signs, its mean moved by what bends.
+
+    Args:
+        problem: what is fitted.
+        mode: its mode, whose information holds what bends (`lrposterior.inference.secant_mode`).
+    """
+    normal, num_dynamics = normal_at_mode(problem, mode), problem.space.num_dynamics
+    _, slope = problem.value_and_gradient(mode.z)
+    second, third = (each[:num_dynamics] for each in problem.space.bends(mode.z))
+    scale = normal.scale[:num_dynamics, :num_dynamics]
+    location = mode.z.copy()
+    location[:num_dynamics] += bent_mean_shift(
+        (slope - mode.z)[:num_dynamics],
+        mode.information - np.diag(bent_curvature(problem.space, mode.z, slope)),
+        second,
+        third,
+        scale @ scale.T,
+    )
+    return NormalDistribution(location, normal.scale)
 
 
 def scale_nodes(precision: np.ndarray) -> np.ndarray:

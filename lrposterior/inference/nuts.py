@@ -19,12 +19,10 @@ from lrposterior.inference.approximation import CONVERGED, Approximation
 from lrposterior.inference.balance import Balanced
 from lrposterior.inference.gauge_fixed import (
     SITE,
-    gauge_fixed_log_density,
-    joint_log_density,
     make_frame,
     make_joint_frame,
     make_program,
-    slice_points,
+    points,
 )
 from lrposterior.inference.laplace import LARGEST_PRODUCT_SHARE, product_share
 from lrposterior.inference.problem import Problem, dense
@@ -46,7 +44,8 @@ class NUTS:
     The chains run in coordinates in which the gauge is integrated out and the Laplace posterior is Normal(0, I)
     (`lrposterior.inference.gauge_fixed`); on M and K themselves they would need twenty times the steps. Only where the
     data do not support the rank, and no slice across the orbits is straight, do they run on M and K. Convergence is
-    judged by entries of W and by predicted rates.
+    judged by entries of W and by predicted rates. Under Dale's law they run on the whitened M and K as well, in which
+    signs are no bounds.
 
     Args:
         num_warmup: draws per chain that tune the sampler, and are dropped.
@@ -92,13 +91,13 @@ class NUTS:
         problem, mode = dense(balanced.problem), balanced.mode
         model, space = problem.model.structure, problem.space
         # Where the data do not support the rank, no slice across the orbits is straight, and (M, K) is simpler.
-        covariance = problem.covariance(mode.z, mode.information)
-        is_fixed = product_share(problem, mode.z, covariance) < LARGEST_PRODUCT_SHARE
-        frame = make_frame(problem, mode, "full") if is_fixed else make_joint_frame(problem, mode)
-        log_density = gauge_fixed_log_density if is_fixed else joint_log_density
+        is_product = not space.is_signed and (
+            product_share(problem, mode.z, problem.covariance(mode.z, mode.information)) >= LARGEST_PRODUCT_SHARE
+        )
+        frame = (make_joint_frame if is_product else make_frame)(problem, mode, "full")
         key, start_key = jax.random.split(jax.random.key(seed))
         sampler = infer.MCMC(
-            infer.NUTS(make_program(log_density, model, space), target_accept_prob=self.target_accept),
+            infer.NUTS(make_program(model), target_accept_prob=self.target_accept),
             num_warmup=self.num_warmup,
             num_samples=self.num_samples,
             num_chains=self.num_chains,
@@ -108,12 +107,9 @@ class NUTS:
         )
         shape = (self.num_chains, space.size) if self.num_chains > 1 else (space.size,)
         start = START_SPREAD * jax.random.normal(start_key, shape)
-        sampler.run(key, frame, problem.data, init_params={SITE: start}, extra_fields=("diverging",))
+        sampler.run(key, space, frame, problem.data, init_params={SITE: start}, extra_fields=("diverging",))
         e = sampler.get_samples(group_by_chain=True)[SITE]
-        if is_fixed:
-            draws = np.asarray(slice_points(space, frame, e.reshape(-1, space.size))).reshape(e.shape)
-        else:
-            draws = np.asarray(frame.mode + e @ frame.scale.T)
+        draws = np.asarray(points(space, frame, e.reshape(-1, space.size))).reshape(e.shape)
         divergences = int(np.sum(sampler.get_extra_fields()["diverging"]))
         diagnostics = gauge_invariant_diagnostics(problem, draws, seed) | {"divergences": float(divergences)}
         return Approximation(
@@ -148,7 +144,7 @@ def _choose(random: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.nda
     return np.unravel_index(flat, shape)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=0)
 def _rates_at(model: LowRankModel, space: ParameterSpace, draws: Array, data: Data, picked: tuple[Array, ...]) -> Array:
     """(draw, entry) noise-free rates at the picked (trial, bin, neuron)."""
     return jax.lax.map(lambda z: model.rates(space.unwhiten(z), data)[picked], draws, batch_size=DRAWS_AT_ONCE)

@@ -1,8 +1,9 @@
-"""The posterior under Dale's law: Laplace's method in coordinates in which signs are no bounds.
+"""The posterior under Dale's law: the usual methods, in coordinates in which signs are no bounds.
 
 Magnitudes are functions of coordinates that are Normal(0, 1) under the prior (`lrposterior.magnitudes`), so that the
-posterior is the prior where the data say nothing. Draws are those of a Normal distribution whose curvature and mean
-hold what bends (`lrposterior.inference.bending`).
+posterior is the prior where the data say nothing, and its density there is likelihood times Normal(z; 0, I). Laplace's
+method has a curvature and a mean that hold what bends (`lrposterior.inference.bending`); the guide of `SVI` and the
+chains of `NUTS` start from there.
 
 Along the gauge the prior alone acts. Draws are not confined across it: (M A, K A^-T) has the same signs for A in a
 bounded region around 1, and for all positive scalings and permutations, and no slice across it holds all networks.
@@ -14,15 +15,14 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from lrposterior.distribution import NormalDistribution
 from lrposterior.fit_error import FitError
-from lrposterior.inference.approximation import CONVERGED
-from lrposterior.inference.bending import bent_curvature, bent_mean_shift
-from lrposterior.inference.laplace import normal_at_mode
+from lrposterior.inference.approximation import Approximation
+from lrposterior.inference.balance import Balanced
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.secant_mode import find_secant_mode
@@ -42,24 +42,38 @@ MANY_TRIALS, FIRST_TRIALS = 480, 240
 TOLERANCE, FIRST_TOLERANCE = 1e-4, 1.0
 
 
+class SignedMethod(Protocol):
+    """What a method makes of a mode."""
+
+    def check(self, num_coordinates: int) -> None:
+        """Refuse a problem that is too large."""
+        ...
+
+    def approximate(self, balanced: Balanced, *, seed: int, progress: bool) -> Approximation: ...
+
+
 @double_precision
 def fit_signed(
     model: LowRankModel,
     recording: Recording,
+    method: SignedMethod,
+    name: str,
     *,
     seed: int,
     num_restarts: int,
     max_iterations: int,
     progress: bool,
 ) -> Posterior:
-    """Fit a model with `DaleLoadings` by Laplace's method.
+    """Fit a model with `DaleLoadings` by a method of this name.
 
     Raises:
-        FitError: if no mode is found from the data; starts from the prior may fail.
-        ValueError: if model and recording do not fit each other.
+        FitError: if no mode is found from the data (starts from the prior may fail), or the method fails there.
+        ValueError: if model and recording do not fit each other, or are too large for the method.
     """
     started = time.perf_counter()
-    problem = Problem.of(model.for_recording(recording), recording)
+    settled = model.for_recording(recording)
+    method.check(settled.space_for(recording).size)
+    problem = Problem.of(settled, recording)
     with tqdm(desc="mode", unit="step", disable=not progress) as bar:
 
         def report(iteration: int, objective: float, decrement: float) -> None:
@@ -75,6 +89,7 @@ def fit_signed(
             except FitError as failure:
                 logger.info("a start from the prior ended without a mode: %s", failure)
     mode = min(modes, key=lambda one: one.objective)
+    found = method.approximate(Balanced(problem, mode, np.zeros((0, 0))), seed=seed, progress=progress)
     statistics = FitStatistics(
         objective=mode.objective,
         gradient_norm=mode.gradient_norm,
@@ -85,9 +100,10 @@ def fit_signed(
         evidence_note="no evidence under Dale's law: compare held-out predictive densities instead",
         mode_objectives=tuple(sorted(one.objective for one in modes)),
         num_failed_starts=1 + num_restarts - len(modes),
+        elbo=found.elbo,
+        diagnostics=found.diagnostics,
     )
-    normal = _normal(problem, mode)
-    return Posterior(problem.model, recording, "laplace", seed, CONVERGED, statistics, mode.z, normal)
+    return Posterior(problem.model, recording, name, seed, found.status, statistics, mode.z, found.distribution)
 
 
 def _start(problem: Problem, find: Callable[..., Mode]) -> np.ndarray:
@@ -102,22 +118,6 @@ def _start(problem: Problem, find: Callable[..., Mode]) -> np.ndarray:
     except FitError as failure:
         logger.info("no mode of %d of the trials: %s", FIRST_TRIALS, failure)
         return signed_start(problem)
-
-
-def _normal(problem: Problem, mode: Mode) -> NormalDistribution:
-    normal, num_dynamics = normal_at_mode(problem, mode), problem.space.num_dynamics
-    _, slope = problem.value_and_gradient(mode.z)
-    second, third = (each[:num_dynamics] for each in problem.space.bends(mode.z))
-    scale = normal.scale[:num_dynamics, :num_dynamics]
-    location = mode.z.copy()
-    location[:num_dynamics] += bent_mean_shift(
-        (slope - mode.z)[:num_dynamics],
-        mode.information - np.diag(bent_curvature(problem.space, mode.z, slope)),
-        second,
-        third,
-        scale @ scale.T,
-    )
-    return NormalDistribution(location, normal.scale)
 
 
 def _drawn(problem: Problem, random: np.random.Generator) -> np.ndarray:
