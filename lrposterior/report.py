@@ -36,7 +36,7 @@ from lrposterior.plots import (
 from lrposterior.plots.style import MOST_NEURONS, RECORDED_UNITS, neurons_shown
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import Posterior, describe_loadings, describe_scale
-from lrposterior.priors import Priors, TimeConstantPrior, center
+from lrposterior.priors import DaleLoadings, Priors, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.signed_background import SignedBackground
 from lrposterior.storage import package_version
@@ -248,16 +248,23 @@ def _share_excluding_zero(posterior: Posterior) -> float:
     return float(np.mean(np.abs(mean) > INTERVAL_90 * sd))
 
 
-def _priors(priors: Priors) -> dict[str, float]:
-    """The numbers of the priors by name."""
-    numbers: dict[str, float] = {}
+def _priors(priors: Priors) -> dict[str, str]:
+    """What the priors say, by name: their numbers, and under Dale's law the kind of magnitudes and who inhibits."""
+    has_spread = isinstance(priors, DaleLoadings) and priors.magnitudes == "log-normal"
+    said: dict[str, str] = {}
     for field in dataclasses.fields(priors):
         value = getattr(priors, field.name)
+        if isinstance(value, bool) or (field.name == "spread" and not has_spread):
+            continue
         if isinstance(value, ByCellType):
-            numbers |= {of_type(field.name, cell_type): center(scale) for cell_type, scale in value.items()}
-        elif not isinstance(value, bool):
-            numbers[field.name] = center(value)
-    return numbers
+            said |= {of_type(field.name, cell_type): _number(center(scale)) for cell_type, scale in value.items()}
+        elif isinstance(value, str):
+            said[field.name] = value
+        elif isinstance(value, tuple):
+            said[field.name] = " and ".join(value)
+        else:
+            said[field.name] = _number(center(value))
+    return said
 
 
 def _time_constant(posterior: Posterior) -> str:

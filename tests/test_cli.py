@@ -68,6 +68,25 @@ def test_from_a_recording_to_a_report_with_four_commands(folder, tmp_path, capsy
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fit.nc", "report.html"]
 
 
+@pytest.mark.slow
+def test_a_network_with_dales_law_goes_all_the_way_to_a_report(tmp_path, capsys):
+    model = lrp.LowRankModel(1, nonlinearity="softplus", background=None, priors=lrp.DaleLoadings(unit=1.0))
+    size = {"num_neurons": 8, "num_trials": 8, "num_bins": 25, "num_inputs": 1, "cell_types": ["E"] * 6 + ["I"] * 2}
+    lrp.simulate_recording(model, **size, noise_scale=0.1, seed=0).recording.save(tmp_path / "session.npz")
+    fit, html = tmp_path / "fit.nc", tmp_path / "report.html"
+    options = ["--rank", 1, "--nonlinearity", "softplus", "--background", "none", "--loadings", "dale"]
+    for command in (
+        ["fit", tmp_path / "session.npz", fit, *options],
+        ["degeneracy", fit],
+        ["rank", fit, *RANK_OPTIONS],
+        ["report", fit, html, *RANK_OPTIONS],
+    ):
+        code, _, err = run(capsys, *command)
+        assert code == 0, err
+    assert isinstance(lrp.load_posterior(fit).model.priors, lrp.DaleLoadings)
+    assert "magnitudes half-normal, inhibitory I" in html.read_text(encoding="utf-8")
+
+
 def test_fit_keeps_trials_back_and_the_report_shows_them(folder, tmp_path, capsys):
     posterior, held_out = lrp.load_posterior(folder / "fit.nc"), lrp.load_recording(folder / "fit.validation.npz")
     session = lrp.load_recording(folder / "session.npz")

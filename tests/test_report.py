@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from handmade import make_posterior, make_recording
 from plain import plain_model
 from small_fit import EVIL, small_fit
 
@@ -143,6 +144,27 @@ def test_what_the_evidence_chose_is_said(ahead, said):
     if ahead == -3.5:
         degeneracy = dataclasses.replace(fit.degeneracy, posterior=posterior)
         assert said in _Page(render_report(posterior, degeneracy, fit.ranking, seed=0)).text
+
+
+@pytest.mark.parametrize(
+    ("priors", "said"),
+    [
+        (
+            lrp.DaleLoadings(K={"E": 1.5, "I": 6.0}, unit=1.0, magnitudes="log-normal", spread=0.7),
+            "K[E] 1.5, K[I] 6, B 1, b 1, initial_kappa 1, noise_scale 0.3, noise_spread 1.5, unit 1, "
+            "magnitudes log-normal, spread 0.7, inhibitory I",
+        ),
+        (lrp.DaleLoadings(K=lrp.ScalePrior(2.5), unit=1.0), "unit 1, magnitudes half-normal, inhibitory I"),
+    ],
+)
+def test_the_priors_of_dales_law_are_told(priors, said):
+    model = lrp.LowRankModel(1, nonlinearity="softplus", background=None, priors=priors)
+    posterior = make_posterior(model, make_recording(neuron_labels=None))
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0)
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=20, progress=False)
+    text = _Page(render_report(posterior, lrp.analyze_degeneracy(posterior), ranking, seed=0)).text
+    assert said in text
+    assert ("spread 0.7" in text) == (priors.magnitudes == "log-normal")
 
 
 @pytest.mark.slow
