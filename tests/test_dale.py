@@ -94,6 +94,27 @@ def test_positive_factors_of_a_product_are_found():
     np.testing.assert_allclose(found[0] @ found[1].T, M @ K.T, atol=0.02 * np.max(M @ K.T))
 
 
+@pytest.mark.parametrize(
+    "observation",
+    [lrp.PoissonObservation(), lrp.SpikeRateObservation(), lrp.GaussianObservation(of="rate")],
+    ids=["counts", "spike rates", "Gaussian rates"],
+)
+def test_a_fit_starts_with_the_recorded_rate(observation):
+    """Every neuron, and all together within a factor of 2: without its biases a start has a third of the rate."""
+    size = {"num_trials": 12, "num_bins": 60, "num_excitatory": 12, "num_inhibitory": 4, "num_outliers": 0}
+    session = lrp.simulate_session(**size, seed=0)
+    recording = session.recording if observation.of == "count" else lrp.counts_to_rates(session.recording)
+    model = dataclasses.replace(session.model, observation=observation, process_noise=None)
+    with jax.enable_x64(True):
+        problem = Problem.of(model.for_recording(recording), recording)
+        parameters = problem.space.unwhiten(signed_start(problem))
+    named = problem.model.named({name: np.asarray(value) for name, value in parameters.items()}, recording.dt)
+    rates = problem.model.simulate(named, recording, seed=0).activity.mean(axis=(0, 1))
+    recorded = recording.activity.mean(axis=(0, 1))
+    assert 0.5 < rates.mean() / recorded.mean() < 2.0
+    assert np.median(np.abs(np.log(np.maximum(rates, 1e-9) / recorded))) < np.log(2.0)
+
+
 def test_the_mode_is_that_of_a_general_optimiser():
     model, _, recording = truth(3, num_trials=6)
     with jax.enable_x64(True):

@@ -25,8 +25,9 @@ from lrposterior.distribution import SampleDistribution
 from lrposterior.files import require_file_name
 from lrposterior.inference import loadings
 from lrposterior.inference.approximation import CONVERGED
-from lrposterior.inference.match_start import has_rates, match_start
+from lrposterior.inference.match_start import match_start
 from lrposterior.inference.problem import ScaledProblem
+from lrposterior.inference.recorded_means import has_rates
 from lrposterior.matching.checkpoint import load_courses, save_courses
 from lrposterior.matching.course import Course, Schedule
 from lrposterior.matching.problem import MatchingProblem

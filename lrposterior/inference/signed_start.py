@@ -4,7 +4,8 @@ The currents that the activity suggests are a linear function of the filtered ra
 rates are found within the signs of the neurons, by non-negative least squares (Lawson and Hanson 1974), and the matrix
 that they make is brought to the rank by positive factors, in the least squares sense by multiplicative updates (Lee and
 Seung 2001). What these leave of it is where a background with signs starts. Without self-connections the diagonal of
-neither counts.
+neither counts. What the signs, the rank and a smaller K take from the activity is given back by the biases: without
+them a network starts at a third of its rate.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import scipy.optimize
 
 from lrposterior.inference.initialise import SHRINKAGES, best_start, low_passed
 from lrposterior.inference.problem import Problem
+from lrposterior.inference.recorded_means import with_recorded_means
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import RIGHT_SCALE
 from lrposterior.priors import DaleLoadings
@@ -61,7 +63,9 @@ def signed_start(problem: Problem) -> np.ndarray:
         _within(problem, name, each) for name, each in (("M", M * balance), ("K", K / balance * priors.signs[:, None]))
     )
     found |= {"M": M, "K": K}
-    return best_start(problem, [with_weaker_recurrence(found, shrinkage) for shrinkage in SHRINKAGES])
+    candidates = (with_weaker_recurrence(found, shrinkage) for shrinkage in SHRINKAGES)
+    active = (with_recorded_means(problem, np.asarray(problem.space.whiten(each))) for each in candidates)
+    return best_start(problem, [problem.space.unwhiten(each) for each in active])
 
 
 def with_weaker_recurrence(parameters: Mapping[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:
