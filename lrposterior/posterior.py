@@ -36,6 +36,7 @@ from lrposterior.structured.entries import entry_variances
 from lrposterior.structured.factor_changes import FactorChanges
 from lrposterior.structured.read_entries import read_entry_moments
 from lrposterior.structured.system import System
+from lrposterior.time_constants import PerNeuron
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 MAX_GIGABYTES = 4.0
 # Moments of W under Dale's law are those of so many draws.
 NUM_MOMENT_DRAWS = 4000
+# Intervals that are printed are those of so many draws.
+NUM_INTERVAL_DRAWS = 400
 # Half the central interval of a standard Normal that has probability 0.9.
 NORMAL_90 = 1.6448536269514722
 
@@ -518,6 +521,31 @@ class Posterior:
         lower, upper = np.quantile(dense, [tail, 1.0 - tail], axis=0)
         return lower, upper
 
+    def time_constant_interval(
+        self, probability: float = 0.9, *, num_draws: int = 400, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Central credible interval of every time constant in seconds from draws, (lower, upper).
+
+        Each is of the shape of `mode["time_constant"]`: () where it is one for all neurons, else (population,) in the
+        order in which the model names the cell types, or (neuron,). Ends of one that is fixed are the same.
+
+        Raises:
+            ValueError: if probability is not between 0 and 1, a sampled posterior has fewer draws, or these are point
+                estimates.
+        """
+        require_uncertainty(self)
+        tail = 0.5 * (1.0 - require_probability(probability, "probability"))
+        draws = self.sample_parameters(num_draws, seed=seed)["time_constant"]
+        lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=0)
+        return lower, upper
+
+    def integration_constant_interval(
+        self, probability: float = 0.9, *, num_draws: int = 400, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """That of a = dt / time constant, between 0 and 1, (lower, upper); see `time_constant_interval`."""
+        lower, upper = self.time_constant_interval(probability, num_draws=num_draws, seed=seed)
+        return self.recording.dt / upper, self.recording.dt / lower
+
     def eigenvalues(self, num_draws: int = 400, *, seed: int) -> np.ndarray:
         """Posterior draws of the eigenvalues of W, (draw, eigenvalue) complex, by decreasing magnitude.
 
@@ -623,6 +651,8 @@ class Posterior:
             lines.append("inferred prior scales: " + ", ".join(map(describe_scale, self.statistics.scales.items())))
         if self.statistics.regression_ahead is not None:
             lines.append(f"loadings: {describe_loadings(self.statistics.regression_ahead)}")
+        if self.model.time_constants.inferred:
+            lines.append(f"inferred time constants: {describe_time_constants(self)}")
         if self.explained_parts is not None:
             lines.append(str(self.explained_parts))
             lines += [f"beware: {self.explained_parts.warning}"] if self.explained_parts.warning else []
@@ -643,3 +673,40 @@ def describe_loadings(regression_ahead: float) -> str:
     if np.isinf(regression_ahead):
         return f"K {chosen} M, B and b ({other} has no posterior)"
     return f"K {chosen} M, B and b ({abs(regression_ahead):.1f} nats above {other})"
+
+
+def typical_time_constant_interval(posterior: Posterior) -> tuple[np.ndarray, np.ndarray] | None:
+    """That of `Posterior.time_constant_interval` with the seed 0; None of fixed ones and of point estimates."""
+    if posterior.is_point_estimate or not posterior.model.time_constants.inferred:
+        return None
+    distribution, most = posterior.distribution, NUM_INTERVAL_DRAWS
+    if isinstance(distribution, SampleDistribution):
+        most = min(most, distribution.draws[..., 0].size)
+    return posterior.time_constant_interval(num_draws=most, seed=0)
+
+
+def describe_time_constants(posterior: Posterior) -> str:
+    """Time constants that were inferred as text, and a = dt / tau, each with its 90% interval where there is one.
+
+    Of time constants for single neurons their range, and the median width of the intervals.
+    """
+    model, dt, interval = posterior.model, posterior.recording.dt, typical_time_constant_interval(posterior)
+    inferred = model.time_constants.inferred
+    values = np.atleast_1d(posterior.mode["time_constant"])[inferred]
+    ends = None if interval is None else np.stack([np.atleast_1d(each)[inferred] for each in interval], axis=1)
+    if isinstance(model.time_constant, PerNeuron):
+        shortest, longest = values.min(), values.max()
+        text = (
+            f"{len(inferred)} of {posterior.recording.num_neurons} neurons, {shortest:.3g} to {longest:.3g} s, "
+            f"a = dt / tau {dt / longest:.3g} to {dt / shortest:.3g}"
+        )
+        return text if ends is None else f"{text}; 90% intervals {np.median(np.ptp(ends, axis=1)):.3g} s wide (median)"
+    names = [f"{name} " for name in model.time_constant] if isinstance(model.time_constant, ByCellType) else [""]
+    said = []
+    for place, index in enumerate(inferred):
+        tau, a = f"{values[place]:.3g} s", f"{dt / values[place]:.3g}"
+        if ends is not None:
+            lower, upper = ends[place]
+            tau, a = f"{tau} ({lower:.3g} to {upper:.3g})", f"{a} ({dt / upper:.3g} to {dt / lower:.3g})"
+        said.append(f"{names[index]}{tau}, a = dt / tau {a}")
+    return "; ".join(said)

@@ -35,7 +35,7 @@ from lrposterior.plots import (
 )
 from lrposterior.plots.style import MOST_NEURONS, RECORDED_UNITS, neurons_shown
 from lrposterior.populations import ByCellType
-from lrposterior.posterior import Posterior, describe_loadings, describe_scale
+from lrposterior.posterior import Posterior, describe_loadings, describe_scale, describe_time_constants
 from lrposterior.priors import DaleLoadings, Priors, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.signed_background import SignedBackground
@@ -186,6 +186,8 @@ def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple
     ]
     if statistics.scales:
         rows.append(("inferred prior scales (90% interval)", ", ".join(map(describe_scale, statistics.scales.items()))))
+    if posterior.model.time_constants.inferred:
+        rows.append(("inferred time constants (90% interval)", describe_time_constants(posterior)))
     if statistics.regression_ahead is not None:
         rows.append(("loadings", describe_loadings(statistics.regression_ahead)))
     if posterior.explained_parts is not None:

@@ -149,6 +149,8 @@ def test_fit_in_json_agrees_with_python(folder, tmp_path, capsys):
     assert printed["objective"] == posterior.statistics.objective
     assert printed["num_iterations"] == posterior.statistics.num_iterations
     assert printed["time_constant_s"] == 0.1
+    assert printed["integration_constant"] == pytest.approx(0.2)
+    assert printed["time_constant_interval_s"] is printed["integration_constant_interval"] is None
     assert sum(printed["mode_counts"]) == 2
     validation = lrp.load_recording(printed["validation"])
     explained = printed["explained_variance"]
@@ -201,9 +203,12 @@ def test_fit_takes_the_options_of_the_model(folder, tmp_path, capsys):
     fit = tmp_path / "fit.nc"
     options = ["--rank", 1, "--time-constant", 0.08, "--infer-time-constant", "--nonlinearity", "linear"]
     options += ["--observe", "current", "--initial-state", "free", "--background", tmp_path / "W0.npy"]
-    code, _, err = run(capsys, "fit", folder / "session.npz", fit, *options)
+    code, out, err = run(capsys, "fit", folder / "session.npz", fit, *options, "--json")
     assert code == 0, err
-    model = lrp.load_posterior(fit).model
+    posterior, printed = lrp.load_posterior(fit), json.loads(out)
+    assert printed["time_constant_interval_s"] == [float(end) for end in posterior.time_constant_interval(seed=0)]
+    assert printed["integration_constant"] == 0.02 / printed["time_constant_s"]
+    model = posterior.model
     assert model.time_constant == lrp.TimeConstantPrior(0.08)
     assert (model.nonlinearity, model.observation.of, model.initial_state) == ("linear", "current", "free")
     np.testing.assert_array_equal(model.background.to_dense(), 0.01)

@@ -222,6 +222,59 @@ def test_interval_holds_its_share_of_other_draws(fitted, probability):
     assert np.abs(below - (1 - probability) / 2).max() < 4.5 * error
 
 
+TIME_CONSTANTS = {
+    "shared": (lrp.TimeConstantPrior(0.05, 0.4), [lrp.TimeConstantPrior(0.05, 0.4)]),
+    "types": ({"I": 0.06, "E": lrp.TimeConstantPrior(0.1, 0.3)}, [0.06, lrp.TimeConstantPrior(0.1, 0.3)]),
+    "neurons": (lrp.PerNeuron([lrp.TimeConstantPrior(0.08), *[0.03] * 3, lrp.TimeConstantPrior(0.2)]),) * 2,
+}
+
+
+@pytest.mark.parametrize("case", TIME_CONSTANTS)
+def test_intervals_of_time_constants_are_those_of_their_normal_coordinates(case):
+    """tau - dt is log-normal; the ends from 4,000 draws are within 0.1 standard deviations."""
+    given, entries = TIME_CONSTANTS[case]
+    entries = getattr(entries, "each", entries)
+    posterior = make_posterior(plain_model(2, given))
+    dt, where = posterior.recording.dt, posterior.space.slices["log_time_constant_excess"]
+    center = posterior.distribution.location[where]
+    sd = np.sqrt(np.sum(posterior.distribution.scale[where] ** 2, axis=1))
+    priors = [entry for entry in entries if isinstance(entry, lrp.TimeConstantPrior)]
+    inferred = [isinstance(entry, lrp.TimeConstantPrior) for entry in entries]
+    ends = posterior.time_constant_interval(0.8, num_draws=4000, seed=1)
+    assert all(end.shape == posterior.mode["time_constant"].shape for end in ends)
+    for end, quantile in zip(ends, (-1.2816, 1.2816), strict=True):
+        tau = np.atleast_1d(end)
+        found = [
+            np.log((each - dt) / (prior.median - dt)) / prior.spread
+            for each, prior in zip(tau[inferred], priors, strict=True)
+        ]
+        np.testing.assert_array_less(np.abs(found - (center + quantile * sd)), 0.1 * sd)
+        fixed = [entry for entry in entries if not isinstance(entry, lrp.TimeConstantPrior)]
+        np.testing.assert_allclose(tau[~np.array(inferred)], fixed, rtol=1e-12)
+    lower, upper = posterior.integration_constant_interval(0.8, num_draws=4000, seed=1)
+    np.testing.assert_allclose([lower, upper], [dt / ends[1], dt / ends[0]])
+    assert np.all((lower > 0.0) & (lower <= upper) & (upper < 1.0))
+
+
+def test_inferred_time_constants_are_printed_with_their_intervals():
+    posterior = make_posterior(plain_model(2, TIME_CONSTANTS["types"][0]))
+    lower, upper = (end[1] for end in posterior.time_constant_interval(seed=0))
+    tau, dt = posterior.mode["time_constant"][1], posterior.recording.dt
+    said = (
+        f"inferred time constants: E {tau:.3g} s ({lower:.3g} to {upper:.3g}), "
+        f"a = dt / tau {dt / tau:.3g} ({dt / upper:.3g} to {dt / lower:.3g})"
+    )
+    assert said in str(posterior).splitlines()
+    points = dataclasses.replace(posterior, method="match")
+    assert f"inferred time constants: E {tau:.3g} s, a = dt / tau {dt / tau:.3g}" in str(points).splitlines()
+    with pytest.raises(ValueError, match="posterior: expected a posterior, got point estimates"):
+        points.time_constant_interval(seed=0)
+    of_neurons = str(make_posterior(plain_model(2, TIME_CONSTANTS["neurons"][0])))
+    assert re.search(r"inferred time constants: 2 of 5 neurons, .* s wide \(median\)", of_neurons)
+    assert "time constants" not in str(make_posterior())
+    assert "inferred time constants" in str(make_posterior(plain_model(2, TIME_CONSTANTS["types"][0]), chains=True))
+
+
 # --------------------------------------------------------------------------------------------------------------- draws
 
 

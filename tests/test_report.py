@@ -158,12 +158,17 @@ def test_what_the_evidence_chose_is_said(ahead, said):
     ],
 )
 def test_the_priors_of_dales_law_are_told(priors, said):
-    model = lrp.LowRankModel(1, nonlinearity="softplus", background=None, priors=priors)
+    time_constant = {"E": lrp.TimeConstantPrior(0.1), "I": 0.05}
+    model = lrp.LowRankModel(1, time_constant, nonlinearity="softplus", background=None, priors=priors)
     posterior = make_posterior(model, make_recording(neuron_labels=None))
     candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0)
     ranking = lrp.rank_perturbations(posterior, candidates, num_draws=20, progress=False)
     text = _Page(render_report(posterior, lrp.analyze_degeneracy(posterior), ranking, seed=0)).text
     assert said in text
+    lower, upper = (end[0] for end in posterior.time_constant_interval(seed=0))
+    assert (
+        f"inferred time constants (90% interval) E {posterior.mode['time_constant'][0]:.3g} s ({lower:.3g} to" in text
+    )
     assert ("spread 0.7" in text) == (priors.magnitudes == "log-normal")
 
 

@@ -94,12 +94,31 @@ def describe_fit(posterior: Posterior, fitted: FitQuality, validation: FitQualit
         "mode_counts": statistics.mode_counts,
         "diagnostics": dict(statistics.diagnostics),
         "scales": dict(statistics.scales),
-        "time_constant_s": posterior.mode["time_constant"].tolist(),
+        **_describe_time_constants(posterior),
         "explained_variance": {
             "fitted": fitted.explained_variance,
             "held_out": None if validation is None else validation.explained_variance,
             "held_out_expected": None if validation is None else validation.expected,
         },
+    }
+
+
+def _describe_time_constants(posterior: Posterior) -> dict[str, Any]:
+    """At the mode, and 90% intervals (lower, upper) where they are inferred; as numbers or lists of them."""
+    from lrposterior.posterior import typical_time_constant_interval
+
+    dt, tau, interval = (
+        posterior.recording.dt,
+        posterior.mode["time_constant"],
+        typical_time_constant_interval(posterior),
+    )
+    return {
+        "time_constant_s": tau.tolist(),
+        "time_constant_interval_s": None if interval is None else [each.tolist() for each in interval],
+        "integration_constant": (dt / tau).tolist(),
+        "integration_constant_interval": None
+        if interval is None
+        else [(dt / each).tolist() for each in interval[::-1]],
     }
 
 
