@@ -90,9 +90,9 @@ def of_parameters(results: dict) -> str:
             + [interval(one["connectivity"]["means"][name], 3) for one in fits.values()]
         )
     for name in true["means"]:
-        held = number(fits["likelihood"]["connectivity"]["cover"][name])
-        rows.append([f"90% intervals of {name} that hold the synapse", "", held, ""])
-    rows.append(["all synapses", "", number(fits["likelihood"]["connectivity"]["all"]), ""])
+        held = [number(one["connectivity"]["cover"][name]) for one in fits.values()]
+        rows.append([f"90% intervals of {name} that hold the synapse", "", *held])
+    rows.append(["all synapses", "", *(number(one["connectivity"]["all"]) for one in fits.values())])
     correlations = [number(one["connectivity"]["correlation"]) for one in fits.values()]
     rows.append(["correlation of W with the truth", "", *correlations])
     return table(["", "truth", *(NAMES[name] for name in fits)], rows)
@@ -115,7 +115,10 @@ def of_degeneracy(found: dict) -> str:
 def of_perturbations(results: dict) -> str:
     fits = {name: results[name]["perturbations"] for name in ("likelihood", "matching")}
     rows = [
-        [f"90% intervals of responses to {name} that hold the truth", number(fits["likelihood"]["cover"][name]), ""]
+        [
+            f"90% intervals of responses to {name} that hold the truth",
+            *(number(one["cover"][name]) for one in fits.values()),
+        ]
         for name in fits["likelihood"]["cover"]
     ]
     labels = fits["likelihood"]["labels"]
