@@ -214,6 +214,58 @@ def test_fit_takes_the_options_of_the_model(folder, tmp_path, capsys):
     np.testing.assert_array_equal(model.background.to_dense(), 0.01)
 
 
+SHARED_OPTIONS = (
+    "name", "axes", "dt", "clip", "hidden", "time-constant", "infer-time-constant", "nonlinearity", "observe",
+    "initial-state", "background", "process-noise", "hidden-neurons", "drift", "loadings", "seed", "json",
+)  # fmt: skip
+
+
+def test_diagnose_describes_a_model_as_fit_does(capsys):
+    helps = [run(capsys, command, "--help")[1] for command in ("fit", "diagnose")]
+    for option in SHARED_OPTIONS:
+        for text in helps:
+            assert sum(f"{line} ".startswith(f"  --{option} ") for line in text.splitlines()) == 1, option
+
+
+def test_diagnose_takes_the_options_of_fit(folder, capsys):
+    options = ["--rank", 1, "--clip", 99.9, "--nonlinearity", "softplus", "--background", "none", "--loadings", "dale"]
+    options += ["--hidden", "E=2", "--hidden", "I=1", "--infer-time-constant", "--initial-state", "free"]
+    options += ["--process-noise", "diagonal", "--observe", "current", "--draws", 3]
+    code, out, err = run(capsys, "diagnose", folder / "session.npz", *options, "--json")
+    assert (code, err) == (0, "")
+    printed = json.loads(out)
+    recording, clipping = lrp.clip_outliers(lrp.load_recording(folder / "session.npz"), percentile=99.9)
+    model = lrp.LowRankModel(
+        1,
+        lrp.TimeConstantPrior(0.1),
+        nonlinearity="softplus",
+        observation=lrp.GaussianObservation(of="current"),
+        background=None,
+        initial_state="free",
+        process_noise="diagonal",
+        priors=lrp.DaleLoadings(),
+    )
+    found = lrp.diagnose(model, lrp.add_hidden_neurons(recording, {"E": 2, "I": 1}), num_draws=3, seed=0)
+    assert printed["clipping"]["num_clipped"] == clipping.num_clipped.sum()
+    assert printed["untrained"]["level"] == found.untrained.signal.level
+    assert printed["untrained"]["weights"]["bias -> I"]["highest"] == found.untrained.weights["bias -> I"].highest
+
+
+@pytest.mark.slow
+def test_hidden_neurons_of_a_type_follow_the_recorded_ones(folder, tmp_path, capsys):
+    options = ["--rank", 1, "--nonlinearity", "softplus", "--background", "none", "--loadings", "dale"]
+    options += ["--observe", "current", "--method", "match", "--hidden", "I=1"]
+    code, out, err = run(capsys, "fit", folder / "session.npz", tmp_path / "fit.nc", *options)
+    assert code == 0, err
+    posterior = lrp.load_posterior(tmp_path / "fit.nc")
+    assert posterior.recording.cell_types == (*["E"] * 6, *["I"] * 2, "I")
+    assert not posterior.recording.mask[:, :, 8].any()
+    assert posterior.recording.num_trials == 8  # a fifth of ten is held out to know when to stop
+    assert "of 8 fitted trials" in out
+    assert f"networks: 1, each from a start of its own, after {posterior.statistics.num_iterations} epochs" in out
+    assert "--restarts" not in out
+
+
 @pytest.mark.slow
 def test_fit_takes_spikes_of_single_trials_and_hidden_neurons(tmp_path, capsys):
     spiking = plain_model(1, observation=lrp.PoissonObservation(scale=50.0), process_noise="diagonal")
@@ -340,6 +392,14 @@ MISTAKES = {
     "no such loadings": (
         ["fit", "session.npz", "new.nc", "--rank", 1, "--loadings", "some"],
         "--loadings: expected",
+    ),
+    "hidden neurons without a type": (
+        ["fit", "session.npz", "new.nc", "--rank", 1, "--loadings", "dale", "--hidden", "8"],
+        "--hidden: expected TYPE=NUMBER, got '8'; write for instance --hidden E=8",
+    ),
+    "hidden neurons without Dale's law": (
+        ["fit", "session.npz", "new.nc", "--rank", 1, "--hidden", "E=8"],
+        "--hidden: expected --loadings dale, got 'correlated'",
     ),
     "no matrix": (["fit", "session.npz", "new.nc", "--rank", 1, "--background", "text.npz"], "--background: expected"),
     "an existing file": (["fit", "session.npz", "fit.nc", "--rank", 1], "add --force to replace it"),

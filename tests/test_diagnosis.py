@@ -10,7 +10,7 @@ from plain import plain_model
 
 import lrposterior as lrp
 from lrposterior.diagnosis.analysis import _standard_error
-from lrposterior.diagnosis.networks import describe_networks
+from lrposterior.diagnosis.networks import WeightRange, describe_networks
 from lrposterior.diagnosis.signal import conditions_of, signal_of
 from lrposterior.fit_quality import FitQuality
 
@@ -193,7 +193,10 @@ def test_statistics_of_a_network_are_those_of_a_simulation_by_hand():
     types = np.array(recording.cell_types)
     block = W[np.ix_(types == "I", types == "E")]
     np.testing.assert_allclose(found.weights["E -> I"], [block.min(), block.mean(), block.max()])
-    assert list(found.weights) == ["E -> E", "E -> I", "I -> E", "I -> I"]
+    for name, each in (("inputs", parameters["B"][types == "I"]), ("bias", parameters["b"][types == "I"])):
+        np.testing.assert_allclose(found.weights[f"{name} -> I"], [each.min(), each.mean(), each.max()])
+    pairs = ["E -> E", "E -> I", "I -> E", "I -> I"]
+    assert list(found.weights) == [*pairs, "inputs -> E", "inputs -> I", "bias -> E", "bias -> I"]
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -352,6 +355,22 @@ def test_the_table_shows_numbers_and_mends():
     assert "weights E -> I" in text
     assert f"  {diagnosis.verdicts[0]}" in text.splitlines()
     assert "verdicts: none" in repr(lrp.diagnose(truth.model, session(0, num_inputs=3).recording, seed=0))
+
+
+def test_columns_of_the_table_stay_apart_whatever_the_numbers():
+    truth = session(0, num_trials=10)
+    diagnosis = lrp.diagnose(truth.model, truth.recording, num_draws=1, seed=0)
+    wide = diagnosis.untrained.weights | {"E -> E": (-1.23456e-5, 0.0, -1.23456e-15)}
+    networks = dataclasses.replace(
+        diagnosis.untrained, weights={name: WeightRange(*each) for name, each in wide.items()}
+    )
+    text = repr(dataclasses.replace(diagnosis, untrained=networks, trained=networks))
+    (row,) = [line for line in text.splitlines() if "weights E -> E" in line]
+    entry = "-1.23e-05 to -1.23e-15"
+    assert row.endswith(f"  {entry}  {entry}")
+    header = text.splitlines()[1]
+    assert header.endswith("trained")
+    assert len(header) == len(row)
 
 
 @pytest.mark.usefixtures("single_precision")

@@ -20,8 +20,9 @@ from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.cli.input import (
     make_candidates,
     prepare_jax,
-    read_hidden_neurons,
+    read_model,
     read_recording,
+    read_session,
     require_new,
 )
 from lrposterior.cli.output import (
@@ -73,7 +74,41 @@ Axes = Annotated[
     ),
 ]
 BinWidth = Annotated[float | None, typer.Option(help="Of a .mat file, the width of a bin, in s.")]
+Clip = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENTILE",
+        help="Clip entries that are twice as far from a neuron's median as this percentile, for instance 99.9, and "
+        "print what was clipped.",
+    ),
+]
+Hidden = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hidden",
+        metavar="TYPE=NUMBER",
+        help="Under Dale's law, neurons of a type that were not recorded: E=8. Give it several times. They follow the "
+        "recorded ones.",
+    ),
+]
 TimeConstant = Annotated[float, typer.Option(help="Time constant of the neurons, in s; at least the width of a bin.")]
+InferTimeConstant = Annotated[
+    bool, typer.Option("--infer-time-constant", help="Infer it, with --time-constant as the prior's median.")
+]
+InitialState = Annotated[str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")]
+ProcessNoise = Annotated[
+    str, typer.Option(help="Noise that drives the latents of single trials: none, diagonal or full.")
+]
+HiddenNeurons = Annotated[
+    str,
+    typer.Option(
+        metavar="NUMBER|SHARE",
+        help="Neurons that were not recorded, or their share; with --background none. Under Dale's law: --hidden.",
+    ),
+]
+Drift = Annotated[
+    bool, typer.Option("--drift", help="Neurons are seen with an offset and a scale of their own in every session.")
+]
 Nonlinearity = Annotated[str, typer.Option(help="From current to rate: tanh, relu, softplus or linear.")]
 Observe = Annotated[
     str,
@@ -99,13 +134,6 @@ Loadings = Annotated[
 NoSelfConnections = Annotated[
     bool, typer.Option("--no-self-connections", help="With --loadings dale: no neuron drives itself.")
 ]
-# What arguments of a model are called here.
-OPTION_NAMES = {
-    "observation": "--observe",
-    "background": "--background",
-    "process_noise": "--process-noise",
-    "priors": "--loadings",
-}
 CandidateKinds = Annotated[
     list[str] | None,
     typer.Option(
@@ -245,40 +273,20 @@ def fit(
     names: Names = None,
     axes: Axes = None,
     dt: BinWidth = None,
-    clip: Annotated[
-        float | None,
-        typer.Option(
-            metavar="PERCENTILE",
-            help="Clip entries that are twice as far from a neuron's median as this percentile, for instance 99.9, and "
-            "print what was clipped.",
-        ),
-    ] = None,
+    clip: Clip = None,
+    hidden: Hidden = None,
     time_constant: TimeConstant = 0.1,
-    infer_time_constant: Annotated[
-        bool, typer.Option("--infer-time-constant", help="Infer it, with --time-constant as the prior's median.")
-    ] = False,
+    infer_time_constant: InferTimeConstant = False,
     nonlinearity: Nonlinearity = "tanh",
     observe: Observe = "rate",
-    initial_state: Annotated[
-        str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")
-    ] = "zero",
+    initial_state: InitialState = "zero",
     background: KnownBackground = "bulk",
-    process_noise: Annotated[
-        str, typer.Option(help="Noise that drives the latents of single trials: none, diagonal or full.")
-    ] = "none",
-    hidden_neurons: Annotated[
-        str,
-        typer.Option(
-            metavar="NUMBER|SHARE",
-            help="Neurons that were not recorded, or their share; with --background none.",
-        ),
-    ] = "0",
-    drift: Annotated[
-        bool, typer.Option("--drift", help="Neurons are seen with an offset and a scale of their own in every session.")
-    ] = False,
+    process_noise: ProcessNoise = "none",
+    hidden_neurons: HiddenNeurons = "0",
+    drift: Drift = False,
     loadings: Loadings = "correlated",
     no_self_connections: NoSelfConnections = False,
-    method: Annotated[str, typer.Option(help="laplace, svi or nuts.")] = "laplace",
+    method: Annotated[str, typer.Option(help="laplace, svi, nuts, or match (networks, and no posterior).")] = "laplace",
     validation_fraction: Annotated[
         float | None,
         typer.Option(help="Share of the trials to hold out. They are written to FIT.validation.npz, for the report."),
@@ -304,28 +312,12 @@ def fit(
     prepare_jax()
     import lrposterior as lrp
     from lrposterior.fit_quality import assess_fit
-    from lrposterior.options import make_model
 
-    session = read_recording(recording, names, axes, dt)
-    clipping = None
-    if clip is not None:
-        session, clipping = lrp.clip_outliers(session, percentile=clip)
-    model = make_model(
-        {
-            "rank": rank,
-            "time_constant": {"median": time_constant} if infer_time_constant else time_constant,
-            "nonlinearity": nonlinearity,
-            "observation": observe,
-            "background": background,
-            "process_noise": process_noise,
-            "hidden_neurons": read_hidden_neurons(hidden_neurons),
-            "drift": "sessions" if drift else "none",
-            "initial_state": initial_state,
-            "priors": loadings,
-            "self_connections": not no_self_connections,
-        },
-        names=OPTION_NAMES,
-    )
+    session, clipping = read_session(recording, names, axes, dt, clip, hidden, loadings)
+    model = read_model(
+        rank, time_constant, infer_time_constant, nonlinearity, observe, initial_state, background, process_noise,
+        hidden_neurons, drift, loadings, no_self_connections,
+    )  # fmt: skip
     held_out = None
     if validation_fraction is not None:
         session, held_out = session.split(validation_fraction, seed=seed)
@@ -345,7 +337,7 @@ def fit(
         print(clipping)
     print(result)
     print(describe_modes(result))
-    print(f"explained variance: {fitted.explained_variance:.3f} of {session.num_trials} fitted trials")
+    print(f"explained variance: {fitted.explained_variance:.3f} of {fitted.recording.num_trials} fitted trials")
     if validation is not None:
         print(
             f"explained variance: {validation.explained_variance:.3f} of {validation.recording.num_trials} held-out "
@@ -370,10 +362,17 @@ def diagnose(
     names: Names = None,
     axes: Axes = None,
     dt: BinWidth = None,
+    clip: Clip = None,
+    hidden: Hidden = None,
     time_constant: TimeConstant = 0.1,
+    infer_time_constant: InferTimeConstant = False,
     nonlinearity: Nonlinearity = "tanh",
     observe: Observe = "rate",
+    initial_state: InitialState = "zero",
     background: KnownBackground = "bulk",
+    process_noise: ProcessNoise = "none",
+    hidden_neurons: HiddenNeurons = "0",
+    drift: Drift = False,
     loadings: Loadings = "correlated",
     no_self_connections: NoSelfConnections = False,
     validation: Annotated[
@@ -391,29 +390,27 @@ def diagnose(
     """
     prepare_jax()
     import lrposterior as lrp
-    from lrposterior.options import make_model
 
     is_posterior = file.suffix == ".nc"
     if is_posterior != (rank is None):
         expected, got = ("none, for a posterior", f"{rank}") if is_posterior else ("a number, for a recording", "none")
         raise argument_error("--rank", expected, got, "leave it out" if is_posterior else "add for instance --rank 2")
-    if is_posterior:
-        fitted, recording = lrp.load_posterior(file), None
+    if rank is None:
+        fitted, recording, clipping = lrp.load_posterior(file), None, None
     else:
-        recording = read_recording(file, names, axes, dt)
-        options = {
-            "rank": rank,
-            "time_constant": time_constant,
-            "nonlinearity": nonlinearity,
-            "observation": observe,
-            "background": background,
-            "priors": loadings,
-            "self_connections": not no_self_connections,
-        }
-        fitted = make_model(options, names=OPTION_NAMES)
+        recording, clipping = read_session(file, names, axes, dt, clip, hidden, loadings)
+        fitted = read_model(
+            rank, time_constant, infer_time_constant, nonlinearity, observe, initial_state, background, process_noise,
+            hidden_neurons, drift, loadings, no_self_connections,
+        )  # fmt: skip
     held_out = None if validation is None else read_recording(validation)
     diagnosis = lrp.diagnose(fitted, recording, validation=held_out, num_draws=draws, seed=seed)
-    print(to_json(describe_diagnosis(diagnosis)) if as_json else diagnosis)
+    if as_json:
+        print(to_json(describe_diagnosis(diagnosis) | {"clipping": describe_clipping(clipping)}))
+        return
+    if clipping is not None:
+        print(clipping)
+    print(diagnosis)
 
 
 @app.command(epilog="\b\nExample:\n  lrposterior degeneracy fit.nc --threshold 1.0 --figure spectrum.png\n")

@@ -19,13 +19,22 @@ from lrposterior.checks import argument_error
 from lrposterior.files import require_file_name
 
 if TYPE_CHECKING:
+    from lrposterior.model import LowRankModel
     from lrposterior.perturbation.candidates import Candidates
     from lrposterior.posterior import Posterior
+    from lrposterior.preprocessing import Clipping
     from lrposterior.recording import Recording
 
 DEFAULT_CANDIDATES = ("single", "ensemble", "latent")
 MOST_ENSEMBLES, LARGEST_ENSEMBLE, NUM_LATENTS = 50, 10, 20
 NO_ERRORS_OF_XLA = "3"
+# What arguments of a model are called here.
+OPTION_NAMES = {
+    "observation": "--observe",
+    "background": "--background",
+    "process_noise": "--process-noise",
+    "priors": "--loadings",
+}
 
 
 def prepare_jax() -> None:
@@ -105,7 +114,82 @@ def read_recording(
     return recording
 
 
-def read_hidden_neurons(value: str) -> int | float:
+def read_session(
+    path: Path,
+    names: Sequence[str] | None,
+    axes: str | None,
+    dt: float | None,
+    clip: float | None,
+    hidden: Sequence[str] | None,
+    loadings: str,
+) -> tuple[Recording, Clipping | None]:
+    """The recording that is to be fitted, with what was clipped of it, and with hidden neurons after its own.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: What `read_recording` refuses, a percentile out of its range, or hidden neurons that are not of the
+            form type=number, of an unknown type, or without Dale's law.
+    """
+    from lrposterior.preprocessing import clip_outliers
+    from lrposterior.unrecorded import add_hidden_neurons
+
+    recording, clipping = read_recording(path, names, axes, dt), None
+    if clip is not None:
+        recording, clipping = clip_outliers(recording, percentile=clip)
+    if hidden:
+        if loadings != "dale":
+            mend = "add --loadings dale, or take --hidden-neurons for neurons of no type"
+            raise argument_error("--hidden", "--loadings dale", repr(loadings), mend)
+        recording = add_hidden_neurons(recording, dict(_type_and_number(text) for text in hidden))
+    return recording, clipping
+
+
+def _type_and_number(text: str) -> tuple[str, int]:
+    cell_type, _, number = text.partition("=")
+    if not (cell_type and number.isdigit()):
+        raise argument_error("--hidden", "TYPE=NUMBER", repr(text), "write for instance --hidden E=8")
+    return cell_type, int(number)
+
+
+def read_model(
+    rank: int,
+    time_constant: float,
+    infer_time_constant: bool,
+    nonlinearity: str,
+    observe: str,
+    initial_state: str,
+    background: str,
+    process_noise: str,
+    hidden_neurons: str,
+    drift: bool,
+    loadings: str,
+    no_self_connections: bool,
+) -> LowRankModel:
+    """The model that the options describe.
+
+    Raises:
+        FileNotFoundError: A background is a file that does not exist.
+        ValueError: An option is out of its range.
+    """
+    from lrposterior.options import make_model
+
+    options = {
+        "rank": rank,
+        "time_constant": {"median": time_constant} if infer_time_constant else time_constant,
+        "nonlinearity": nonlinearity,
+        "observation": observe,
+        "initial_state": initial_state,
+        "background": background,
+        "process_noise": process_noise,
+        "hidden_neurons": _number_or_share(hidden_neurons),
+        "drift": "sessions" if drift else "none",
+        "priors": loadings,
+        "self_connections": not no_self_connections,
+    }
+    return make_model(options, names=OPTION_NAMES)
+
+
+def _number_or_share(value: str) -> int | float:
     """A number of neurons, or with a decimal point their share of all.
 
     Raises:

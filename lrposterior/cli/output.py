@@ -123,10 +123,16 @@ def _describe_time_constants(posterior: Posterior) -> dict[str, Any]:
 
 
 def describe_modes(posterior: Posterior) -> str:
-    """One line on how many modes were looked for and found."""
-    counts = posterior.statistics.mode_counts
-    if sum(counts) <= 1:
-        return f"mode: one start, {posterior.statistics.num_iterations} steps; --restarts looks for others"
+    """One line on how many modes were looked for and found, or on the networks that match."""
+    statistics = posterior.statistics
+    if posterior.is_point_estimate:
+        number = len(statistics.training_loss)
+        return f"networks: {number}, each from a start of its own, after {statistics.num_iterations} epochs at most"
+    counts, objectives = statistics.mode_counts, statistics.mode_objectives
+    if max(sum(counts), len(objectives)) <= 1:
+        return f"mode: one start, {statistics.num_iterations} steps; --restarts looks for others"
+    if not counts:
+        return f"modes: of {len(objectives)} starts, at {objectives[0]:.2f} to {objectives[-1]:.2f} nats"
     return f"modes: {len(counts)} distinct one(s) from {sum(counts)} starts; the best was reached {counts[0]} time(s)"
 
 

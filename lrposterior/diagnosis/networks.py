@@ -26,7 +26,7 @@ MEDIANS = ("level_without_inputs", "level_of_tenfold_inputs", "input_modulation"
 
 
 class WeightRange(NamedTuple):
-    """Weights of W from the neurons of one type to those of another: the lowest, their mean, the highest."""
+    """Weights from neurons of a type, inputs or a constant to those of a type: the lowest, their mean, the highest."""
 
     lowest: float
     mean: float
@@ -49,7 +49,8 @@ class NetworkStatistics:
             recorded inputs less that without inputs, over the level under the recorded ones.
         spectral_radius: the largest absolute eigenvalue of 1 - a + a W phi'(x), with x the mean currents of the
             neurons: above 1, deviations from the mean state grow.
-        weights: by pre- and postsynaptic type, "E -> I", or "all".
+        weights: of W by pre- and postsynaptic type, "E -> I", or "all"; of B, "inputs -> E" or "inputs", where there
+            are inputs; and of b, "bias -> E" or "bias".
     """
 
     num_networks: int
@@ -123,7 +124,7 @@ def _describe_network(
         level_of_tenfold_inputs=signal_in(tenfold).level,
         input_modulation=np.inf if diverges else signal._replace(temporal_sd=changed.temporal_sd).modulation,
         spectral_radius=np.inf if diverges else _spectral_radius(model, draw, trials, W, current.mean(axis=(0, 1))),
-        weights=_weights(W.dense(0), trials.cell_types),
+        weights=_weights(W.dense(0), draw["B"][0], draw["b"][0], trials.cell_types),
     )
 
 
@@ -169,10 +170,13 @@ def _spectral_radius(
     return float(max(np.max(np.abs(np.linalg.eigvals(jacobian))), np.max(1.0 - a)))
 
 
-def _weights(W: np.ndarray, cell_types: tuple[str, ...] | None) -> dict[str, WeightRange]:
+def _weights(W: np.ndarray, B: np.ndarray, b: np.ndarray, cell_types: tuple[str, ...] | None) -> dict[str, WeightRange]:
+    """Ranges of W (post, pre), B (neuron, input) and b (neuron,)."""
     if cell_types is None:
-        blocks = {"all": W}
+        blocks = {"all": W, "inputs": B, "bias": b}
     else:
         types, names = np.asarray(cell_types), sorted(set(cell_types))
         blocks = {f"{pre} -> {post}": W[np.ix_(types == post, types == pre)] for pre in names for post in names}
-    return {name: WeightRange(block.min(), block.mean(), block.max()) for name, block in blocks.items()}
+        blocks |= {f"inputs -> {post}": B[types == post] for post in names}
+        blocks |= {f"bias -> {post}": b[types == post] for post in names}
+    return {name: WeightRange(block.min(), block.mean(), block.max()) for name, block in blocks.items() if block.size}

@@ -10,6 +10,7 @@ from lrposterior.diagnosis.networks import NetworkStatistics
 from lrposterior.diagnosis.recorded import DataStatistics, InputStatistics
 from lrposterior.diagnosis.verdicts import Generalisation, Verdict
 
+# Widths; columns are wider where an entry is, and two spaces apart.
 LABEL, COLUMN, INPUT_COLUMN = 28, 19, 10
 
 
@@ -80,7 +81,9 @@ class Diagnosis:
             shares = f"{self.generalisation.fitted:.1%}, {self.generalisation.held_out:.1%}"
             rows.append(("explained: fitted, held out", "", ["", shares]))
         header = ("", "recorded", ["untrained", "trained"][: len(networks)])
-        return [_row(label, [recorded, *own]) for label, recorded, own in (header, *rows)]
+        lines = [(label, [recorded, *own]) for label, recorded, own in (header, *rows)]
+        widths = [max(COLUMN, 2 + max(map(len, column))) for column in zip(*(line[1] for line in lines), strict=True)]
+        return [_row(label, entries, widths) for label, entries in lines]
 
     def _of_data(self) -> list[str]:
         means, outliers = self.data.neuron_means, len(self.data.outliers)
@@ -102,8 +105,9 @@ class Diagnosis:
         return lines
 
 
-def _row(label: str, entries: list[str]) -> str:
-    return ("  " + f"{label:<{LABEL}}" + "".join(f"{entry:>{COLUMN}}" for entry in entries)).rstrip()
+def _row(label: str, entries: list[str], widths: list[int]) -> str:
+    columns = (f"{entry:>{width}}" for entry, width in zip(entries, widths, strict=True))
+    return (f"  {label:<{LABEL}}" + "".join(columns)).rstrip()
 
 
 def _number(value: float) -> str:
