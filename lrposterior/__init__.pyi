@@ -69,7 +69,7 @@ from .simulated_session import simulate_session
 from .simulation import Simulation, simulate_recording
 from .storage import load_posterior
 from .sweep import SweepPlan, SweepResult, load_plan, run_sweep
-from .time_constants import PerNeuron
+from .time_constants import IntegrationConstant, IntegrationConstantPrior, PerNeuron
 from .trial_comparison import TrialComparison, compare_trials
 from .unrecorded import add_hidden_neurons
 
@@ -96,6 +96,8 @@ __all__ = [
     "GaussianObservation",
     "Gibbs",
     "InferredDrift",
+    "IntegrationConstant",
+    "IntegrationConstantPrior",
     "LaggedInputs",
     "Laplace",
     "LatentCircuit",

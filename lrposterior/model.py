@@ -53,7 +53,6 @@ from lrposterior.priors import (
     Priors,
     Scale,
     ScalePrior,
-    TimeConstantPrior,
     center,
 )
 from lrposterior.process_noise import (
@@ -75,7 +74,14 @@ from lrposterior.signed_background import (
     presynaptic,
     require_matrix,
 )
-from lrposterior.time_constants import PerNeuron, TimeConstants, checked_time_constant
+from lrposterior.time_constants import (
+    OfBins,
+    PerNeuron,
+    TimeConstant,
+    TimeConstants,
+    checked_time_constant,
+    in_seconds,
+)
 
 if TYPE_CHECKING:
     from lrposterior.recording import Recording
@@ -143,7 +149,8 @@ class LowRankModel:
         rank: number of columns R of M and K.
         time_constant: tau in seconds, a number or a `TimeConstantPrior`, for all neurons or, as a mapping, for those of
             every cell type: {"E": 0.1, "I": TimeConstantPrior(0.05)}; or `PerNeuron(TimeConstantPrior(0.1))`, one for
-            every neuron. It is never below the bin width.
+            every neuron. It is never below the bin width. `IntegrationConstant` and `IntegrationConstantPrior` say the
+            same of a.
         nonlinearity: phi, one of "tanh", "relu", "softplus", "linear".
         observation: what is recorded, and with what noise: `GaussianObservation`, `SpikeRateObservation`,
             `PoissonObservation`, `NegativeBinomialObservation` or `CalciumObservation`.
@@ -167,7 +174,7 @@ class LowRankModel:
     """
 
     rank: int
-    time_constant: float | TimeConstantPrior | Mapping[str, float | TimeConstantPrior] | PerNeuron = 0.1
+    time_constant: TimeConstant | OfBins | Mapping[str, TimeConstant | OfBins] | PerNeuron = 0.1
     nonlinearity: Literal["tanh", "relu", "softplus", "linear"] = "tanh"
     observation: Observation = field(default_factory=GaussianObservation)
     background: FixedBackground | RandomBulk | SignedBackground | None = field(default_factory=RandomBulk)
@@ -249,13 +256,17 @@ class LowRankModel:
     def for_recording(self, recording: Recording) -> LowRankModel:
         """This model with everything that depends on the recording settled.
 
-        It fits the recording, the unit is a number, and a random bulk knows the patterns that the recording visits.
+        It fits the recording, the unit is a number, time constants are in seconds, and a random bulk knows the patterns
+        that the recording visits.
         Scales that have a prior are settled by a fit (`with_scales`).
 
         Raises:
             ValueError: if a time constant is below the bin width, the cell types are not those of the recording, or the
                 background has another number of neurons.
         """
+        time_constant = in_seconds(self.time_constant, recording.dt)
+        if time_constant != self.time_constant:
+            return dataclasses.replace(self, time_constant=time_constant).for_recording(recording)
         self.time_constants.require_above(recording.dt)
         if self.background is not None and self.background.num_neurons not in (None, recording.num_neurons):
             raise ValueError(

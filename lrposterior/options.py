@@ -1,7 +1,8 @@
 """Models and fits in words: what the command line and plan files write in the place of objects.
 
 An object is written as the name of its kind, "count", or as a table with this name and some of its fields,
-{kind = "count", scale = 20.0}. A prior on a scale or on a time constant is a table {median = 0.1, spread = 0.5}.
+{kind = "count", scale = 20.0}. A prior on a scale or on a time constant is a table {median = 0.1, spread = 0.5}, and
+a = dt / tau in the place of a time constant is {a = 0.5} or {a = {median = 0.5}}.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from lrposterior.observations import (
 from lrposterior.priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeConstantPrior
 from lrposterior.process_noise import ProcessNoise
 from lrposterior.signed_background import SignedBackground
-from lrposterior.time_constants import PerNeuron
+from lrposterior.time_constants import IntegrationConstant, IntegrationConstantPrior, PerNeuron
 
 KIND = "kind"
 
@@ -136,12 +137,22 @@ def make_option(option: str, value: Any, name: str) -> Any:
 
 
 def _time_constant(value: Any, name: str) -> Any:
-    """That of all neurons, a table by cell type, or a table of the kind "neuron"."""
-    if not isinstance(value, Mapping) or KIND not in value:
-        return _prior_or_value(value, TimeConstantPrior, name)
-    given = dict(value)
-    require_choice(given.pop(KIND), name, ("neuron",))
-    fields = {each: _prior_or_value(content, TimeConstantPrior, f"{name}.{each}") for each, content in given.items()}
+    """That of all neurons, a table by cell type, or a table of the kind "neuron"; each of these in s or as a."""
+    if isinstance(value, list):
+        return tuple(_time_constant(entry, f"{name}[{place}]") for place, entry in enumerate(value))
+    if not isinstance(value, Mapping):
+        return value
+    if list(value) == ["a"]:
+        given = value["a"]
+        if isinstance(given, Mapping):
+            return _construct(Kind(IntegrationConstantPrior), given, f"{name}.a")
+        return IntegrationConstant(given)
+    if "median" in value:
+        return _construct(Kind(TimeConstantPrior), value, name)
+    fields = {each: _time_constant(entry, f"{name}.{each}") for each, entry in value.items()}
+    if KIND not in fields:
+        return fields
+    require_choice(fields.pop(KIND), name, ("neuron",))
     return _construct(Kind(PerNeuron), fields, name)
 
 

@@ -5,6 +5,7 @@ A population is the neurons that share a time constant.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,65 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lrposterior.checks import argument_error, require_positive
+from lrposterior.checks import argument_error, require_positive, require_probability
 from lrposterior.parameters import Block
 from lrposterior.populations import ByCellType
 from lrposterior.priors import TimeConstantPrior
 
-TimeConstant = float | TimeConstantPrior
 BLOCK = "log_time_constant_excess"
+
+
+@dataclass(frozen=True)
+class IntegrationConstant:
+    """A known time constant, written as a = dt / tau of the recording.
+
+    Args:
+        a: between 0 and 1, so that tau is above the bin width.
+
+    Raises:
+        ValueError: if it is not.
+    """
+
+    a: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "a", require_probability(self.a, "time_constant.a"))
+
+    def in_seconds(self, dt: float) -> float:
+        """tau at a bin width."""
+        return dt / self.a
+
+
+@dataclass(frozen=True)
+class IntegrationConstantPrior:
+    """A prior on a time constant, written for a = dt / tau of the recording, which it keeps between 0 and 1.
+
+        logit(a) ~ Normal(logit(median), spread²)
+
+    As tau / dt - 1 = (1 - a) / a, this is `TimeConstantPrior(dt / median, spread)`, and a settled model says it so.
+
+    Args:
+        median: prior median of a, between 0 and 1.
+        spread: standard deviation of logit(a).
+
+    Raises:
+        ValueError: if median is not between 0 and 1, or spread is not a positive number.
+    """
+
+    median: float
+    spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "median", require_probability(self.median, "median"))
+        object.__setattr__(self, "spread", require_positive(self.spread, "spread"))
+
+    def in_seconds(self, dt: float) -> TimeConstantPrior:
+        """The same prior of tau at a bin width."""
+        return TimeConstantPrior(dt / self.median, self.spread)
+
+
+TimeConstant = float | TimeConstantPrior
+OfBins = IntegrationConstant | IntegrationConstantPrior
 
 
 @dataclass(frozen=True)
@@ -27,14 +80,14 @@ class PerNeuron:
     """A time constant of its own for every neuron.
 
     Args:
-        each: tau in seconds, or a `TimeConstantPrior` that all neurons have independently of each other; or (neuron,)
-            one of these for every neuron.
+        each: tau in seconds, a `TimeConstantPrior` that all neurons have independently of each other, or one of these
+            for a = dt / tau (`IntegrationConstant`, `IntegrationConstantPrior`); or (neuron,) one for every neuron.
 
     Raises:
         ValueError: if one is neither, or not positive.
     """
 
-    each: TimeConstant | Sequence[TimeConstant]
+    each: TimeConstant | OfBins | Sequence[TimeConstant | OfBins]
 
     def __post_init__(self) -> None:
         given: Any = self.each
@@ -47,7 +100,7 @@ class PerNeuron:
         object.__setattr__(self, "each", checked)
 
     @property
-    def entries(self) -> tuple[TimeConstant, ...]:
+    def entries(self) -> tuple[TimeConstant | OfBins, ...]:
         """(neuron,) those of all neurons; a single one until a recording has settled how many there are."""
         return tuple(self.each) if isinstance(self.each, Sequence) else (self.each,)
 
@@ -79,10 +132,16 @@ class TimeConstants:
 
     @classmethod
     def of(cls, time_constant: Any) -> TimeConstants:
-        """Those of a `LowRankModel.time_constant`."""
-        if isinstance(time_constant, ByCellType | PerNeuron):
-            return cls(time_constant.entries, is_shared=False)
-        return cls((time_constant,), is_shared=True)
+        """Those of a `LowRankModel.time_constant`.
+
+        Raises:
+            ValueError: if some are given for a = dt / tau, and no recording has settled them.
+        """
+        is_shared = not isinstance(time_constant, ByCellType | PerNeuron)
+        entries: tuple[Any, ...] = (time_constant,) if is_shared else time_constant.entries
+        if any(isinstance(entry, OfBins) for entry in entries):
+            raise ValueError("time_constant: expected it in s, got a = dt / tau; settle the model with for_recording")
+        return cls(entries, is_shared)
 
     @property
     def inferred(self) -> list[int]:
@@ -150,7 +209,19 @@ class TimeConstants:
                 )
 
 
-def checked_time_constant(constant: Any) -> TimeConstant | ByCellType[TimeConstant] | PerNeuron:
+def in_seconds(constant: Any, dt: float) -> Any:
+    """A `LowRankModel.time_constant` with what is given for a = dt / tau as tau, in s."""
+    if isinstance(constant, ByCellType):
+        return dataclasses.replace(constant, entries=tuple(in_seconds(entry, dt) for entry in constant.entries))
+    if isinstance(constant, PerNeuron):
+        each: Any = constant.each
+        return PerNeuron(
+            tuple(in_seconds(entry, dt) for entry in each) if isinstance(each, tuple) else in_seconds(each, dt)
+        )
+    return constant.in_seconds(dt) if isinstance(constant, OfBins) else constant
+
+
+def checked_time_constant(constant: Any) -> TimeConstant | OfBins | ByCellType[TimeConstant | OfBins] | PerNeuron:
     """A time constant, or those of the cell types or neurons in a form that can be hashed.
 
     Raises:
@@ -166,5 +237,5 @@ def checked_time_constant(constant: Any) -> TimeConstant | ByCellType[TimeConsta
     return ByCellType(tuple(constant), entries)
 
 
-def _checked(value: Any, name: str) -> TimeConstant:
-    return value if isinstance(value, TimeConstantPrior) else require_positive(value, name)
+def _checked(value: Any, name: str) -> TimeConstant | OfBins:
+    return value if isinstance(value, TimeConstantPrior | OfBins) else require_positive(value, name)

@@ -283,6 +283,17 @@ def test_time_constants_of_neurons_are_recovered():
     assert np.all(draws.std(axis=0) < 0.01)
 
 
+def test_draws_of_an_inferred_integration_constant_lie_between_0_and_1():
+    recording = simulation(1, num_neurons=8, num_trials=4, num_bins=20).recording
+    model = plain_model(1, time_constant=lrp.IntegrationConstantPrior(0.9, spread=2.0))
+    posterior = lrp.fit(model, recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
+    a = recording.dt / posterior.sample_parameters(400, seed=1)["time_constant"]
+    assert np.all((a > 0.0) & (a < 1.0))
+    spread = a.std()
+    assert spread > 0.0
+    assert abs(recording.dt / 0.1 - a.mean()) < 4.0 * spread
+
+
 def test_a_likelihood_with_too_many_latents_of_single_neurons_is_refused():
     recording = simulation(1, num_neurons=22).recording
     model = plain_model(3, time_constant=lrp.PerNeuron(0.1))

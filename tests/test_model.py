@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.sparse
+import scipy.special
 import scipy.stats
 from plain import plain_model
 
@@ -171,6 +172,38 @@ def test_median_of_the_time_constant_prior():
     assert settled.named(space.unwhiten(0.0 * z), recording.dt)["time_constant"] == pytest.approx(0.08)
 
 
+def test_the_prior_of_an_integration_constant_is_logit_normal():
+    recording = recording_with_stimulation()
+    model = plain_model(1, lrp.PerNeuron(lrp.IntegrationConstantPrior(0.54, spread=0.3)))
+    settled, space, _, _ = draw_parameters(model, recording)
+    draws = np.random.default_rng(0).standard_normal((4000, space.size))
+    a = recording.dt / settled.named(space.unwhiten(draws), recording.dt)["time_constant"]
+    assert np.all((a > 0.0) & (a < 1.0))
+    logit = scipy.special.logit(a)
+    np.testing.assert_allclose(np.median(a, axis=0), 0.54, atol=0.01)
+    np.testing.assert_allclose(logit.std(axis=0), 0.3, rtol=0.05)
+    assert np.all(scipy.stats.kstest(logit, "norm", (scipy.special.logit(0.54), 0.3), axis=0).pvalue > 1e-3)
+    far = settled.named({"log_time_constant_excess": np.full(5, -700.0), "b": np.zeros(5)}, recording.dt)
+    assert np.all(far["time_constant"] >= recording.dt)
+
+
+def test_integration_constants_are_time_constants_at_the_bin_width():
+    recording = dataclasses.replace(recording_with_stimulation(), cell_types=list("EIEEI"))
+    dt, fixed, prior = recording.dt, lrp.IntegrationConstant(0.25), lrp.IntegrationConstantPrior(0.5, 0.2)
+    in_seconds = lrp.TimeConstantPrior(2.0 * dt, 0.2)
+    for of_bins, of_seconds in (
+        (fixed, 4.0 * dt),
+        (prior, in_seconds),
+        ({"E": fixed, "I": prior}, {"E": 4.0 * dt, "I": in_seconds}),
+        (lrp.PerNeuron(prior), lrp.PerNeuron(in_seconds)),
+        (lrp.PerNeuron([fixed, 0.1, prior, prior, in_seconds]), lrp.PerNeuron([4.0 * dt, 0.1, *[in_seconds] * 3])),
+    ):
+        settled = plain_model(1, of_bins).for_recording(recording)
+        assert settled == plain_model(1, of_seconds).for_recording(recording) == settled.for_recording(recording)
+    with pytest.raises(ValueError, match=r"time_constant: expected it in s, got a = dt / tau; settle the model"):
+        plain_model(1, prior).parameter_space(num_trials=1, num_neurons=5, num_inputs=0, dt=dt)
+
+
 @pytest.mark.parametrize("num_neurons", [30, 300])
 def test_prior_makes_w_of_order_one_at_any_number_of_neurons(num_neurons):
     """The spectral norm of W is M * K, within the fluctuation of two random N x 1 factors."""
@@ -246,6 +279,9 @@ BAD_MODELS = {
     "time_constant: expected names of cell types, got the keys": lambda: plain_model(1, time_constant={}),
     r"priors\.by_cell_type: expected True or False, got 'E'": lambda: lrp.CorrelatedLoadings(by_cell_type="E"),
     "median: expected one finite number > 0": lambda: lrp.TimeConstantPrior(-0.1),
+    "time_constant.a: expected a number between 0 and 1": lambda: lrp.IntegrationConstant(1.0),
+    "median: expected a number between 0 and 1": lambda: lrp.IntegrationConstantPrior(0.0),
+    "spread: expected one finite number > 0, got -1": lambda: lrp.IntegrationConstantPrior(0.5, -1.0),
     "spread: expected one finite number > 0": lambda: lrp.TimeConstantPrior(0.1, spread=0.0),
     r"priors\.K: expected one finite number > 0": lambda: lrp.Priors(K=-1.0),
     r"priors\.noise_spread: expected": lambda: lrp.Priors(noise_spread=float("nan")),

@@ -60,6 +60,9 @@ MODELS = {
         rank=2, time_constant={"I": lrp.TimeConstantPrior(0.07, spread=0.3), "E": 0.1}
     ),
     "time constants by neuron": plain_model(rank=2, time_constant=lrp.PerNeuron(lrp.TimeConstantPrior(0.07))),
+    "integration constants by cell type": plain_model(
+        rank=2, time_constant={"I": lrp.IntegrationConstantPrior(0.4), "E": lrp.IntegrationConstant(0.2)}
+    ),
     "correlated loadings by cell type": plain_model(rank=1, priors=lrp.CorrelatedLoadings(by_cell_type=True)),
     "known factors": plain_model(
         rank=2, background=lrp.FixedBackground(left=random_matrix()[:, :2], right=random_matrix()[:, 2:4])

@@ -65,6 +65,26 @@ def test_time_constants_of_neurons_in_words():
             make_model({"rank": 1, "time_constant": value})
 
 
+def test_integration_constants_in_words():
+    fixed, prior = lrp.IntegrationConstant(0.54), lrp.IntegrationConstantPrior(0.72, 0.2)
+    in_words = {"a": {"median": 0.72, "spread": 0.2}}
+    for words, expected in (
+        ({"a": 0.54}, fixed),
+        (in_words, prior),
+        ({"E": {"a": 0.54}, "I": in_words}, {"E": fixed, "I": prior}),
+        ({"kind": "neuron", "each": in_words}, lrp.PerNeuron(prior)),
+        ({"kind": "neuron", "each": [{"a": 0.54}, 0.1]}, lrp.PerNeuron([fixed, 0.1])),
+    ):
+        made = make_model({"rank": 1, "time_constant": words})
+        assert made.time_constant == lrp.LowRankModel(1, expected).time_constant
+    for value, message in (
+        ({"a": 1.5}, "time_constant.a: expected a number between 0 and 1, both excluded, got 1.5"),
+        ({"I": {"a": {"median": 0.5, "width": 1.0}}}, "time_constant.I.a: expected one of 'median', 'spread'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_model({"rank": 1, "time_constant": value})
+
+
 def test_a_background_may_be_a_file(tmp_path):
     np.save(tmp_path / "W0.npy", np.eye(3))
     sparse.save_npz(tmp_path / "W0.npz", sparse.csr_array(2.0 * np.eye(3)))
@@ -172,7 +192,9 @@ def test_the_plan_of_matching_covers_what_it_says():
         0.1,
         lrp.LowRankModel(1, {"E": prior(0.1), "I": prior(0.05)}).time_constant,
         lrp.PerNeuron(prior(0.1)),
-        lrp.LowRankModel(1, {"E": prior(0.0463), "I": prior(0.0347)}).time_constant,
+        lrp.LowRankModel(
+            1, {"E": lrp.IntegrationConstantPrior(0.54), "I": lrp.IntegrationConstantPrior(0.72)}
+        ).time_constant,
     }
     assert {one.model.rank for one in settings} == {5, 20, 50, 54}
     assert {one.method.cost for one in settings} == {"euclidean", "poisson"}
