@@ -15,6 +15,7 @@ from lrposterior.connectivity import require_memory
 from lrposterior.distribution import SampleDistribution
 from lrposterior.likelihood import log_likelihood_by_trial
 from lrposterior.model import Data, LowRankModel
+from lrposterior.observations import ScaledObservation
 from lrposterior.parameters import Parameters
 from lrposterior.populations import ByCellType
 from lrposterior.precision import double_precision
@@ -122,11 +123,14 @@ def to_arviz(posterior: Posterior, num_draws: int | None = None, *, seed: int, c
         if getattr(recording, name) is not None and np.size(getattr(recording, name))
     }
     time_constant, drift = posterior.model.time_constant, posterior.model.drift
+    observation = posterior.model.observation
     axes, named_axes = dict(AXES), {}
     if isinstance(time_constant, ByCellType):
         axes["time_constant"], named_axes["population"] = ["population"], list(time_constant)
     if isinstance(time_constant, PerNeuron):
         axes["time_constant"] = ["neuron"]
+    if isinstance(observation, ScaledObservation) and observation.per == "network":
+        axes |= {"rate_scale": [], "baseline": []}
     if drift is not None:
         named_axes["session"] = list(drift.sessions)
     return from_dict(

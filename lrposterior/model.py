@@ -625,13 +625,13 @@ class LowRankModel:
         Args:
             parameters: by name, as in `Posterior.mode`: M, K (neuron, rank), B (neuron, input), b, noise_scale
                 (neuron,), for calcium also decay_time in seconds (neuron,). For spike rates also rate_scale and
-                baseline (neuron,) in spikes/s; for counts these in the place of noise_scale and, where they vary more
-                than Poisson's, dispersion (neuron,). With drift session_offset and session_scale (neuron, session),
-                initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, (), (population,)
-                or (neuron,), where it has a prior, process_noise (rank, rank), the covariance Q of what is added to
-                the latents in every bin, where there is any. With a `SignedBackground` also W0 (post, pre), with a
-                random bulk also its matrix W0 (post, pre), or, if the model is settled, A (neuron, dimension), the part
-                that a recording sees: the rest is then 0.
+                baseline in spikes/s, (neuron,) or (); for counts these in the place of noise_scale and, where they vary
+                more than Poisson's, dispersion (neuron,). With drift session_offset and session_scale (neuron,
+                session), initial_kappa (trial, rank) where the initial state is free, time_constant in seconds, (),
+                (population,) or (neuron,), where it has a prior, process_noise (rank, rank), the covariance Q of what
+                is added to the latents in every bin, where there is any. With a `SignedBackground` also W0 (post, pre),
+                with a random bulk also its matrix W0 (post, pre), or, if the model is settled, A (neuron, dimension),
+                the part that a recording sees: the rest is then 0.
             like: the recording whose trials are repeated. Its activity is not used.
             seed: seed of the noise.
 

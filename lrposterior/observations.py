@@ -19,7 +19,7 @@ from lrposterior.checks import argument_error, require_choice, require_positive
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import RIGHT_SCALE, Block
 
-# Names of the parameters (neuron,) in coordinates.
+# Names of the parameters (neuron,) in coordinates; RATE_SCALE and BASELINE may be those of the network, ().
 NOISE, RATE_SCALE, BASELINE, DISPERSION = "log_noise_scale", "log_rate_scale", "log_baseline", "log_dispersion"
 DECAY_TIME = "log_decay_time"
 # And those (neuron, session) of `lrposterior.drift`.
@@ -127,11 +127,13 @@ class ScaledObservation:
     scale_spread: float = 0.5
     baseline: float = 0.1
     baseline_spread: float = 1.0
+    per: Literal["neuron", "network"] = dataclasses.field(default="neuron", kw_only=True)
 
     def __post_init__(self) -> None:
+        require_choice(self.per, "observation.per", ("neuron", "network"))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is not None:
+            if value is not None and field.name != "per":
                 object.__setattr__(self, field.name, require_positive(value, f"observation.{field.name}"))
 
     def settled(self, mean_rate: float) -> Self:
@@ -149,11 +151,11 @@ class ScaledObservation:
         return dataclasses.replace(self, scale=mean_rate)
 
     def _of_rate(self, num_neurons: int) -> list[Block]:
-        """The parameters of the rate of spikes."""
-        scale = require_settled(self.scale)
+        """The parameters of the rate of spikes: of every neuron, or () of the network."""
+        scale, shape = require_settled(self.scale), (num_neurons,) if self.per == "neuron" else ()
         return [
-            Block(RATE_SCALE, (num_neurons,), math.log(scale), self.scale_spread),
-            Block(BASELINE, (num_neurons,), math.log(self.baseline), self.baseline_spread),
+            Block(RATE_SCALE, shape, math.log(scale), self.scale_spread),
+            Block(BASELINE, shape, math.log(self.baseline), self.baseline_spread),
         ]
 
 
@@ -173,12 +175,12 @@ class SpikeRateObservation(ScaledObservation):
 
         y[t, n] ~ Normal(rate[t, n], noise_scale[n]²),      rate = rate_scale[n] softplus(x[t, n]) + baseline[n]
 
-    The rate is that of `PoissonObservation`, and so are scale and baseline of every neuron. Smoothing makes noise last
+    The rate is that of `PoissonObservation`, and so are scale and baseline. Smoothing makes noise last
     from bin to bin, which this density does not know; where the counts are at hand, they say more.
 
     Args:
-        scale, scale_spread, baseline, baseline_spread: as for `PoissonObservation`. The prior median of noise_scale is
-            `Priors.noise_scale` times this scale.
+        scale, scale_spread, baseline, baseline_spread, per: as for `PoissonObservation`. The prior median of
+            noise_scale is `Priors.noise_scale` times this scale.
 
     Raises:
         ValueError: if an argument is not positive.
@@ -209,8 +211,9 @@ class PoissonObservation(CountObservation):
         y[t, n] ~ Poisson(dt rate[t, n]),      rate = rate_scale[n] softplus(x[t, n]) + baseline[n]     (spikes/s)
 
     The rate of spikes is a function of its own of the current: the rates r = phi(x) that drive the network may be those
-    of any nonlinearity. Scale and baseline of every neuron are inferred, with log-normal priors; at low rates softplus
-    is nearly exponential, and the scale is told from the bias by its prior alone.
+    of any nonlinearity. Scale and baseline are inferred, those of every neuron or one of each for the network, with
+    log-normal priors; at low rates softplus is nearly exponential, and the scale is told from the bias by its prior
+    alone.
 
     Args:
         scale: prior median of rate_scale, in spikes/s; None takes the mean rate of the recording.
@@ -218,9 +221,10 @@ class PoissonObservation(CountObservation):
         baseline: prior median of the rate that is there at any current, in spikes/s. It keeps a spike in a silent bin
             possible.
         baseline_spread: standard deviation of its natural logarithm.
+        per: "neuron", or "network" for a scale and a baseline, each (), that all neurons share.
 
     Raises:
-        ValueError: if an argument is not positive.
+        ValueError: if an argument is not positive, or per is neither.
     """
 
     distribution: ClassVar[str] = "Poisson"
@@ -249,7 +253,7 @@ class NegativeBinomialObservation(CountObservation):
     are Poisson.
 
     Args:
-        scale, scale_spread, baseline, baseline_spread: as for `PoissonObservation`.
+        scale, scale_spread, baseline, baseline_spread, per: as for `PoissonObservation`.
         dispersion: prior median of dispersion, without unit.
         dispersion_spread: standard deviation of its natural logarithm. By default 90% of the prior lie between 0.02 and
             0.5: at a mean of one spike, a variance between 1.02 and 1.5 times the mean.

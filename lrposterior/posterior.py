@@ -236,8 +236,8 @@ class Posterior:
         """The most probable parameters by name, read-only.
 
         M, K (neuron, rank), B (neuron, input), b, noise_scale (neuron,), of calcium also decay_time (neuron,) in
-        seconds, or of counts rate_scale and baseline (neuron,) in spikes/s and, where they vary more than Poisson's,
-        dispersion (neuron,), process_noise (rank, rank) where there is any, time_constant in seconds, () or
+        seconds, or of counts rate_scale and baseline (neuron,) or () in spikes/s and, where they vary more than
+        Poisson's, dispersion (neuron,), process_noise (rank, rank) where there is any, time_constant in seconds, () or
         (population,) in the order in which the model names the cell types, or (neuron,), initial_kappa (trial, rank)
         where the initial state is free, A (neuron, dimension) of a random bulk, whose unseen part is 0 here, and W0
         (post, pre) of a `SignedBackground`.

@@ -70,6 +70,58 @@ def test_the_structured_information_is_that_of_automatic_differentiation(options
     assert structured.shape == (problem.space.size, problem.space.size)
 
 
+@pytest.mark.parametrize(
+    ("observation", "options"),
+    [
+        (lrp.PoissonObservation(scale=40.0, per="network"), {"initial_state": "free"}),
+        (lrp.NegativeBinomialObservation(scale=40.0, per="network"), {"time_constant": lrp.TimeConstantPrior(0.1)}),
+        (lrp.SpikeRateObservation(scale=40.0, per="network"), {"process_noise": "diagonal"}),
+    ],
+)
+def test_the_information_about_what_the_network_shares_is_summed_over_neurons(observation, options):
+    """G^T F G, with F of scales and baselines of every neuron and G that copies the shared ones to all."""
+    each = dataclasses.replace(observation, per="neuron")
+    if "process_noise" not in options:
+        require_structured_information(observation, **options)
+    model = plain_model(rank=2, observation=observation, **options)
+    recording = lrp.simulate_recording(
+        plain_model(rank=2, observation=each), num_neurons=6, num_trials=3, num_bins=12, seed=0
+    ).recording
+    with jax.enable_x64(True):
+        shared, own = (
+            Problem.of(dataclasses.replace(model, observation=one), recording) for one in (observation, each)
+        )
+        copies = np.zeros((own.space.size, shared.space.size))
+        for block in shared.space.blocks:
+            copies[own.space.slices[block.name], shared.space.slices[block.name]] = (
+                np.eye(block.size) if block.shape else 1.0
+            )
+        z = np.random.default_rng(1).standard_normal(shared.space.size)
+        found, expected = shared.information(z), own.information(copies @ z)
+    copies = copies[: own.space.num_dynamics, : shared.space.num_dynamics]
+    np.testing.assert_allclose(found, copies.T @ expected @ copies, atol=1e-10 * np.abs(found).max())
+
+
+def test_a_scale_and_a_baseline_of_the_network(tmp_path):
+    model = plain_model(rank=1, observation=lrp.PoissonObservation(scale=40.0, per="network"))
+    truth = lrp.simulate_recording(model, num_neurons=8, num_trials=80, num_bins=40, seed=0)
+    assert truth.parameters["rate_scale"].shape == truth.parameters["baseline"].shape == ()
+    posterior = lrp.fit(model, truth.recording, seed=0, progress=False)
+    draws = posterior.sample_parameters(400, seed=0)
+    assert draws["rate_scale"].shape == draws["baseline"].shape == (400,)
+    error = np.log(truth.parameters["rate_scale"]) - np.log(draws["rate_scale"]).mean()
+    assert abs(error) < 3.0 * np.log(draws["rate_scale"]).std() < 0.6
+    tree = posterior.to_arviz(20, seed=0)
+    assert tree["posterior"]["rate_scale"].dims == tree["posterior"]["baseline"].dims == ("chain", "draw")
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0).select([0, 3])
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=20, progress=False)
+    assert np.all(np.isfinite(ranking.information))
+    posterior.save(tmp_path / "fit.nc")
+    loaded = lrp.load_posterior(tmp_path / "fit.nc")
+    assert loaded.model.observation == posterior.model.observation
+    np.testing.assert_array_equal(loaded.mode["rate_scale"], posterior.mode["rate_scale"])
+
+
 def noisy_simulation(seed, num_neurons=14, num_trials=12, num_bins=50, rank=1, process_noise=0.006):
     model = plain_model(rank=rank, process_noise="diagonal", observation=COUNTS)
     simulation = lrp.simulate_recording(
@@ -193,6 +245,8 @@ def test_what_counts_cannot_do_says_so():
         lrp.check_fit(quiet, recording)
     with pytest.raises(ValueError, match=r"observation\.scale"):
         lrp.PoissonObservation(scale=-1.0)
+    with pytest.raises(ValueError, match=r"observation\.per: expected one of 'neuron', 'network', got 'population'"):
+        lrp.PoissonObservation(per="population")  # pyright: ignore[reportArgumentType]
     silent = dataclasses.replace(recording, activity=np.zeros(recording.activity.shape))
     with pytest.raises(ValueError, match="spikes: a mean rate above 0"):
         lrp.LowRankModel(rank=1, observation=lrp.PoissonObservation()).for_recording(silent)

@@ -135,9 +135,21 @@ def test_the_best_network_is_that_with_the_highest_correlation(fitted):
     np.testing.assert_array_equal(posterior.mode_coordinates, best)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_network_starts_with_the_recorded_rate(seed):
+@pytest.mark.parametrize(
+    ("observation", "seed"),
+    [
+        *((lrp.PoissonObservation(), seed) for seed in range(3)),
+        (lrp.PoissonObservation(per="network"), 0),
+        (lrp.SpikeRateObservation(per="network"), 0),
+        (lrp.SpikeRateObservation(), 1),
+    ],
+)
+def test_a_network_starts_with_the_recorded_rates(observation, seed):
+    """Those of neurons too, whoever has the scale: biases take what it cannot."""
     model, _, recording = truth(seed)
+    if observation.of == "spike rate":
+        recording = dataclasses.replace(recording, activity=recording.activity / DT)
+    model = dataclasses.replace(model, observation=observation)
     with jax.enable_x64(True):
         base = ScaledProblem.settled(model, recording)
         z = match_start(base, seed=(seed, 0))
@@ -145,8 +157,19 @@ def test_a_network_starts_with_the_recorded_rate(seed):
     assert np.any(z != other)
     assert np.all(np.isfinite(z))
     parameters = base.model.named({name: np.asarray(value) for name, value in base.space.unwhiten(z).items()}, DT)
-    rate = base.model.simulate(parameters, recording, seed=0).activity.mean()
-    assert 0.5 < rate / recording.activity.mean() < 2.0
+    activity = base.model.simulate(parameters, recording, seed=0).activity
+    assert 0.5 < activity.mean() / recording.activity.mean() < 2.0
+    means = [each.mean(axis=(0, 1)) for each in (activity, recording.activity)]
+    assert np.corrcoef(*means)[0, 1] > 0.7
+
+
+def test_networks_that_share_a_scale_are_matched():
+    model, _, recording = truth(0)
+    model = dataclasses.replace(model, observation=lrp.PoissonObservation(per="network"))
+    posterior = lrp.fit(model, recording, SHORT, seed=0, progress=False)
+    assert posterior.mode["rate_scale"].shape == posterior.mode["baseline"].shape == ()
+    assert posterior.mode["rate_scale"] > 0.0
+    assert np.all(np.isfinite(posterior.mode_rates()))
 
 
 def test_an_interrupted_fit_ends_where_it_would_have_ended(tmp_path, monkeypatch):

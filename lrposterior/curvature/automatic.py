@@ -33,7 +33,9 @@ def automatic_information(model: LowRankModel, space: ParameterSpace, z: Array, 
 
         def own(dynamics: Array) -> Array:
             named = parameters(dynamics)
-            return jnp.concatenate([named[name].reshape(num_neurons, -1) for name in OWN if name in named], axis=1)
+            each = [named[name] for name in OWN if name in named]
+            by_neuron = [value if value.ndim else jnp.broadcast_to(value, (num_neurons,)) for value in each]
+            return jnp.concatenate([value.reshape(num_neurons, -1) for value in by_neuron], axis=1)
 
         dynamics = z[: space.num_dynamics]
         emission = model.emission(space.unwhiten(z), data.dt, before, session)

@@ -140,11 +140,11 @@ def trial_sums(model: LowRankModel, space: ParameterSpace, z: Array, data: Data)
     mixed, initial = mixed[:, :, : model.rank], initial[:, : model.rank, : model.rank]
 
     information = jnp.zeros((layout.size, layout.size), z.dtype)
-    information = information.at[np.ix_(layout.shared, layout.shared)].set(shared)
+    information = information.at[np.ix_(layout.shared, layout.shared)].add(shared)
     if free:
         columns = layout.initial_kappa
-        information = information.at[layout.shared[:, None, None], columns[None]].set(jnp.moveaxis(mixed, 0, 1))
-        information = information.at[columns[:, :, None], layout.shared[None, None]].set(jnp.moveaxis(mixed, 1, 2))
+        information = information.at[layout.shared[:, None, None], columns[None]].add(jnp.moveaxis(mixed, 0, 1))
+        information = information.at[columns[:, :, None], layout.shared[None, None]].add(jnp.moveaxis(mixed, 1, 2))
         information = information.at[columns[:, :, None], columns[:, None, :]].set(initial)
     of_noise = None if filtered is None else noise_sums(model, parameters, data, filtered)
     return TrialSums(information, of_noise)
@@ -170,8 +170,9 @@ def _whitened(space: ParameterSpace, z: Array, information: Array) -> Array:
 class _Layout:
     """Where the columns of the recursion lie in z.
 
-    They are (psi and the parameters of what is seen, by neuron; K; time constants | initial latents). The columns of K
-    that belong to a dense W stand behind z.
+    They are (psi and the parameters of what is seen, by neuron; K; time constants | initial latents). What all neurons
+    share has a column for each, at one place in z, where the information about it is their sum. The columns of K that
+    belong to a dense W stand behind z.
     """
 
     def __init__(self, space: ParameterSpace, num_neurons: int, num_trials: int, rank: int) -> None:
@@ -182,7 +183,11 @@ class _Layout:
         beyond = space.num_direct + np.arange(num_neurons * num_beyond).reshape(num_neurons, num_beyond)
         right = np.concatenate([index["K"], beyond], axis=1)
         self.size = space.num_direct + beyond.size
-        by_neuron = [index[name].reshape(num_neurons, -1) for name in ("M", "A", "B", "b", *OWN) if name in index]
+        names = [name for name in ("M", "A", "B", "b", *OWN) if name in index]
+        by_neuron = [
+            index[name].reshape(num_neurons, -1) if index[name].ndim else np.full((num_neurons, 1), index[name])
+            for name in names
+        ]
         time_constant = index.get("log_time_constant_excess", np.empty(0, int)).reshape(-1)
         self.shared = np.concatenate([np.concatenate(by_neuron, axis=1).ravel(), right.ravel(), time_constant])
         self.initial_kappa = index.get("initial_kappa", np.empty((num_trials, rank), int))

@@ -194,7 +194,7 @@ class ScaledProblem:
         of_coordinate = np.ones(self.space.size, dtype=bool)
         unobserved = np.flatnonzero(~self.model.informative(self.recording).any(axis=(0, 1)))
         for name in PER_NEURON:
-            if name in self.space:
+            if name in self.space and self.space[name].shape:
                 rows = self.space.coordinates(np.arange(self.space.size), name)[unobserved]
                 of_coordinate[rows.ravel()] = False
         return of_coordinate

@@ -23,7 +23,7 @@ RATE_FACTOR = 2.0
 def has_rates(model: LowRankModel) -> bool:
     """Whether what is observed is never negative but for noise."""
     of = model.observation.of
-    return of == "count" or (of == "rate" and model.nonlinearity in ("relu", "softplus"))
+    return of in ("count", "spike rate") or (of == "rate" and model.nonlinearity in ("relu", "softplus"))
 
 
 def with_recorded_means(problem: Problem, z: np.ndarray) -> np.ndarray:
