@@ -54,6 +54,33 @@ def cover(posterior: lrp.Posterior, truth: lrp.Simulation) -> float:
     return float(np.mean((lower[block] <= W[block]) & (W[block] <= upper[block])))
 
 
+@pytest.mark.parametrize(
+    ("recorded", "ratio"),
+    [
+        ({"E": 41, "I": 13}, {"E": 4, "I": 1}),
+        ({"E": 41, "I": 5}, {"E": 4, "I": 1}),
+        ({"E": 8, "I": 2}, {"E": 4, "I": 1}),
+        ({"E": 3, "I": 7}, {"E": 6, "I": 4}),
+        ({"E": 5, "I": 1, "SST": 2}, {"E": 8, "I": 2}),
+    ],
+)
+def test_a_ratio_is_reached_with_the_fewest_neurons(recorded, ratio):
+    types = [name for name, size in recorded.items() for _ in range(size)]
+    recording = lrp.Recording(np.ones((1, 2, len(types))), 0.02, cell_types=types)
+    found = lrp.add_hidden_neurons(recording, ratio=ratio).cell_types
+    assert found is not None
+    assert found[: len(types)] == tuple(types)
+    (first, second), sizes = ratio, {name: found.count(name) for name in recorded}
+    fewest = min(
+        (num_first + num_second, num_first, num_second)
+        for num_first in range(recorded[first], 80)
+        for num_second in range(recorded[second], 80)
+        if num_first * ratio[second] == num_second * ratio[first]
+    )
+    assert (sizes[first], sizes[second]) == fewest[1:]
+    assert sizes.get("SST", 2) == 2
+
+
 def test_the_recorded_neurons_stay_as_they_were():
     random = np.random.default_rng(0)
     activity, mask = random.random((3, 5, 4)), random.random((3, 5, 4)) < 0.7
@@ -151,6 +178,16 @@ def test_what_does_not_fit_is_refused():
     recording = partly_recorded(network(0, num_trials=2))
     with pytest.raises(ValueError, match=r"recording: expected one with cell_types, got one without"):
         lrp.add_hidden_neurons(lrp.Recording(recording.activity, 0.02), HIDDEN)
+    with pytest.raises(ValueError, match="numbers: expected numbers, or a ratio, got neither"):
+        lrp.add_hidden_neurons(recording)
+    with pytest.raises(ValueError, match="numbers: expected numbers, or a ratio, got both"):
+        lrp.add_hidden_neurons(recording, HIDDEN, ratio={"E": 4, "I": 1})
+    with pytest.raises(ValueError, match=r"ratio\['I'\]: expected an integer >= 1, got 0"):
+        lrp.add_hidden_neurons(recording, ratio={"E": 4, "I": 0})
+    with pytest.raises(ValueError, match=r"ratio: expected some of the cell types \['E', 'I'\], got 'PV'"):
+        lrp.add_hidden_neurons(recording, ratio={"E": 4, "PV": 1})
+    with pytest.raises(ValueError, match=r"ratio: expected two cell types at least, got \['E'\]"):
+        lrp.add_hidden_neurons(recording, ratio={"E": 4})
     with pytest.raises(ValueError, match=r"numbers: expected some of the cell types \['E', 'I'\], got 'PV'"):
         lrp.add_hidden_neurons(recording, {"PV": 3})
     with pytest.raises(ValueError, match=r"numbers\['E'\]: expected an integer >= 0, got"):
