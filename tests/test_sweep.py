@@ -5,7 +5,9 @@ import dataclasses
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from lrposterior.plots import plot_sweep, to_png
 from lrposterior.sweep.configuration import Settings
 from lrposterior.sweep.scores import SCORES, Run, score_configuration
 from lrposterior.sweep.search import process_pool
+from lrposterior.sweep.store import fingerprint
 from lrposterior.sweep.validation import Validation
 
 BASE = {"model": {"rank": 1, "background": "none", "priors": "independent"}}
@@ -63,7 +66,7 @@ class InProcess(concurrent.futures.Executor):
         return future
 
 
-def scripted(settings: Settings, _: lrp.Recording, __: Validation, seed: int) -> Run:
+def scripted(settings: Settings, _: Path, __: Validation, seed: int) -> Run:
     """Scores whose gains are known: lags 0.3 and short 0.2, which add up; rank is refused with seed 1."""
     if settings.model.rank == 2 and seed == 1:
         return Run({}, "rank: too much", 1.0)
@@ -221,6 +224,21 @@ def test_going_on_runs_nothing_twice_and_gives_the_same_table(tmp_path, found):
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8")) == found.to_dict()
 
 
+def test_workers_read_the_recording_from_a_file_that_is_written_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session = dataclasses.replace(labelled(), mask=np.random.default_rng(0).random((10, 20, 6)) < 0.9)
+    executor = InProcess(scripted)
+    sweep("there", executor, session=session)
+    path = executor.calls[0][1]
+    assert path.is_absolute()
+    assert {one[1] for one in executor.calls} == {path}
+    assert fingerprint(lrp.load_recording(path)) == fingerprint(session)
+    written = path.stat().st_mtime_ns
+    sweep("there", InProcess(scripted), {"seeds": [0, 1, 2, 3]}, session)
+    assert path.stat().st_mtime_ns == written
+    assert not any(isinstance(one, lrp.Recording) for call in executor.calls for one in call)
+
+
 @pytest.mark.parametrize("after", [0, 4, 17])
 def test_an_interruption_loses_nothing_that_was_finished(tmp_path, found, after):
     with pytest.raises(KeyboardInterrupt):
@@ -281,7 +299,7 @@ def test_a_background_is_known_by_what_is_in_its_file(tmp_path):
 
 
 def test_any_other_error_ends_the_sweep_and_keeps_what_was_finished(tmp_path):
-    def broken(settings: Settings, session: lrp.Recording, validation: Validation, seed: int) -> Run:
+    def broken(settings: Settings, session: Path, validation: Validation, seed: int) -> Run:
         if settings.embedding is not None:
             raise ZeroDivisionError("a mistake of ours")
         return scripted(settings, session, validation, seed)
@@ -390,6 +408,22 @@ def test_an_interruption_ends_the_processes_and_leaves_the_environment_as_it_was
 def test_processes_give_the_scores_of_this_one(tmp_path):
     plan = {"improvements": {"lags": CHANGES["lags"]}, "seeds": [0], "combine": {"best": 2}}
     there = lrp.run_sweep(lrp.SweepPlan.from_dict(PLAN | plan), recording(), tmp_path / "there", progress=False)
+    here = sweep(tmp_path / "here", InProcess(), plan)
+    np.testing.assert_allclose(there.table["scores"], here.table["scores"], rtol=1e-6)
+
+
+def test_dask_gives_the_scores_of_this_process(tmp_path):
+    """Its workers get small tasks, and read the recording."""
+    distributed = pytest.importorskip("distributed")
+    plan = {"improvements": {"lags": CHANGES["lags"]}, "seeds": [0], "combine": {"best": 2}}
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with (
+        warnings.catch_warnings(),
+        distributed.LocalCluster(**options, silence_logs=50) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        warnings.simplefilter("ignore", ResourceWarning)
+        there = sweep(tmp_path / "there", client.get_executor(), plan)
     here = sweep(tmp_path / "here", InProcess(), plan)
     np.testing.assert_allclose(there.table["scores"], here.table["scores"], rtol=1e-6)
 

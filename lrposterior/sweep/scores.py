@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from lrposterior.inference.learned_embedding import EmbeddingToLearn, learn_embe
 from lrposterior.inference.match import Match
 from lrposterior.input_embedding import embed_inputs
 from lrposterior.posterior import Posterior
-from lrposterior.recording import Recording
+from lrposterior.recording import Recording, load_recording
 from lrposterior.sweep.configuration import Settings
 from lrposterior.sweep.validation import Validation
 from lrposterior.trial_comparison import compare_trials
@@ -71,6 +73,16 @@ def score_configuration(settings: Settings, recording: Recording, validation: Va
         scores, refusal, notes = _fit_and_score(settings, recording, validation, seed)
     notes += [str(warning.message) for warning in caught]
     return Run(scores, refusal, time.perf_counter() - started, tuple(notes))
+
+
+def score_in_file(settings: Settings, recording: Path, validation: Validation, seed: int) -> Run:
+    """`score_configuration` of the recording in a file, which a process reads once: a task is small."""
+    return score_configuration(settings, _read(recording), validation, seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: Path) -> Recording:
+    return load_recording(path)
 
 
 def _fit_and_score(

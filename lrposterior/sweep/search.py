@@ -18,7 +18,7 @@ from lrposterior.recording import Recording
 from lrposterior.sweep.configuration import Configuration, make_settings
 from lrposterior.sweep.plan import SweepPlan
 from lrposterior.sweep.result import SweepResult
-from lrposterior.sweep.scores import Run, score_configuration
+from lrposterior.sweep.scores import Run, score_in_file
 from lrposterior.sweep.store import RunStore, fingerprint
 
 # Libraries with threads of their own slow each other down where every core has its process.
@@ -38,7 +38,8 @@ def run_sweep(
 
     Every finished run is written to `folder`/runs as it ends, so that an interruption loses at most those under way.
     The same call then goes on where it stopped, and a changed plan runs only what is new. At the end the table of all
-    runs of this plan is written to `folder`/sweep.nc, and a summary to `folder`/summary.json.
+    runs of this plan is written to `folder`/sweep.nc, and a summary to `folder`/summary.json. The recording is written
+    there once, for all workers to read.
 
     A fit that fails, or a model that does not suit the recording, is a result: it is refused, and the text says why.
     Other errors end the sweep.
@@ -47,8 +48,8 @@ def run_sweep(
         plan: what to try.
         recording: all trials, with the inputs as they were; embeddings are options of the plan.
         folder: where runs are kept. It is made where it does not exist.
-        executor: of `concurrent.futures`, or whatever has its interface, as Dask's `Client.get_executor()`. By default
-            one process, of one thread, for every core of this machine.
+        executor: of `concurrent.futures`, or whatever has its interface, as Dask's `Client.get_executor()`, whose
+            workers read the same files. By default one process, of one thread, for every core of this machine.
         progress: show a progress bar.
 
     Raises:
@@ -57,17 +58,20 @@ def run_sweep(
     require_instance(plan, "plan", SweepPlan, "make it with load_plan(path), or SweepPlan.from_dict(...)")
     require_instance(recording, "recording", Recording)
     plan.validation.split(recording, plan.seeds[0])  # refuses what cannot be held out before anything runs
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # Workers may run elsewhere.
     (folder / RUNS).mkdir(parents=True, exist_ok=True)
     store = RunStore(folder / RUNS, fingerprint(recording), plan.validation)
+    shared = folder / f"recording-{store.fingerprint[:20]}.npz"
+    if not shared.is_file():
+        recording.save(shared)
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(process_pool(os.cpu_count() or 1)) if executor is None else executor
         bar = stack.enter_context(tqdm(total=0, desc="sweep", unit="run", disable=not progress))
         configurations = plan.configurations
-        runs = _run_missing(configurations, plan, recording, store, pool, bar)
+        runs = _run_missing(configurations, plan, shared, store, pool, bar)
         first = SweepResult.of_runs(plan, recording, configurations, runs)
         combined = plan.combinations(first.better_than_base)
-        runs |= _run_missing(combined, plan, recording, store, pool, bar)
+        runs |= _run_missing(combined, plan, shared, store, pool, bar)
     result = SweepResult.of_runs(plan, recording, (*configurations, *combined), runs)
     result.save(folder / TABLE)
     result.save_summary(folder / SUMMARY)
@@ -118,12 +122,12 @@ def _compilation_cache() -> dict[str, str]:
 def _run_missing(
     configurations: Sequence[Configuration],
     plan: SweepPlan,
-    recording: Recording,
+    recording: Path,
     store: RunStore,
     executor: Executor,
     bar: tqdm,
 ) -> dict[tuple[str, int], Run]:
-    """The runs of these configurations by name and seed; those without a file are made."""
+    """The runs of these configurations by name and seed; those without a file are made from that of the recording."""
     places = {(one.name, seed): store.key(one, seed) for one in configurations for seed in plan.seeds}
     asked = {places[one.name, seed]: (one, seed) for one in configurations for seed in plan.seeds}
     finished = {key: run for key in asked if (run := store.load(key)) is not None}
@@ -148,7 +152,7 @@ def _run_missing(
             except ValueError as failure:  # improvements that do not go together
                 keep(key, Run({}, str(failure), 0.0))
                 continue
-            waiting[executor.submit(score_configuration, settings, recording, plan.validation, seed)] = key
+            waiting[executor.submit(score_in_file, settings, recording, plan.validation, seed)] = key
             keep_all([future for future in waiting if future.done()])
         while waiting:
             keep_all(concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED).done)
