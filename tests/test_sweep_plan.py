@@ -218,6 +218,10 @@ def test_the_plan_of_matching_covers_what_it_says():
         ({"base": {"modell": {}}}, r"base: expected one of 'model', 'fit', 'embedding', got 'modell'; did you mean"),
         ({"base": {"model": {"rnk": 2}}}, r"base.model: expected one of 'rank', .*, got 'rnk'; did you mean 'rank'"),
         ({"base": {}}, "base: model: expected a rank, got none"),
+        (
+            {"improvements": {"x": {"fit": {"method": {"kind": "match", "checkpoint": "x.npz"}}}}},
+            r"fit.method.checkpoint: expected none in a plan, .*, got 'x.npz'; leave it out: finished runs are kept",
+        ),
         ({"base": 3}, "base: expected a table of options, got 3"),
         ({"improvements": {"x": {"fit": {"methd": 1}}}}, r"improvements.x.fit: expected one of 'method', .*did you"),
         (

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lrposterior.checks import argument_error, describe, require_choice, require_instance, require_integer
+from lrposterior.inference.match import Match
 from lrposterior.sweep.configuration import (
     BASE,
     Configuration,
@@ -208,9 +209,13 @@ def _combinations(table: Any) -> Combinations:
 def _require_known(configuration: Configuration, score: str) -> None:
     """Check that there are such a model, such a fit and such a score of it; errors name the configuration."""
     try:
-        observation = make_settings(configuration.options).model.observation
+        settings = make_settings(configuration.options)
     except ValueError as error:
         raise ValueError(f"{configuration.name}: {error}") from error
+    observation, method = settings.model.observation, settings.method
+    if isinstance(method, Match) and method.checkpoint is not None:
+        expected, mend = "none in a plan, as all runs would write the same file", "leave it out: finished runs are kept"
+        raise argument_error("fit.method.checkpoint", expected, f"{str(method.checkpoint)!r}", mend)
     if score == BITS_PER_SPIKE and observation.of != "count":
         expected = 'models of counts with score = "bits per spike"'
         raise argument_error("score", expected, f"others in {configuration.name!r}", 'write score = "log density"')
