@@ -70,7 +70,7 @@ class SVI:
     Under Dale's law it is a Normal in the whitened M and K, from which the prior takes the signs. Draws of the Laplace
     posterior lie a hundred nats and more too low there, so that the climb is long: where the ELBO does not rise, it
     begins again in coordinates in which the guide is Normal(0, I), until that gains nothing. Magnitudes bend so much
-    that even at the maximum the standard deviations of W are a third too small, where Laplace's are right.
+    that even at the maximum the standard deviations of W are a third too small.
 
     Args:
         guide: "full": any covariance; where the posterior is bent, its intervals are too narrow by about a tenth even
@@ -283,7 +283,7 @@ def _recentred(space: ParameterSpace, frame: Frame, guide: distributions.Distrib
     """The frame of the whitened parameters in which a guide is Normal(0, I), and what differs from it."""
     differs = {}
     if isinstance(guide, distributions.MultivariateNormal):
-        spread, scale = jnp.diag(guide.scale_tril), frame.scale @ guide.scale_tril
+        spread, scale = jnp.diag(guide.scale_tril), frame.scale @ jnp.asarray(guide.scale_tril)
     else:
         is_low_rank = isinstance(guide, distributions.LowRankMultivariateNormal)
         spread = jnp.sqrt(guide.cov_diag) if is_low_rank else guide.scale
