@@ -79,8 +79,11 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
     posterior, share = evaluation.without_runaways(posterior, held_out, size.num_draws + size.num_draws // 3)
     results["runaways"] = share
     fits_by_name = {"likelihood": posterior, "matching": networks, "naive": naive}
-    simulated = {name: evaluation.simulate(fit, held_out, size) for name, fit in fits_by_name.items()}
-    results["comparison"] = {name: evaluation.compare(each, held_out) for name, each in simulated.items()}
+    simulated = {
+        name: lrp.simulate_trials(fit, held_out, num_simulations=size.num_simulations, seed=0)
+        for name, fit in fits_by_name.items()
+    }
+    results["comparison"] = {name: evaluation.compare(fit, held_out, size) for name, fit in fits_by_name.items()}
     inputs = held_out.inputs[:2]
     W = truth.connectivity
     results["truth"] = {

@@ -71,6 +71,7 @@ from .storage import load_posterior
 from .sweep import SweepPlan, SweepResult, load_plan, run_sweep
 from .time_constants import IntegrationConstant, IntegrationConstantPrior, PerNeuron
 from .trial_comparison import TrialComparison, compare_trials
+from .trial_scores import score_trials, simulate_trials
 from .unrecorded import add_hidden_neurons
 
 __version__: str
@@ -167,10 +168,12 @@ __all__ = [
     "recalibrate",
     "run_sweep",
     "score_predictions",
+    "score_trials",
     "select_rank",
     "simulate_calibration",
     "simulate_recording",
     "simulate_session",
+    "simulate_trials",
     "single_neuron_candidates",
     "smooth_activity",
     "stabilise_variance",

@@ -34,7 +34,7 @@ class Statistic:
 
     Attributes:
         value: of these trials.
-        standard_error: by the bootstrap over trials.
+        standard_error: by the bootstrap over trials, from the resamples in which the statistic is defined.
     """
 
     value: float
@@ -61,6 +61,7 @@ class TrialComparison:
             - "correlation": of the smoothed trial averages, Pearson's over time and conditions, mean over neurons;
             - "ceiling": what it would be if the simulated average were the recorded one without its noise,
               sqrt(1 - noise / variance) of the recorded average, mean over neurons;
+            - "correlation over ceiling": the one over the other, NaN where the ceiling is 0;
             - "mean", "mean simulated": the activity, over all neurons and bins;
             - "temporal sd", "temporal sd simulated": of the trial averages over time and conditions, without the
               variance of their noise, root mean square over neurons;
@@ -91,7 +92,7 @@ class TrialComparison:
 
     def __repr__(self) -> str:
         lines = [f"TrialComparison: {self.num_trials} recorded trials, each simulated {self.num_draws} times"]
-        return "\n".join([*lines, *(f"  {name:22s} {value}" for name, value in self.statistics.items())])
+        return "\n".join([*lines, *(f"  {name:24s} {value}" for name, value in self.statistics.items())])
 
 
 def compare_trials(
@@ -139,6 +140,7 @@ def compare_trials(
     found: dict[str, np.ndarray] = {}
     averages = [_Averages.of(each, recorded.mask, groups, weights) for each in smoothed]
     found["correlation"], found["ceiling"] = averages[0].correlation(averages[1]), averages[0].ceiling
+    found["correlation over ceiling"] = _ratio(found["correlation"], found["ceiling"])
     for suffix, each, average in zip(("", " simulated"), both, averages, strict=True):
         found["mean" + suffix] = _mean(each, recorded.mask, weights)
         found["temporal sd" + suffix] = average.temporal_sd
@@ -150,8 +152,19 @@ def compare_trials(
     found["distance"] = _energy_distance(smoothed[0][0], smoothed[1], weights)
     if expected is not None:
         found["bits per spike"] = _bits_per_spike(recorded, expected, weights)
-    statistics = {name: Statistic(float(each[0]), float(np.std(each[1:], ddof=1))) for name, each in found.items()}
+    statistics = {name: Statistic(float(each[0]), _spread(each[1:])) for name, each in found.items()}
     return TrialComparison(statistics, recorded.num_trials, len(draws))
+
+
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation over the resamples (resample,) in which a statistic is defined; NaN with fewer than two."""
+    defined = values[~np.isnan(values)]
+    return float(np.std(defined, ddof=1)) if len(defined) > 1 else float("nan")
+
+
+def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(resample,) NaN where the other is 0."""
+    return np.divide(one, other, out=np.full(one.shape, np.nan), where=other > 0.0)
 
 
 def _groups(conditions: Sequence[str] | None, num_trials: int) -> np.ndarray:
@@ -291,27 +304,31 @@ def _mean_correlation(covariance: np.ndarray) -> np.ndarray:
 
 
 def _agreement(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(resample,) correlation over pairs of neurons; NaN where one of them does not vary."""
-    deviations = [pairs - pairs.mean(axis=1, keepdims=True) for pairs in (_pairs(one), _pairs(other))]
+    """(resample,) correlation over pairs of neurons; NaN where one of them does not vary, or there is no pair."""
+    number = max(_pairs(one).shape[1], 1)
+    deviations = [pairs - pairs.sum(axis=1, keepdims=True) / number for pairs in (_pairs(one), _pairs(other))]
     together = np.sum(deviations[0] * deviations[1], axis=1)
     apart = np.sqrt(np.sum(deviations[0] ** 2, axis=1) * np.sum(deviations[1] ** 2, axis=1))
     return np.divide(together, apart, out=np.full(together.shape, np.nan), where=apart > 0.0)
 
 
 def _energy_distance(recorded: np.ndarray, simulated: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(resample,) 2 E|X - Y| - E|X - X'| - E|Y - Y'| over E|X - X'|, mean over draws; pairs are of different trials."""
+    """(resample,) 2 E|X - Y| - E|X - X'| - E|Y - Y'| over E|X - X'|, mean over draws; pairs are of different trials.
+
+    NaN where all trials of a resample are one, or the same.
+    """
     one = recorded.reshape(len(recorded), -1)
 
     def mean_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         distances = scipy.spatial.distance.cdist(first, second)
         np.fill_diagonal(distances, 0.0)
         pairs = np.sum(weights, axis=1) ** 2 - np.sum(weights**2, axis=1)
-        return np.einsum("wi,ij,wj->w", weights, distances, weights, optimize=True) / pairs
+        return _ratio(np.einsum("wi,ij,wj->w", weights, distances, weights, optimize=True), pairs)
 
     within, ratios = mean_distance(one, one), []
     for draw in simulated:
         other = draw.reshape(len(one), -1)
-        ratios.append((2.0 * mean_distance(one, other) - within - mean_distance(other, other)) / within)
+        ratios.append(_ratio(2.0 * mean_distance(one, other) - within - mean_distance(other, other), within))
     return np.mean(ratios, axis=0)
 
 

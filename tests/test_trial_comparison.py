@@ -43,6 +43,7 @@ def test_statistics_are_those_of_numpy():
     signal = average.var(axis=0) - centered.var(axis=0, ddof=1).mean(axis=0) / NUM_TRIALS
     assert found["temporal sd"].value == pytest.approx(np.sqrt(signal.mean()))
     assert found["ceiling"].value == pytest.approx(np.mean(np.sqrt(signal / average.var(axis=0))))
+    assert found["correlation over ceiling"].value == found["correlation"].value / found["ceiling"].value
     means = recorded.mean(axis=1)
     assert found["trial sd"].value == pytest.approx(np.sqrt(means.var(axis=0, ddof=1).mean()))
     above = np.triu_indices(NUM_NEURONS, 1)
@@ -103,6 +104,25 @@ def test_the_standard_error_of_a_correlation_near_its_ceiling_is_too_wide_and_no
     values = [one["correlation"].value for one in repeated]
     errors = [one["correlation"].standard_error for one in repeated]
     assert 0.8 < np.sqrt(np.mean(np.square(errors))) / np.std(values, ddof=1) < 3.0
+
+
+def test_the_interval_of_the_correlation_over_its_ceiling_holds_1(repeated):
+    """Expected counts are the truth: over 60 data sets the ratio is 1, and nine of ten intervals or more hold it."""
+    ratios = [one["correlation over ceiling"] for one in repeated]
+    assert np.mean([one.value for one in ratios]) == pytest.approx(1.0, abs=0.01)
+    assert np.mean([one.interval[0] < 1.0 < one.interval[1] for one in ratios]) > 0.85
+
+
+def test_without_a_ceiling_there_is_no_ratio():
+    random = np.random.default_rng(0)
+    flat = compare(np.ones((4, 5, 1)), random.standard_normal((1, 4, 5, 1)))
+    assert flat["ceiling"].value == 0.0
+    assert np.isnan(flat["correlation over ceiling"].value)
+
+
+def test_few_trials_have_standard_errors_though_some_resamples_are_one_trial_four_times():
+    found = compare(spikes(7, num_trials=4)[0], spikes(8, num_trials=4))
+    assert all(np.isfinite(statistic.standard_error) for statistic in found.statistics.values())
 
 
 @pytest.fixture(scope="module")

@@ -32,21 +32,16 @@ def without_runaways(fit: lrp.Posterior, trials: lrp.Recording, num_draws: int) 
 
 # [end]
 # [compare]
-def simulate(fit: lrp.Posterior, held_out: lrp.Recording, size: Size) -> np.ndarray:
-    """(simulation, trial, time, neuron) of held-out trials: another draw each time, or the next of an ensemble."""
-    number = size.num_members if fit.is_point_estimate else size.num_simulations
-    networks = each_of(fit.sample_parameters(number, seed=0))
-    return np.stack(
-        [
-            fit.model.simulate(networks[seed % number], held_out, seed=seed).activity
-            for seed in range(size.num_simulations)
-        ]
-    )
-
-
-def compare(simulated: np.ndarray, held_out: lrp.Recording) -> dict[str, list[float]]:
+def compare(fit: lrp.Posterior, held_out: lrp.Recording, size: Size) -> dict[str, list[float]]:
     """Every statistic with its 90% interval over trials."""
-    found = lrp.compare_trials(held_out, simulated, width=WIDTH, conditions=held_out.trial_labels, seed=0)
+    found = lrp.score_trials(
+        fit,
+        held_out,
+        width=WIDTH,
+        conditions=held_out.trial_labels,
+        num_simulations=size.num_simulations,
+        seed=0,
+    )
     return {name: [value.value, *value.interval] for name, value in found.statistics.items()}
 
 

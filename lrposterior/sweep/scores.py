@@ -14,7 +14,7 @@ import numpy as np
 import scipy.stats
 
 from lrposterior.fit_error import FitError
-from lrposterior.held_out import held_out_density, sample_at_most
+from lrposterior.held_out import held_out_density
 from lrposterior.inference.fit import fit
 from lrposterior.inference.learned_embedding import EmbeddingToLearn, learn_embedding
 from lrposterior.inference.match import Match
@@ -23,7 +23,7 @@ from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording, load_recording
 from lrposterior.sweep.configuration import Settings
 from lrposterior.sweep.validation import Validation
-from lrposterior.trial_comparison import compare_trials
+from lrposterior.trial_scores import score_trials
 
 LOG_DENSITY, BITS_PER_SPIKE, CORRELATION, CEILING = "log density", "bits per spike", "correlation", "ceiling"
 SCORES = (LOG_DENSITY, BITS_PER_SPIKE, CORRELATION, CEILING)
@@ -31,7 +31,7 @@ RANKING_SCORES = SCORES[:3]
 UNITS = {LOG_DENSITY: "nats per observation", BITS_PER_SPIKE: "bits per spike", CORRELATION: "correlation"}
 
 NUM_DRAWS, NUM_SIMULATIONS = 300, 20
-# `compare_trials` takes no condition with fewer trials.
+# `score_trials` takes no condition with fewer trials.
 FEWEST_TRIALS = 4
 
 
@@ -58,7 +58,7 @@ def score_configuration(settings: Settings, recording: Recording, validation: Va
     - "log density": log p(held-out trials | fitted trials) over the number of held-out observations, in nats;
     - "bits per spike": of counts, the same above that of independent Poisson counts with every neuron's mean in the
       fitted trials, over the number of held-out spikes;
-    - "correlation", "ceiling": those of `compare_trials`, of trials simulated 20 times, with draws of the posterior.
+    - "correlation", "ceiling": those of `score_trials`, of trials simulated 20 times, with draws of the posterior.
       Trials of one label are averaged together; labels with fewer than 4 held-out trials do not take part.
 
     Draws of point estimates are the networks that were found: their densities are averaged, and their simulations
@@ -139,23 +139,15 @@ def _compare(
         return {}, [f"no correlation of trial averages: {most} of each of {len(names)} label(s), where 4 are needed"]
     trials = held_out.select(trials=chosen)
     try:
-        simulated = _simulated(posterior, trials, seed)
+        found = score_trials(
+            posterior,
+            trials,
+            width=smoothing,
+            conditions=labels[chosen].tolist(),
+            num_simulations=NUM_SIMULATIONS,
+            num_resamples=2,
+            seed=seed,
+        )
     except ValueError as failure:  # a network that diverges
         return {}, [f"no correlation of trial averages: {failure}"]
-    found = compare_trials(
-        trials, simulated, width=smoothing, conditions=labels[chosen].tolist(), num_resamples=2, seed=seed
-    )
     return {name: found[name].value for name in (CORRELATION, CEILING)}, []
-
-
-def _simulated(posterior: Posterior, trials: Recording, seed: int) -> np.ndarray:
-    """(draw, trial, time, neuron) activity with its noise, by as many networks as there are, in turn."""
-    draws = sample_at_most(posterior, NUM_SIMULATIONS, seed=seed)
-    simulated = []
-    for draw in range(NUM_SIMULATIONS):
-        network = {name: value[draw % len(draws["M"])] for name, value in draws.items()}
-        if "initial_kappa" in network:  # inferred for the fitted trials alone: others start from the mean
-            mean = network["initial_kappa"].mean(axis=0, keepdims=True)
-            network["initial_kappa"] = np.repeat(mean, trials.num_trials, axis=0)
-        simulated.append(posterior.model.simulate(network, trials, seed=seed + draw).activity)
-    return np.stack(simulated)
