@@ -354,6 +354,24 @@ def test_scales_of_k_are_parameters_where_they_are_inferred():
         lrp.DaleLoadings(K={"E": 1.0, "I": lrp.ScalePrior(2.0)})
 
 
+def test_rates_with_scale_and_baseline_inside_the_network_are_another_way_to_write_it():
+    """x[t] = (1 - a) x[t-1] + a (W r[t-1] + B u[t] + b), r = scale softplus(x) + baseline; see docs/model.md."""
+    random = np.random.default_rng(0)
+    scale, baseline = 20.0 * np.exp(random.standard_normal(NUM_NEURONS)), random.random(NUM_NEURONS)
+    of_rates = {"rate_scale": scale, "baseline": baseline}
+    model, parameters, recording = truth(0, 2, 20, observation=lrp.PoissonObservation(), parameters=of_rates)
+    W = parameters["M"] @ parameters["K"].T / NUM_NEURONS @ np.diag(1.0 / scale)
+    b, a = parameters["b"] - W @ baseline, recording.dt / 0.1
+    assert np.all(W * SIGNS >= 0.0)
+    x = np.zeros((2, 20, NUM_NEURONS))
+    for time in range(1, 20):
+        rates = scale * np.logaddexp(0.0, x[:, time - 1]) + baseline
+        drive = rates @ W.T + recording.inputs[:, time - 1] @ parameters["B"].T + b
+        x[:, time] = (1.0 - a) * x[:, time - 1] + a * drive
+    settled = model.for_recording(recording)
+    np.testing.assert_allclose(settled.simulated_currents(parameters, recording, seed=0), x, rtol=1e-5, atol=1e-6)
+
+
 def test_an_input_that_is_silent_throughout_is_no_obstacle():
     model, _, recording = truth(0, num_trials=6)
     silent = np.concatenate([recording.inputs, np.zeros_like(recording.inputs[..., :1])], axis=2)
