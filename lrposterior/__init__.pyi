@@ -63,6 +63,7 @@ from .preprocessing import (
 from .priors import CorrelatedLoadings, DaleLoadings, Priors, ScalePrior, TimeConstantPrior
 from .process_noise import ProcessNoise
 from .rank_selection import RankSelection, select_rank
+from .readout import Readout, fit_readout
 from .recording import Recording, load_recording
 from .signed_background import SignedBackground
 from .simulated_session import simulate_session
@@ -123,6 +124,7 @@ __all__ = [
     "RandomBulk",
     "RandomEmbedding",
     "RankSelection",
+    "Readout",
     "Recording",
     "ScalePrior",
     "SessionDrift",
@@ -150,6 +152,7 @@ __all__ = [
     "embed_inputs",
     "ensemble_candidates",
     "fit",
+    "fit_readout",
     "infer_drift",
     "infer_latents",
     "latent_candidates",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -128,11 +129,23 @@ def _paths(model: LowRankModel, given: Given, parameters: Parameters, data: Data
         mean, covariance = filtered.predicted_mean, filtered.predicted_covariance
     currents = currents_at(model, parameters, data, mean)
     left, emission = model.latent_factors(parameters, data)[0], model.emission_of_trials(parameters, data)
+    activity = average_over_latents(emission.mean, currents, left, covariance)
+    return mean, covariance, currents, activity, jnp.sum(filtered.log_likelihood, axis=1)
+
+
+def average_over_latents(function: Callable[[Array], Array], currents: Array, left: Array, covariance: Array) -> Array:
+    """(trial, time, neuron) mean of a function of the currents, over what is unknown of the latents.
+
+    Args:
+        function: entry by entry.
+        currents: (trial, time, neuron) at the mean of the latents.
+        left: (neuron, latent) how the latents add to them.
+        covariance: (trial, time, latent, latent) of the latents.
+    """
     sd = jnp.sqrt(jnp.maximum(jnp.einsum("nr,btrs,ns->btn", left, covariance, left), 0.0))
     nodes, weights = np.polynomial.hermite_e.hermegauss(NUM_NODES)
 
     def at_node(node: Array) -> Array:
-        return emission.mean(currents + node * sd)
+        return function(currents + node * sd)
 
-    activity = jnp.einsum("k,kbtn->btn", weights / weights.sum(), jax.lax.map(at_node, jnp.asarray(nodes)))
-    return mean, covariance, currents, activity, jnp.sum(filtered.log_likelihood, axis=1)
+    return jnp.einsum("k,kbtn->btn", weights / weights.sum(), jax.lax.map(at_node, jnp.asarray(nodes)))
