@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 
 import jax
 import numpy as np
@@ -272,6 +273,46 @@ def test_a_target_in_spikes_per_second_draws_the_rate_to_it():
     posterior = lrp.fit(model, recording, method, seed=0, progress=False)
     rate = posterior.model.simulate(posterior.mode, recording, seed=0).activity.mean() / DT
     np.testing.assert_allclose(rate, target, rtol=0.1)
+
+
+def test_the_progress_bar_shows_stage_losses_and_validation_correlation(capsys):
+    model, _, recording = truth(0)
+    posterior = lrp.fit(model, recording, SHORT, seed=0, progress=True)
+    number = r"(-?[\d.]+(?:e-?\d+)?)"
+    text = (
+        rf"network 1 of 1, (warm-up|ramp|all): neuron {number}, trial {number}, penalty {number}, validation {number}"
+    )
+    found = list(dict.fromkeys(re.findall(text, capsys.readouterr().err)))
+    stages = [stage for stage, *_ in found]
+    assert stages == ["warm-up"] * 2 + ["ramp"] * 2 + ["all"] * 10
+    losses = np.array([values for _, *values in found], dtype=float)
+    assert np.all(losses[:2, 1] == 0.0)
+    assert np.all(losses[2:, 1] > 0.0)
+    assert np.all(losses[:, [0, 2]] > 0.0)
+    best = 1.0 - posterior.statistics.validation_loss[0]
+    assert losses[4:, 3].max() == pytest.approx(best, abs=6e-4)
+    assert losses[4 + np.argmax(losses[4:, 3]), :3].sum() == pytest.approx(posterior.statistics.objective, rel=0.02)
+
+
+def test_the_divergence_of_poisson_trials_falls():
+    """L_trial by its Poisson-Bregman cost, in whole fits with gaps; the networks are others than of squares."""
+    model, _, recording = truth(0)
+    mask = np.ones(recording.activity.shape, dtype=bool)
+    mask[::3, 45:] = False
+    gaps = dataclasses.replace(recording, mask=mask)
+    schedule = {"warm_up": 0, "ramp": 0, "validation": 0.0, "learning_rate": 0.03, "conditions": conditions()}
+    fits = {
+        (cost, num_epochs): lrp.fit(
+            model, gaps, lrp.Match(cost=cost, num_epochs=num_epochs, **schedule), seed=0, progress=False
+        )
+        for cost, num_epochs in (("poisson", 1), ("poisson", 40), ("euclidean", 40))
+    }
+    begun, ended, of_squares = fits.values()
+    assert ended.statistics.objective < 0.7 * begun.statistics.objective
+    assert np.all(np.isfinite(ended.mode_coordinates))
+    assert np.abs(ended.mode_coordinates - of_squares.mode_coordinates).max() > 1e-2
+    simulated = ended.model.simulate(ended.mode, gaps, seed=0)
+    np.testing.assert_allclose(simulated.activity[mask].mean(), gaps.activity[mask].mean(), rtol=0.15)
 
 
 def test_conditions_may_be_the_labels_of_the_recording():

@@ -14,7 +14,17 @@ from lrposterior.matching.course import Course, Schedule
 from lrposterior.matching.losses import activity_loss, balanced, mean_correlation, neuron_loss, weight_norm
 from lrposterior.matching.simulated_trials import noisy_currents, simulated_trials
 from lrposterior.matching.sinkhorn import costs, sinkhorn_divergence, transport
-from lrposterior.matching.training import Losses, State, Trials, Weights, learning_rates, loss_and_slope, trial_loss
+from lrposterior.matching.training import (
+    OPTIMISER,
+    Losses,
+    State,
+    Trials,
+    Weights,
+    learning_rates,
+    loss_and_slope,
+    run_epoch,
+    trial_loss,
+)
 
 compiled = jax.jit(loss_and_slope, static_argnums=(0, 1))
 EVERYTHING = Weights("euclidean", 0.5, weight_penalty=1e-2, activity_penalty=0.3)
@@ -316,6 +326,33 @@ def test_time_constants_have_a_learning_rate_of_their_own():
     rates = learning_rates(space, 0.01, 0.002)
     np.testing.assert_array_equal(space.coordinates(rates, "log_time_constant_excess"), [0.002])
     assert np.sum(rates == 0.01) == space.size - 1
+
+
+def test_slopes_are_cut_to_norm_one_before_adam_sees_them():
+    """Three epochs of one step each, against Adam (Kingma and Ba 2015) in NumPy, with slopes cut and as they are."""
+    model, space, trials, start = small_problem()
+    weights, rates, share = Weights("euclidean", 0.5, 1.0, 0.0), np.full(space.size, 0.3), jnp.asarray(0.0)
+    keys = jax.random.split(jax.random.key(3), 3)
+    state = State(start, OPTIMISER.init(start))
+    for key in keys:
+        state, _ = run_epoch(model.structure, weights, 6, space, jnp.asarray(rates), trials, state, share, key)
+
+    def by_hand(largest: float) -> tuple[np.ndarray, list[float]]:
+        z, mean, square, norms = np.asarray(start), 0.0, 0.0, []
+        for step, key in enumerate(keys, 1):
+            of_order, of_noise = jax.random.split(key)
+            chosen, of_batch = jax.random.permutation(of_order, 6), jax.random.split(of_noise, 1)[0]
+            slope = compiled(model.structure, weights, space, trials, jnp.asarray(z), share, chosen, of_batch)[1]
+            norms.append(float(np.linalg.norm(slope)))
+            slope = np.asarray(slope) * min(1.0, largest / norms[-1])
+            mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+            z = z - rates * (mean / (1.0 - 0.9**step)) / (np.sqrt(square / (1.0 - 0.999**step)) + 1e-8)
+        return z, norms
+
+    cut, norms = by_hand(1.0)
+    assert min(norms) > 1.0
+    np.testing.assert_allclose(state.z, cut, rtol=1e-5, atol=1e-5)
+    assert np.abs(cut - by_hand(np.inf)[0]).max() > 1e-2
 
 
 def test_trials_come_in_after_the_warm_up_along_a_line():
