@@ -1,6 +1,7 @@
 """Excitatory and inhibitory neurons: factors with signs, their mode and their posterior."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +11,9 @@ import scipy.stats
 
 import lrposterior as lrp
 from lrposterior import magnitudes
+from lrposterior.distribution import NormalDistribution
 from lrposterior.inference import signed_fit
+from lrposterior.inference.laplace import excess_of_draws
 from lrposterior.inference.problem import Problem
 from lrposterior.inference.secant_mode import find_secant_mode
 from lrposterior.inference.signed_start import positive_factors, signed_start
@@ -402,3 +405,23 @@ def test_errors_name_what_does_not_fit(fitted):
     model = lrp.LowRankModel(1, nonlinearity="softplus", background=None, priors=lrp.DaleLoadings())
     with pytest.raises(ValueError, match="inhibitory: expected"):
         lrp.fit(model, one_kind, **fit)
+
+
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_draws_of_a_normal_posterior_have_no_excess_and_wider_ones_do(width):
+    """-log p is z^2 / 2: draws of width w lie (w^2 - 1) n / 2 above those of the posterior; false alarms 1e-6."""
+    size = 4000
+    problem = SimpleNamespace(negative_log_density=lambda z: 0.5 * float(z @ z), space=SimpleNamespace(size=size))
+    normal = NormalDistribution(np.zeros(size), width * np.eye(size))
+    found = excess_of_draws(problem, SimpleNamespace(objective=0.0), normal)
+    assert abs(found - 0.5 * (width**2 - 1.0) * size) < 5.0 * width**2 * np.sqrt(0.5 * size)
+
+
+def test_a_fit_says_how_far_its_draws_lie_above_the_mode(fitted):
+    posterior, _ = fitted
+    draws = posterior.distribution.sample(8, seed=0)
+    with jax.enable_x64(True):
+        problem = Problem.of(posterior.model, posterior.recording)
+        above = [problem.negative_log_density(draw) - posterior.statistics.objective for draw in draws]
+    expected = np.median(above) - 0.5 * len(posterior.mode_coordinates)
+    assert posterior.statistics.diagnostics["excess nats of draws"] == pytest.approx(expected)

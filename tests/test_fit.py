@@ -298,7 +298,8 @@ def test_a_likelihood_with_too_many_latents_of_single_neurons_is_refused():
     recording = simulation(1, num_neurons=22).recording
     model = plain_model(3, time_constant=lrp.PerNeuron(0.1))
     words = (
-        "time_constant: expected at most 64 latents of single neurons, .*, got PerNeuron with 66; use method='match'"
+        "time_constant: expected at most 64 latents of single neurons, .*, got PerNeuron with 66; "
+        "use a time constant for each cell type, background=None, or method='match'"
     )
     with pytest.raises(ValueError, match=words):
         lrp.fit(model, recording, seed=0, progress=False)

@@ -263,6 +263,22 @@ def test_time_constants_of_neurons_are_learned_and_kept(tmp_path):
     assert loaded.model == posterior.model
 
 
+def test_networks_within_signs_with_noise_may_have_any_number_of_latents():
+    """Time constants of 24 neurons at rank 3, with process noise, are 72 latents, of which a likelihood takes 64."""
+    truth = lrp.simulate_session(
+        num_trials=12, num_bins=20, num_excitatory=18, num_inhibitory=6, num_inputs=2, num_outliers=0, seed=0
+    )
+    model = dataclasses.replace(truth.model, time_constant=lrp.PerNeuron(lrp.TimeConstantPrior(0.05)))
+    with pytest.raises(ValueError, match="expected at most 64 latents"):
+        lrp.fit(model, truth.recording, seed=0, progress=False)
+    method = lrp.Match(warm_up=1, ramp=1, num_epochs=3)
+    posterior = lrp.fit(model, truth.recording, method, seed=0, progress=False)
+    assert posterior.mode["time_constant"].shape == (24,)
+    assert np.all(np.linalg.eigvalsh(posterior.mode["process_noise"]) > 0.0)
+    rate = posterior.model.simulate(posterior.mode, truth.recording, seed=0).activity.mean()
+    assert 0.5 < rate / truth.recording.activity.mean() < 2.0
+
+
 def test_a_target_in_spikes_per_second_draws_the_rate_to_it():
     model, _, recording = truth(0)
     target = 2.0 * recording.activity.mean() / DT

@@ -27,7 +27,15 @@ from lrposterior.inference.gauge_fixed import make_frame
 from lrposterior.inference.gibbs import Gibbs, fit_gibbs
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
-from lrposterior.inference.laplace import bent_normal, laplace, log_evidence, normal_at_mode, require_support
+from lrposterior.inference.laplace import (
+    EXCESS,
+    bent_normal,
+    excess_of_draws,
+    laplace,
+    log_evidence,
+    normal_at_mode,
+    require_support,
+)
 from lrposterior.inference.match import Match, fit_match
 from lrposterior.inference.mixture import combine, weigh
 from lrposterior.inference.mode import Mode, Report, find_mode
@@ -96,7 +104,8 @@ class Laplace:
     def _normal(self, balanced: Balanced) -> Approximation:
         problem, mode = balanced.problem, balanced.mode
         if problem.space.is_signed:
-            return Approximation(bent_normal(dense(problem), mode))
+            normal = bent_normal(dense(problem), mode)
+            return Approximation(normal, diagnostics={EXCESS: excess_of_draws(dense(problem), mode, normal)})
         distribution = laplace(problem, mode, balanced.scale_precision)
         if self.mean == "mode" or not isinstance(problem, Problem):
             return Approximation(distribution)
@@ -199,7 +208,8 @@ def fit(
     with threadpoolctl.threadpool_limits(1, "blas"):
         if isinstance(chosen, Match | Gibbs):
             network = require_instance(model, "model", LowRankModel, "fit other networks by method='ensemble'")
-            if network.process_noise is not None:  # starts are compared by their likelihoods
+            # Starts without signs are compared by their likelihoods.
+            if network.process_noise is not None and not isinstance(network.priors, DaleLoadings):
                 _require_few_latents(network, recording, of_dense=False)
             if isinstance(chosen, Gibbs):
                 return fit_gibbs(network, recording, chosen, seed=seed, progress=progress)
@@ -334,7 +344,7 @@ def _require_few_latents(model: LowRankModel, recording: Recording, of_dense: bo
         return
     if isinstance(model.time_constant, PerNeuron):
         expected = f"at most {MAX_LATENTS} latents of single neurons, neurons times rank, for a likelihood"
-        mend = "use method='match' without process noise, a time constant for each cell type, or background=None"
+        mend = "use a time constant for each cell type, background=None, or method='match' without process noise"
         raise argument_error("time_constant", expected, f"PerNeuron with {number}", mend)
     name = "background" if isinstance(model.background, SignedBackground) else "self_connections"
     expected = f"at most {MAX_LATENTS} latents, one for each neuron and those of M, for a likelihood"

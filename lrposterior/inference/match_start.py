@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import jax.numpy as jnp
 import numpy as np
 
 from lrposterior.fit_error import FitError
@@ -31,7 +34,7 @@ def match_start(base: ScaledProblem, *, seed: tuple[int, int]) -> np.ndarray:
     chosen = np.sort(random.permutation(recording.num_trials)[:num_trials])
     problem = Problem.of(base.model, recording.select(trials=chosen))
     space = problem.space
-    start = signed_start(problem) if space.is_signed else initialise(problem)
+    start = _signed_start(problem) if space.is_signed else initialise(problem)
     noise = random.standard_normal(space.size)
     for shake, shrinkage in SHAKES:
         z = start.copy()
@@ -47,6 +50,16 @@ def match_start(base: ScaledProblem, *, seed: tuple[int, int]) -> np.ndarray:
         f"match: expected a start with a mean rate within a factor {RATE_FACTOR:g} of the recorded one, found none "
         "even with a recurrence of nearly 0; check the scale of the inputs and the stimulation"
     )
+
+
+def _signed_start(problem: Problem) -> np.ndarray:
+    """The start within signs of the network without process noise, whose latents are not integrated out.
+
+    They may be more than a likelihood takes: of time constants per neuron, or of a dense W.
+    """
+    without = Problem.of(dataclasses.replace(problem.model, process_noise=None), problem.recording)
+    parameters = problem.space.unwhiten(jnp.zeros(problem.space.size)) | without.space.unwhiten(signed_start(without))
+    return np.array(problem.space.whiten({name: np.asarray(value) for name, value in parameters.items()}))
 
 
 def _for_all_trials(base: ScaledProblem, problem: Problem, z: np.ndarray) -> np.ndarray:
