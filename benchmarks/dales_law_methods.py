@@ -112,7 +112,8 @@ def run(name: str, seed: int, sampler: lrp.NUTS = NUTS, num_trials: int = NUM_TR
             continue
         row |= {"seconds": time.process_time() - started, "status": posterior.status}
         row |= dict(posterior.statistics.diagnostics)
-        lower, upper = posterior.connectivity_interval(0.9, num_draws=2000, seed=1)
+        number = sampler.num_chains * sampler.num_samples
+        lower, upper = posterior.connectivity_interval(0.9, num_draws=number, seed=1)
         row["cover"] = float(np.mean((lower <= W) & (upper >= W)))
         if label == "nuts":
             reference = posterior

@@ -197,6 +197,9 @@ def test_the_plan_of_matching_covers_what_it_says():
         ).time_constant,
     }
     assert {one.model.rank for one in settings} == {5, 20, 50, 54}
+    assert [one.model.background for one in settings if one.model.background is not None] == [lrp.SignedBackground()]
+    assert sum(not one.model.self_connections for one in settings) == 1
+    assert {one.model.priors.magnitudes for one in settings} == {"log-normal"}
     assert {one.method.cost for one in settings} == {"euclidean", "poisson"}
     assert {one.method.activity_penalty for one in settings} == {0.0, 0.1, 1.0}
     assert {one.method.time_constant_rate for one in settings} == {0.001, 0.0001}
