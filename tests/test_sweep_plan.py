@@ -176,7 +176,7 @@ def test_the_example_is_the_model_that_it_says():
         nonlinearity="softplus",
         observation=lrp.PoissonObservation(),
         background=None,
-        priors=lrp.DaleLoadings(K={"E": 1.5, "I": 6.0}),
+        priors=lrp.DaleLoadings(K={"E": 1.5, "I": 6.0}, magnitudes="log-normal"),
     )
     models = [make_settings(one.options) for one in plan.configurations]
     assert {one.model.rank for one in models} == {5, 20, 50}
