@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrposterior.inference.bending import LEAST_PRIOR_CURVATURE, bent_curvature, bent_mean_shift
-from lrposterior.parameters import Block, ParameterSpace
+from lrposterior.inference.bending import LEAST_PRIOR_CURVATURE, Bends, bent_curvature, bent_mean_shift
+from lrposterior.parameters import RIGHT_SCALE, Block, ParameterSpace
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,8 @@ def test_the_mean_moves_as_quadrature_says(magnitudes):
     for strength in (80.0, 320.0):
         objective, information, slope, second, third = bent_density(magnitudes, strength)
         covariance = np.linalg.inv(information + np.eye(3) + np.diag(slope * second))
-        shift = bent_mean_shift(slope, information, second, third, covariance)
+        bends = Bends(second, third, *np.zeros((2, 0), dtype=int), *np.zeros((2, 0)))
+        shift = bent_mean_shift(slope, information, bends, covariance)
         scale = np.linalg.cholesky(covariance)
         axis = np.linspace(-9.0, 9.0, 121)
         z = MODE + np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1) @ scale.T
@@ -76,3 +77,41 @@ def test_the_mean_moves_as_quadrature_says(magnitudes):
         missed.append(np.linalg.norm(MODE + shift - mean) / np.linalg.norm(shift))
     assert missed[1] < 0.05
     assert 0.2 < missed[1] / missed[0] < 0.3
+
+
+@pytest.mark.parametrize("magnitudes", ["half-normal", "log-normal"])
+def test_inferred_scales_bend_with_all_that_they_multiply(magnitudes):
+    """g of a likelihood that is quadratic in M, K and b, by automatic derivatives of tr(S V'') / 2."""
+    random, options = np.random.default_rng(1), {"magnitudes": magnitudes, "spread": 0.8}
+    space = ParameterSpace(
+        (
+            Block("M", (3, 2), 0.0, 1.0, sign=1.0, **options),
+            Block("K", (3, 2), 0.0, 0.5, sign=np.array([[1.0], [-1.0], [1.0]]), **options),
+            Block("b", (3,), 0.0, 1.0),
+            Block(RIGHT_SCALE, (2,), np.log([1.5, 6.0]), np.array([0.7, 1.2])),
+        ),
+        ("E", "I"),
+        np.array([0, 1, 0]),
+    )
+    z = 0.7 * random.standard_normal(space.size)
+
+    def values(at):
+        parameters = space.unwhiten(at)
+        return jnp.concatenate([jnp.ravel(parameters[name]) for name in ("M", "K", "b")])
+
+    jacobian = np.asarray(jax.jacobian(values)(jnp.asarray(z)))
+    root = random.standard_normal((len(jacobian), 9))
+    information, slope = root @ root.T, random.standard_normal(len(jacobian))
+    spread = random.standard_normal((space.size, space.size))
+    covariance = spread @ spread.T / space.size
+
+    def half_trace(at):
+        def objective(near):
+            change = values(near) - values(jnp.asarray(z))
+            return slope @ change + 0.5 * change @ information @ change
+
+        return 0.5 * jnp.sum(covariance * jax.hessian(objective)(at))
+
+    expected = -covariance @ np.asarray(jax.grad(half_trace)(jnp.asarray(z)))
+    found = bent_mean_shift(jacobian.T @ slope, jacobian.T @ information @ jacobian, Bends.at(space, z), covariance)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

@@ -357,6 +357,26 @@ def test_scales_of_k_are_parameters_where_they_are_inferred():
         lrp.DaleLoadings(K={"E": 1.0, "I": lrp.ScalePrior(2.0)})
 
 
+@pytest.mark.slow
+def test_intervals_of_inferred_scales_hold():
+    """Scales of K from their prior; 24 of them, of which 90% intervals hold 16 or fewer once in 400."""
+    held = []
+    for seed in range(12):
+        random = np.random.default_rng([seed, 9])
+        spreads, z = np.array([0.5, 0.7]), random.standard_normal(2)
+        scales = np.array([1.5, 6.0]) * np.exp(spreads * z)
+        of_neuron = np.where(SIGNS > 0.0, scales[0], scales[1])[:, None] / RANK
+        K = SIGNS[:, None] * of_neuron * np.abs(random.standard_normal((NUM_NEURONS, RANK)))
+        priors = lrp.DaleLoadings(K={"E": lrp.ScalePrior(1.5, 0.5), "I": lrp.ScalePrior(6.0, 0.7)}, unit=1.0)
+        model, _, recording = truth(seed, parameters={"K": K})
+        model = dataclasses.replace(model, priors=priors)
+        posterior = lrp.fit(model, recording, seed=0, progress=False)
+        draws = posterior.sample_parameters(800, seed=1)["K_scale"]
+        lower, upper = np.quantile(draws, [0.05, 0.95], axis=0)
+        held += list((lower <= scales) & (scales <= upper))
+    assert sum(held) > 16
+
+
 def test_rates_with_scale_and_baseline_inside_the_network_are_another_way_to_write_it():
     """x[t] = (1 - a) x[t-1] + a (W r[t-1] + B u[t] + b), r = scale softplus(x) + baseline; see docs/model.md."""
     random = np.random.default_rng(0)

@@ -290,7 +290,7 @@ BAD_MODELS = {
         1, observation="gaussian"
     ),
     "of: expected one of 'rate', 'current'": lambda: lrp.GaussianObservation(of="voltage"),
-    "background: expected FixedBackground, RandomBulk or None, got ndarray": lambda: plain_model(
+    "background: expected FixedBackground, RandomBulk, SignedBackground or None, got ndarray": lambda: plain_model(
         1, background=np.eye(3)
     ),
     "W0: expected a square matrix": lambda: lrp.FixedBackground(np.ones((2, 3))),

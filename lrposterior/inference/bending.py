@@ -13,13 +13,28 @@ doi:10.1080/01621459.1986.10478240), to z* - S g with
 
 No network is simulated for it. Without it magnitudes come out too large: their logarithms have a long tail to the side
 where they no longer matter, and none to the other.
+
+Where the scale of K of a cell type is inferred, exp(c z_s) multiplies all K of that type, and each of these entries k
+bends with both of its coordinates. With r = p / p', further derivatives of it over p_k' are
+
+    c by (k, s),    c^2 r by (s, s),    c b by (k, k, s),    c^2 by (k, s, s),    c^3 r by (s, s, s),
+
+so that g has besides, with A_k = c S_ks + c^2 r S_ss / 2, and for g_s summed over the entries k of the type,
+
+    in g      sum_k F_.k A_k,
+    in g_k    h_k (c b S_ks + c^2 S_ss / 2) + c (S F)_sk,
+    in g_s    h_k (c b S_kk / 2 + c^2 S_ks + c^3 r S_ss / 2) + c (S F)_kk + c^2 r (S F)_sk.
+
+Without these a scale stays at the mode over scales and entries together, which is far from the mass.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from lrposterior.parameters import ParameterSpace
+from lrposterior.parameters import RIGHT_SCALE, ParameterSpace
 
 # Of a coordinate's prior curvature, what bends leave at least: Gauss-Newton's curvature stays positive definite.
 LEAST_PRIOR_CURVATURE = 0.25
@@ -37,20 +52,58 @@ def bent_curvature(space: ParameterSpace, z: np.ndarray, slope: np.ndarray) -> n
     return np.maximum(((slope - z) * second)[: space.num_dynamics], LEAST_PRIOR_CURVATURE - 1.0)
 
 
-def bent_mean_shift(
-    slope: np.ndarray, information: np.ndarray, second: np.ndarray, third: np.ndarray, covariance: np.ndarray
-) -> np.ndarray:
+class Bends(NamedTuple):
+    """Higher derivatives of the parameters at a point, over the first.
+
+    Attributes:
+        second, third: (coordinate,) b and t.
+        entries, scales: (entry,) where in z the K lie whose scale is inferred, and where the scale of each lies.
+        width: (entry,) c.
+        ratio: (entry,) r.
+    """
+
+    second: np.ndarray
+    third: np.ndarray
+    entries: np.ndarray
+    scales: np.ndarray
+    width: np.ndarray
+    ratio: np.ndarray
+
+    @classmethod
+    def at(cls, space: ParameterSpace, z: np.ndarray) -> Bends:
+        """Those of the dynamics coordinates, at z (coordinate,)."""
+        second, third = (each[: space.num_dynamics] for each in space.bends(z))
+        if RIGHT_SCALE not in space:
+            return cls(second, third, *np.zeros((2, 0), dtype=int), *np.zeros((2, 0)))
+        K, block, coordinates = space["K"], space[RIGHT_SCALE], space.coordinates(z, "K")
+        types = np.broadcast_to(np.asarray(space.members)[:, None], K.shape).ravel()
+        return cls(
+            second,
+            third,
+            space.places("K"),
+            space.places(RIGHT_SCALE)[types],
+            np.broadcast_to(block.standard_deviation, block.shape)[types],
+            np.ravel(K.value(coordinates) / K.slope(coordinates)),
+        )
+
+
+def bent_mean_shift(slope: np.ndarray, information: np.ndarray, bends: Bends, covariance: np.ndarray) -> np.ndarray:
     """(coordinate,) from the mode to the mean, -S g.
 
     Args:
         slope: (coordinate,) h, of the negative log likelihood.
         information: (coordinate, coordinate) F.
-        second: (coordinate,) b.
-        third: (coordinate,) t.
+        bends: at the mode.
         covariance: (coordinate, coordinate) S.
     """
-    variance = np.diag(covariance)
+    second, third, k, s, c, r = bends
+    variance, both = np.diag(covariance), covariance @ information
     expected = 0.5 * slope * third * variance
     expected += 0.5 * information @ (second * variance)
-    expected += second * np.sum(information * covariance, axis=0)
+    expected += second * np.diag(both)
+    mixed, of_scale = covariance[k, s], variance[s]
+    expected += information[:, k] @ (c * mixed + 0.5 * c**2 * r * of_scale)
+    of_entries = slope[k] * (0.5 * c * second[k] * variance[k] + c**2 * mixed + 0.5 * c**3 * r * of_scale)
+    expected[k] += slope[k] * (c * second[k] * mixed + 0.5 * c**2 * of_scale) + c * both[s, k]
+    np.add.at(expected, s, of_entries + c * both[k, k] + c**2 * r * both[s, k])
     return -covariance @ expected

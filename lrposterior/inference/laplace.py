@@ -25,7 +25,7 @@ from lrposterior.distribution import (
 from lrposterior.fit_error import FitError
 from lrposterior.gauge import log_gauge_volume, product_svd
 from lrposterior.inference.balance import follow_scales, unknown_moments
-from lrposterior.inference.bending import bent_curvature, bent_mean_shift
+from lrposterior.inference.bending import Bends, bent_curvature, bent_mean_shift
 from lrposterior.inference.covariance import Covariance
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import AnyProblem, Problem
@@ -143,14 +143,12 @@ def bent_normal(problem: Problem, mode: Mode) -> NormalDistribution:
     """
     normal, num_dynamics = normal_at_mode(problem, mode), problem.space.num_dynamics
     _, slope = problem.value_and_gradient(mode.z)
-    second, third = (each[:num_dynamics] for each in problem.space.bends(mode.z))
     scale = normal.scale[:num_dynamics, :num_dynamics]
     location = mode.z.copy()
     location[:num_dynamics] += bent_mean_shift(
         (slope - mode.z)[:num_dynamics],
         mode.information - np.diag(bent_curvature(problem.space, mode.z, slope)),
-        second,
-        third,
+        Bends.at(problem.space, mode.z),
         scale @ scale.T,
     )
     return NormalDistribution(location, normal.scale)
