@@ -7,7 +7,7 @@
 Networks of 12 neurons (9 E, 3 I) and rank 2 from the prior, half-normal or log-normal (spread 0.7, half the scale of
 K), in 30 trials of 60 bins: rates with noise of 0.1. And sessions of `simulate_session` with 20 neurons (16 E, 4 I), 2
 inputs and trials of 100 bins, fitted by its model with half-normal or log-normal magnitudes (spread 1), whose truth is
-neither.
+neither, and with half-normal ones whose scales of K are inferred.
 
 The share of 90% intervals that hold the truth: of the entries of W, with those of which the truth lies nearer to 0 and
 further from it; in sessions of the mean weights of each pair of types, and of the responses of all currents in the ten
@@ -28,6 +28,7 @@ from lrposterior.simulated_session import MODEL
 
 NAME = "dales_law"
 RATES_SEEDS, SESSIONS = tuple(range(20, 44)), tuple((trials, seed) for trials in (30, 100) for seed in (1, 2, 3))
+INFERRED = "half-normal, inferred"
 TYPES, SCALES, RANK, SPREAD = ("E",) * 9 + ("I",) * 3, {"E": 1.5, "I": 6.0}, 2, 0.7
 CURRENT, NUM_BINS, NUM_DRAWS, NUM_REPEATS, NUM_TRUE = 0.5, 10, 400, 8, 64
 
@@ -130,7 +131,8 @@ def session_case(magnitudes: str, num_trials: int, seed: int) -> lrp.Simulation:
         num_outliers=0,
         seed=seed,
     )
-    priors = dataclasses.replace(MODEL.priors, magnitudes=magnitudes, spread=1.0)
+    K = {name: lrp.ScalePrior(scale) for name, scale in SCALES.items()} if magnitudes == INFERRED else SCALES
+    priors = lrp.DaleLoadings(K=K, magnitudes="log-normal" if magnitudes == "log-normal" else "half-normal")
     return dataclasses.replace(truth, model=dataclasses.replace(MODEL, priors=priors))
 
 
@@ -146,12 +148,13 @@ def run_session(magnitudes: str, num_trials: int, seed: int) -> dict:
 
 
 def summarise(results: list[dict]) -> None:
-    print("recording  magnitudes   trials  networks  refused  W: cover, nearer, further  means  responses  curvatures")
+    print("recording  magnitudes             trials  networks  refused  W: cover, nearer, further", end="")
+    print("  means  responses  curvatures")
     kinds = sorted({(row["kind"], row["magnitudes"], row["trials"]) for row in results})
     for kind in kinds:
         rows = [row for row in results if (row["kind"], row["magnitudes"], row["trials"]) == kind]
         done = [row for row in rows if "refused" not in row]
-        print(f"{kind[0]:9s}  {kind[1]:11s}  {kind[2]:6d}  {len(rows):8d}  {len(rows) - len(done):7d}", end="")
+        print(f"{kind[0]:9s}  {kind[1]:21s}  {kind[2]:6d}  {len(rows):8d}  {len(rows) - len(done):7d}", end="")
         if done:
             covers = np.array([row["cover"] for row in done])
             print(f"  {covers.mean():.3f} +- {covers.std() / np.sqrt(len(covers)):.3f}", end="")
@@ -175,7 +178,7 @@ def main() -> None:
         summarise([run_rates("half-normal", 20, 6), run_session("log-normal", 4, 1)])
         return
     results = [run_rates(magnitudes, seed) for magnitudes in both for seed in RATES_SEEDS]
-    results += [run_session(magnitudes, *session) for magnitudes in both for session in SESSIONS]
+    results += [run_session(magnitudes, *session) for magnitudes in (*both, INFERRED) for session in SESSIONS]
     summarise(results)
     stored.store(NAME, results=results)
 

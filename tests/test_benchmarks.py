@@ -15,7 +15,7 @@ HEADERS = {
     "comparison.py": "anything  direction  entries  neurons",
     "correction.py": "recording | method         | mean  | log sd | Pareto k",
     "curvature.py": "largest difference  structured (s)  automatic (s)  ratio of times",
-    "dales_law.py": "recording  magnitudes   trials  networks  refused  W: cover, nearer, further",
+    "dales_law.py": "recording  magnitudes             trials  networks  refused  W: cover, nearer, further",
     "dales_law_methods.py": "kind                  method   networks refused settled  W: mean, log sd, sd ratio",
     "equal_accuracy.py": "90% cover  rms z      R²  converged  seconds  ratio to Laplace",
     "filter_accuracy.py": "network   noise in a bin  mean activity  filter - particle filter (nats a trial)",

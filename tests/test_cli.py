@@ -269,7 +269,7 @@ def test_hidden_neurons_of_a_type_follow_the_recorded_ones(folder, tmp_path, cap
 @pytest.mark.slow
 def test_fit_takes_spikes_of_single_trials_and_hidden_neurons(tmp_path, capsys):
     spiking = plain_model(1, observation=lrp.PoissonObservation(scale=50.0), process_noise="diagonal")
-    simulation = lrp.simulate_recording(spiking, num_neurons=10, num_trials=8, num_bins=50, num_inputs=1, seed=0)
+    simulation = lrp.simulate_recording(spiking, num_neurons=10, num_trials=8, num_bins=50, num_inputs=1, seed=1)
     simulation.recording.save(tmp_path / "session.npz")
     options = ["--rank", 1, "--observe", "count", "--process-noise", "diagonal", "--background", "none"]
     options += ["--hidden-neurons", "0.5", "--loadings", "independent"]
