@@ -437,6 +437,15 @@ def test_draws_of_a_normal_posterior_have_no_excess_and_wider_ones_do(width):
     assert abs(found - 0.5 * (width**2 - 1.0) * size) < 5.0 * width**2 * np.sqrt(0.5 * size)
 
 
+@pytest.mark.parametrize(("num_diverging", "expected"), [(1, 3.0), (5, np.inf)])
+def test_a_network_that_diverges_lies_infinitely_far_above(num_diverging, expected):
+    """Of eight draws in four coordinates, whose densities lie 5 above the mode where they are finite."""
+    values = iter([np.nan] * num_diverging + [5.0] * (8 - num_diverging))
+    problem = SimpleNamespace(negative_log_density=lambda _: next(values), space=SimpleNamespace(size=4))
+    normal = NormalDistribution(np.zeros(4), np.eye(4))
+    assert excess_of_draws(problem, SimpleNamespace(objective=0.0), normal) == expected
+
+
 def test_a_fit_says_how_far_its_draws_lie_above_the_mode(fitted):
     posterior, _ = fitted
     draws = posterior.distribution.sample(8, seed=0)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from guides import random_guide
 from numpyro import distributions
 
 import lrposterior as lrp
@@ -96,15 +97,7 @@ def test_the_full_frame_is_the_laplace_posterior():
 def test_a_frame_around_a_guide_changes_neither_target_nor_guide(guide):
     problem, mode = problem_and_mode(1)
     random, size = np.random.default_rng(0), problem.space.size
-    location, spread = jnp.asarray(random.standard_normal(size)), jnp.asarray(random.uniform(0.5, 2.0, size))
-    factor = jnp.asarray(random.standard_normal((size, 2)))
-    of_e = {
-        "full": lambda: distributions.MultivariateNormal(
-            location, scale_tril=jnp.diag(spread) + jnp.tril(factor @ factor.T, -1)
-        ),
-        "low_rank": lambda: distributions.LowRankMultivariateNormal(location, factor, spread),
-        "mean_field": lambda: distributions.Normal(location, spread),
-    }[guide]()
+    of_e = random_guide(guide, size, random, 2)
     frame = gauge_fixed.make_frame(problem, mode, "full" if guide == "full" else "diagonal")
     moved, differs = svi._recentred(problem.space, frame, of_e)
     z = mode.z + 0.1 * random.standard_normal(size)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pytest
+from guides import random_guide
 from handmade import with_factors
 from jax.scipy.linalg import expm
 from numpyro import distributions
@@ -268,22 +269,14 @@ def test_the_posterior_of_the_parameters_is_that_of_the_guide(guide):
     problem, mode = problem_and_mode(2)
     space, random = problem.space, np.random.default_rng(0)
     frame = gauge_fixed.make_frame(problem, mode, "full" if guide == "full" else "diagonal")
-    location, spread = random.standard_normal(space.size), jnp.asarray(random.uniform(0.5, 2.0, space.size))
-    factor = jnp.asarray(random.standard_normal((space.size, 3)))
-    of_e = {
-        "full": lambda: distributions.MultivariateNormal(
-            location, scale_tril=jnp.diag(spread) + jnp.tril(factor @ factor.T, -1)
-        ),
-        "low_rank": lambda: distributions.LowRankMultivariateNormal(location, factor, spread),
-        "mean_field": lambda: distributions.Normal(location, spread),
-    }[guide]()
+    of_e = random_guide(guide, space.size, random, 3)
     covariance = np.diag(of_e.variance) if guide == "mean_field" else np.asarray(of_e.covariance_matrix)
     points = np.asarray(
         gauge_fixed.points(space, frame, jnp.concatenate([jnp.zeros((1, space.size)), jnp.eye(space.size)]))
     )
     change = (points[1:] - points[0]).T
     found = svi._in_whitened_coordinates(space, frame, of_e)
-    np.testing.assert_allclose(found.location, points[0] + change @ location, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found.location, points[0] + change @ np.asarray(of_e.mean), rtol=0, atol=1e-10)
     np.testing.assert_allclose(found.scale @ found.scale.T, change @ covariance @ change.T, rtol=0, atol=1e-9)
     np.testing.assert_allclose(points[0], mode.z, rtol=0, atol=1e-12)
 

@@ -66,7 +66,7 @@ class Frame:
     """Coordinates e around a mode, in which the posterior is roughly Normal(0, I).
 
     Attributes:
-        mode: (coordinate,) whitened mode; with signs the mean of the Laplace posterior.
+        mode: (coordinate,) whitened mode; with signs the mean of the Laplace posterior, unless its network diverges.
         scale: the displacement from the mode is scale @ e for a matrix (coordinate, coordinate), scale * e for a
         vector.
         inverse_left: (rank, neuron) pseudo-inverse of the left factors of the mode; no rows where the gauge is free.

@@ -158,10 +158,11 @@ def excess_of_draws(problem: Problem, mode: Mode, normal: NormalDistribution) ->
     """How far draws lie above the mode beyond what those of a Normal posterior do, in nats: the median of a few.
 
     -log p(activity, z) of a Normal posterior of n coordinates lies n / 2 above the mode on average; around that of one
-    that is not Normal most draws are of networks that explain the recording worse than the posterior's own.
+    that is not Normal most draws are of networks that explain the recording worse than the posterior's own. A network
+    that diverges lies infinitely far above.
     """
-    draws = normal.sample(NUM_CHECKED, seed=0)
-    above = [problem.negative_log_density(draw) - mode.objective for draw in draws]
+    above = np.array([problem.negative_log_density(draw) for draw in normal.sample(NUM_CHECKED, seed=0)])
+    above = np.where(np.isfinite(above), above - mode.objective, np.inf)
     return float(np.median(above)) - 0.5 * problem.space.size
 
 
