@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lrposterior.background import FixedBackground, RandomBulk
-from lrposterior.checks import argument_error, describe, require_choice
+from lrposterior.checks import argument_error, describe, require_choice, require_positive
 from lrposterior.drift import SessionDrift
 from lrposterior.inference.fit import METHODS
 from lrposterior.inference.learned_embedding import EmbeddingToLearn
@@ -141,18 +141,18 @@ def _time_constant(value: Any, name: str) -> Any:
     if isinstance(value, list):
         return tuple(_time_constant(entry, f"{name}[{place}]") for place, entry in enumerate(value))
     if not isinstance(value, Mapping):
-        return value
+        return require_positive(value, name, "s")
     if list(value) == ["a"]:
         given = value["a"]
         if isinstance(given, Mapping):
             return _construct(Kind(IntegrationConstantPrior), given, f"{name}.a")
-        return IntegrationConstant(given)
+        return _construct(Kind(IntegrationConstant), value, name)
     if "median" in value:
         return _construct(Kind(TimeConstantPrior), value, name)
-    fields = {each: _time_constant(entry, f"{name}.{each}") for each, entry in value.items()}
-    if KIND not in fields:
+    fields = {each: _time_constant(entry, f"{name}.{each}") for each, entry in value.items() if each != KIND}
+    if KIND not in value:
         return fields
-    require_choice(fields.pop(KIND), name, ("neuron",))
+    require_choice(value[KIND], name, ("neuron",))
     return _construct(Kind(PerNeuron), fields, name)
 
 
@@ -174,7 +174,10 @@ def _construct(kind: Kind, given: Mapping[str, Any], name: str) -> Any:
     for each in kind.fields:
         if each.name not in given and each.default is each.default_factory is dataclasses.MISSING:
             raise argument_error(name, f"a value for {each.name}", "none", f"write {each.name} = ... beside its kind")
-    return kind.make(**kind.settled, **given)
+    try:
+        return kind.make(**kind.settled, **given)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def load_matrix(path: Path, name: str) -> Any:

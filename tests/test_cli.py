@@ -372,7 +372,10 @@ MISTAKES = {
     "rank of a half": (["fit", "session.npz", "new.nc", "--rank", 0.5], "Invalid value for '--rank'"),
     "rank above the neurons": (["fit", "session.npz", "new.nc", "--rank", 9], "rank: expected at most the 8 neurons"),
     "rank above the data": (["fit", "session.npz", "new.nc", "--rank", 7], "rank: expected"),
-    "tau below dt": (["fit", "session.npz", "new.nc", "--rank", 1, "--time-constant", 0.01], "time_constant: expected"),
+    "tau below dt": (
+        ["fit", "session.npz", "new.nc", "--rank", 1, "--time-constant", 0.01],
+        "--time-constant: expected",
+    ),
     "a misspelt name": (
         ["fit", "session.npz", "new.nc", "--rank", 1, "--nonlinearity", "tahn"],
         "did you mean 'tanh'?",

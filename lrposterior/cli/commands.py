@@ -19,7 +19,9 @@ import typer
 from lrposterior.checks import argument_error, require_choice, require_integer
 from lrposterior.cli.input import (
     make_candidates,
+    naming_options,
     prepare_jax,
+    read_method,
     read_model,
     read_recording,
     read_session,
@@ -51,6 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+KIND_AND_FIELDS = "KIND[,FIELD=VALUE...]"
 PosteriorFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help="A posterior that `lrposterior fit` wrote.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
@@ -91,13 +94,26 @@ Hidden = Annotated[
         "recorded ones.",
     ),
 ]
-TimeConstant = Annotated[float, typer.Option(help="Time constant of the neurons, in s; at least the width of a bin.")]
+TimeConstant = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME|TYPE=TIME,TYPE=TIME",
+        help="Time constant of the neurons, in s; at least the width of a bin. By cell type: E=0.1,I=0.05; one for "
+        "every neuron: neuron,each=0.1. An inferred one has the median and spread of its prior: E.median=0.1,I=0.05. "
+        "As a = dt / tau: a=0.5, or E.a=0.5,I.a.median=0.7.",
+    ),
+]
 InferTimeConstant = Annotated[
-    bool, typer.Option("--infer-time-constant", help="Infer it, with --time-constant as the prior's median.")
+    bool, typer.Option("--infer-time-constant", help="Infer all of it, with the numbers of --time-constant as medians.")
 ]
 InitialState = Annotated[str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")]
 ProcessNoise = Annotated[
-    str, typer.Option(help="Noise that drives the latents of single trials: none, diagonal or full.")
+    str,
+    typer.Option(
+        metavar=KIND_AND_FIELDS,
+        help="Noise that drives the latents of single trials: none, diagonal or full; full,scale=0.3 gives the median "
+        "of its scale.",
+    ),
 ]
 HiddenNeurons = Annotated[
     str,
@@ -113,22 +129,27 @@ Nonlinearity = Annotated[str, typer.Option(help="From current to rate: tanh, rel
 Observe = Annotated[
     str,
     typer.Option(
-        help="What the activity is: rate, current, spike-rate (spikes/s), count (Poisson) or overdispersed-count."
+        metavar=KIND_AND_FIELDS,
+        help="What the activity is: rate, current, spike-rate (spikes/s), count (Poisson), overdispersed-count, or "
+        "calcium,decay_time=0.5 (s).",
     ),
 ]
 KnownBackground = Annotated[
     str,
     typer.Option(
-        metavar="bulk|signed|none|W0.npy",
+        metavar="KIND[,FIELD=VALUE...]|W0.npy",
         help="Connectivity beside the low-rank part: bulk (unknown and unstructured), signed (unknown, with --loadings "
-        "dale), none, or a file with a known matrix (post, pre), .npy or .npz of scipy.sparse.save_npz.",
+        "dale; signed,scale.E=1.0,scale.I=4.0), none, or a file with a known matrix (post, pre), .npy or .npz of "
+        "scipy.sparse.save_npz.",
     ),
 ]
 Loadings = Annotated[
     str,
     typer.Option(
+        metavar=KIND_AND_FIELDS,
         help="correlated: a neuron's K depends on its other loadings; independent; or dale: Dale's law, with softplus, "
-        "without a background or with a signed one."
+        "without a background or with a signed one. Scales and magnitudes are fields: "
+        "dale,K.E=1.5,K.I=6.0,magnitudes=log-normal,spread=1.0. K.E.median=1.5,K.I.median=6.0 are inferred.",
     ),
 ]
 NoSelfConnections = Annotated[
@@ -261,8 +282,10 @@ def simulate(
 
 @app.command(
     epilog="\b\n"
-    "Example:\n"
+    "Examples:\n"
     "  lrposterior fit session.npz fit.nc --rank 2 --time-constant 0.1 --validation-fraction 0.2 --seed 0\n"
+    "  lrposterior fit session.npz fit.nc --rank 2 --time-constant E=0.1,I=0.05 --nonlinearity softplus \\\n"
+    "    --background none --loadings dale,K.E=1.5,K.I=6.0,magnitudes=log-normal\n"
 )
 def fit(
     recording: Annotated[
@@ -275,7 +298,7 @@ def fit(
     dt: BinWidth = None,
     clip: Clip = None,
     hidden: Hidden = None,
-    time_constant: TimeConstant = 0.1,
+    time_constant: TimeConstant = "0.1",
     infer_time_constant: InferTimeConstant = False,
     nonlinearity: Nonlinearity = "tanh",
     observe: Observe = "rate",
@@ -286,7 +309,14 @@ def fit(
     drift: Drift = False,
     loadings: Loadings = "correlated",
     no_self_connections: NoSelfConnections = False,
-    method: Annotated[str, typer.Option(help="laplace, svi, nuts, or match (networks, and no posterior).")] = "laplace",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar=KIND_AND_FIELDS,
+            help="laplace, svi, nuts, or match (networks, and no posterior), with their options: "
+            "match,conditions=labels,cost=poisson.",
+        ),
+    ] = "laplace",
     validation_fraction: Annotated[
         float | None,
         typer.Option(help="Share of the trials to hold out. They are written to FIT.validation.npz, for the report."),
@@ -303,6 +333,9 @@ def fit(
     SESSION holds activity (trial, time, neuron) and dt (s), and may hold inputs (trial, time, input), stimulation
     and mask (as activity), neuron_labels, cell_types, trial_labels, session_labels: numpy.savez("session.npz",
     activity=..., dt=0.01).
+
+    FIELD=VALUE after a comma is a field of the object in Python, in the words of plan files: a dot is for a field of a
+    field, as in K.E.median=1.5, and a prior that is inferred has a median and may have a spread.
     """
     require_new(posterior, "FIT.nc", (".nc",), force)
     validation_file = None
@@ -314,16 +347,20 @@ def fit(
     from lrposterior.fit_quality import assess_fit
 
     session, clipping = read_session(recording, names, axes, dt, clip, hidden, loadings)
-    model = read_model(
-        rank, time_constant, infer_time_constant, nonlinearity, observe, initial_state, background, process_noise,
-        hidden_neurons, drift, loadings, no_self_connections,
-    )  # fmt: skip
+    with naming_options():
+        model = read_model(
+            rank, time_constant, infer_time_constant, nonlinearity, observe, initial_state, background, process_noise,
+            hidden_neurons, drift, loadings, no_self_connections,
+        )  # fmt: skip
+    chosen = read_method(method)
     held_out = None
     if validation_fraction is not None:
         session, held_out = session.split(validation_fraction, seed=seed)
-    result = lrp.fit(
-        model, session, method, seed=seed, num_restarts=restarts, max_iterations=max_iterations, progress=_shown(quiet)
-    )
+    with naming_options():
+        result = lrp.fit(
+            model, session, chosen,
+            seed=seed, num_restarts=restarts, max_iterations=max_iterations, progress=_shown(quiet),
+        )  # fmt: skip
     fitted = assess_fit(result)
     validation = None if held_out is None else assess_fit(result, held_out)
     if held_out is not None and validation_file is not None:
@@ -364,7 +401,7 @@ def diagnose(
     dt: BinWidth = None,
     clip: Clip = None,
     hidden: Hidden = None,
-    time_constant: TimeConstant = 0.1,
+    time_constant: TimeConstant = "0.1",
     infer_time_constant: InferTimeConstant = False,
     nonlinearity: Nonlinearity = "tanh",
     observe: Observe = "rate",
@@ -387,6 +424,8 @@ def diagnose(
 
     Of a recording, networks drawn from the prior are judged, with the options of `fit`; of a posterior, the network
     that was fitted. The options that describe a model are for a recording.
+
+    FIELD=VALUE after a comma is a field of the object in Python, in the words of plan files.
     """
     prepare_jax()
     import lrposterior as lrp
@@ -399,12 +438,14 @@ def diagnose(
         fitted, recording, clipping = lrp.load_posterior(file), None, None
     else:
         recording, clipping = read_session(file, names, axes, dt, clip, hidden, loadings)
-        fitted = read_model(
-            rank, time_constant, infer_time_constant, nonlinearity, observe, initial_state, background, process_noise,
-            hidden_neurons, drift, loadings, no_self_connections,
-        )  # fmt: skip
+        with naming_options():
+            fitted = read_model(
+                rank, time_constant, infer_time_constant, nonlinearity, observe, initial_state, background,
+                process_noise, hidden_neurons, drift, loadings, no_self_connections,
+            )  # fmt: skip
     held_out = None if validation is None else read_recording(validation)
-    diagnosis = lrp.diagnose(fitted, recording, validation=held_out, num_draws=draws, seed=seed)
+    with naming_options():
+        diagnosis = lrp.diagnose(fitted, recording, validation=held_out, num_draws=draws, seed=seed)
     if as_json:
         print(to_json(describe_diagnosis(diagnosis) | {"clipping": describe_clipping(clipping)}))
         return

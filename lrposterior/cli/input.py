@@ -6,9 +6,11 @@ import hashlib
 import math
 import os
 import platform
+import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -28,12 +30,20 @@ if TYPE_CHECKING:
 DEFAULT_CANDIDATES = ("single", "ensemble", "latent")
 MOST_ENSEMBLES, LARGEST_ENSEMBLE, NUM_LATENTS = 50, 10, 20
 NO_ERRORS_OF_XLA = "3"
-# What arguments of a model are called here.
+# What arguments of a model and a fit are called here.
 OPTION_NAMES = {
+    "rank": "--rank",
+    "time_constant": "--time-constant",
+    "nonlinearity": "--nonlinearity",
     "observation": "--observe",
+    "initial_state": "--initial-state",
     "background": "--background",
     "process_noise": "--process-noise",
+    "hidden_neurons": "--hidden-neurons",
+    "drift": "--drift",
     "priors": "--loadings",
+    "self_connections": "--no-self-connections",
+    "method": "--method",
 }
 
 
@@ -137,7 +147,7 @@ def read_session(
     if clip is not None:
         recording, clipping = clip_outliers(recording, percentile=clip)
     if hidden:
-        if loadings != "dale":
+        if loadings.partition(",")[0] != "dale":
             mend = "add --loadings dale, or take --hidden-neurons for neurons of no type"
             raise argument_error("--hidden", "--loadings dale", repr(loadings), mend)
         recording = add_hidden_neurons(recording, dict(_type_and_number(text) for text in hidden))
@@ -151,9 +161,22 @@ def _type_and_number(text: str) -> tuple[str, int]:
     return cell_type, int(number)
 
 
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Errors that begin with an argument of a model or a fit begin with the option that the user typed for it."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        argument = re.split(r"\W", text, maxsplit=1)[0]
+        if argument not in OPTION_NAMES:
+            raise
+        raise ValueError(OPTION_NAMES[argument] + text.removeprefix(argument)) from error
+
+
 def read_model(
     rank: int,
-    time_constant: float,
+    time_constant: str,
     infer_time_constant: bool,
     nonlinearity: str,
     observe: str,
@@ -171,22 +194,38 @@ def read_model(
         FileNotFoundError: A background is a file that does not exist.
         ValueError: An option is out of its range.
     """
+    from lrposterior.cli.words import read_option, read_time_constant
     from lrposterior.options import make_model
 
-    options = {
-        "rank": rank,
-        "time_constant": {"median": time_constant} if infer_time_constant else time_constant,
-        "nonlinearity": nonlinearity,
+    of_kinds = {
         "observation": observe,
-        "initial_state": initial_state,
         "background": background,
         "process_noise": process_noise,
+        "priors": loadings,
+    }
+    options = {
+        "rank": rank,
+        "time_constant": read_time_constant(time_constant, infer_time_constant, OPTION_NAMES["time_constant"]),
+        "nonlinearity": nonlinearity,
+        "initial_state": initial_state,
         "hidden_neurons": _number_or_share(hidden_neurons),
         "drift": "sessions" if drift else "none",
-        "priors": loadings,
         "self_connections": not no_self_connections,
     }
+    options |= {option: read_option(option, text, OPTION_NAMES[option]) for option, text in of_kinds.items()}
     return make_model(options, names=OPTION_NAMES)
+
+
+def read_method(text: str) -> Any:
+    """The method of a fit, with its options.
+
+    Raises:
+        ValueError: It is not known, or an option of it is unknown or out of its range.
+    """
+    from lrposterior.cli.words import read_option
+    from lrposterior.options import make_option
+
+    return make_option("method", read_option("method", text, OPTION_NAMES["method"]), OPTION_NAMES["method"])
 
 
 def _number_or_share(value: str) -> int | float:
