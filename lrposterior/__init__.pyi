@@ -12,6 +12,7 @@ from .design.planner import design_perturbations
 from .design.result import PerturbationDesign
 from .diagnosis import Diagnosis, diagnose
 from .drift import SessionDrift
+from .embedding_file import load_embedding, save_embedding
 from .inference import (
     NUTS,
     SVI,
@@ -157,6 +158,7 @@ __all__ = [
     "infer_latents",
     "latent_candidates",
     "learn_embedding",
+    "load_embedding",
     "load_plan",
     "load_posterior",
     "load_recording",
@@ -170,6 +172,7 @@ __all__ = [
     "rank_perturbations",
     "recalibrate",
     "run_sweep",
+    "save_embedding",
     "score_predictions",
     "score_trials",
     "select_rank",

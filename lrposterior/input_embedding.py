@@ -124,6 +124,17 @@ class PolynomialInputs:
 InputEmbedding = RandomEmbedding | LearnedEmbedding | LaggedInputs | PolynomialInputs
 
 
+def require_embedding(embedding: object) -> None:
+    """Check that an object is an embedding that embeds.
+
+    Raises:
+        ValueError: if it is another one, or one that is still to be learned.
+    """
+    if not isinstance(embedding, InputEmbedding):
+        expected = "RandomEmbedding, LearnedEmbedding, LaggedInputs or PolynomialInputs"
+        raise argument_error("embedding", expected, type(embedding).__name__, "for example LaggedInputs(lags=2)")
+
+
 def embed_inputs(recording: Recording, embedding: InputEmbedding) -> Recording:
     """The recording with features of its inputs in their place.
 
@@ -138,9 +149,7 @@ def embed_inputs(recording: Recording, embedding: InputEmbedding) -> Recording:
         ValueError: if the recording has no inputs, or others than were learned, or the embedding is none of these.
     """
     require_instance(recording, "recording", Recording)
-    if not isinstance(embedding, InputEmbedding):
-        expected = "RandomEmbedding, LearnedEmbedding, LaggedInputs or PolynomialInputs"
-        raise argument_error("embedding", expected, type(embedding).__name__, "for example LaggedInputs(lags=2)")
+    require_embedding(embedding)
     if not recording.num_inputs:
         raise argument_error("recording", "at least one input to embed", "none", "give the recording its inputs")
     if isinstance(embedding, LearnedEmbedding) and recording.num_inputs != len(embedding.projection):

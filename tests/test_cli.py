@@ -215,8 +215,8 @@ def test_fit_takes_the_options_of_the_model(folder, tmp_path, capsys):
 
 
 SHARED_OPTIONS = (
-    "name", "axes", "dt", "clip", "hidden", "time-constant", "infer-time-constant", "nonlinearity", "observe",
-    "initial-state", "background", "process-noise", "hidden-neurons", "drift", "loadings", "seed", "json",
+    "name", "axes", "dt", "clip", "hidden", "embedding", "time-constant", "infer-time-constant", "nonlinearity",
+    "observe", "initial-state", "background", "process-noise", "hidden-neurons", "drift", "loadings", "seed", "json",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from lrposterior.cli.input import (
     make_candidates,
     naming_options,
     prepare_jax,
+    read_embedding,
     read_method,
     read_model,
     read_recording,
@@ -105,6 +106,15 @@ TimeConstant = Annotated[
 ]
 InferTimeConstant = Annotated[
     bool, typer.Option("--infer-time-constant", help="Infer all of it, with the numbers of --time-constant as medians.")
+]
+Embedding = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND[,FIELD=VALUE...]|EMBEDDING.npz",
+        help="Features in the place of the inputs: none; lags,lags=2 (also those of bins before); polynomial (also "
+        "squares and products); random,width=28,seed=0 or learned,width=28,seed=0 (a rectified layer); or the file of "
+        "an earlier fit.",
+    ),
 ]
 InitialState = Annotated[str, typer.Option(help="State at the start of a trial: zero, or free (inferred).")]
 ProcessNoise = Annotated[
@@ -298,6 +308,7 @@ def fit(
     dt: BinWidth = None,
     clip: Clip = None,
     hidden: Hidden = None,
+    embedding: Embedding = "none",
     time_constant: TimeConstant = "0.1",
     infer_time_constant: InferTimeConstant = False,
     nonlinearity: Nonlinearity = "tanh",
@@ -336,12 +347,19 @@ def fit(
 
     FIELD=VALUE after a comma is a field of the object in Python, in the words of plan files: a dot is for a field of a
     field, as in K.E.median=1.5, and a prior that is inferred has a median and may have a spread.
+
+    With --embedding the posterior, and trials that are held out, have features in the place of the inputs. The
+    embedding is written to FIT.embedding.npz; another session is embedded alike by --embedding FIT.embedding.npz.
     """
     require_new(posterior, "FIT.nc", (".nc",), force)
     validation_file = None
     if validation_fraction is not None:
         validation_file = posterior.with_suffix(".validation.npz")
         require_new(validation_file, "--validation-fraction", (".npz",), force)
+    embedding_file = None
+    if embedding != "none":
+        embedding_file = posterior.with_suffix(".embedding.npz")
+        require_new(embedding_file, "--embedding", (".npz",), force)
     prepare_jax()
     import lrposterior as lrp
     from lrposterior.fit_quality import assess_fit
@@ -357,6 +375,10 @@ def fit(
     if validation_fraction is not None:
         session, held_out = session.split(validation_fraction, seed=seed)
     with naming_options():
+        features = read_embedding(embedding, model, session, chosen, _shown(quiet))
+        if features is not None:
+            session = lrp.embed_inputs(session, features)
+            held_out = None if held_out is None else lrp.embed_inputs(held_out, features)
         result = lrp.fit(
             model, session, chosen,
             seed=seed, num_restarts=restarts, max_iterations=max_iterations, progress=_shown(quiet),
@@ -365,9 +387,11 @@ def fit(
     validation = None if held_out is None else assess_fit(result, held_out)
     if held_out is not None and validation_file is not None:
         held_out.save(validation_file)
+    if features is not None and embedding_file is not None:
+        lrp.save_embedding(features, embedding_file)
     result.save(posterior)
     if as_json:
-        files = {"posterior": posterior, "validation": validation_file}
+        files = {"posterior": posterior, "validation": validation_file, "embedding": embedding_file}
         print(to_json(describe_fit(result, fitted, validation) | {"clipping": describe_clipping(clipping)} | files))
         return
     if clipping is not None:
@@ -381,7 +405,7 @@ def fit(
             "trials "
             f"({validation.expected:.3f} if they were predicted as well as the fitted ones)"
         )
-    print(f"written: {listed(posterior, validation_file)}")
+    print(f"written: {listed(posterior, validation_file, embedding_file)}")
 
 
 @app.command(
@@ -401,6 +425,7 @@ def diagnose(
     dt: BinWidth = None,
     clip: Clip = None,
     hidden: Hidden = None,
+    embedding: Embedding = "none",
     time_constant: TimeConstant = "0.1",
     infer_time_constant: InferTimeConstant = False,
     nonlinearity: Nonlinearity = "tanh",
@@ -443,6 +468,9 @@ def diagnose(
                 rank, time_constant, infer_time_constant, nonlinearity, observe, initial_state, background,
                 process_noise, hidden_neurons, drift, loadings, no_self_connections,
             )  # fmt: skip
+            features = read_embedding(embedding, fitted, recording, None, progress=False)
+            if features is not None:
+                recording = lrp.embed_inputs(recording, features)
     held_out = None if validation is None else read_recording(validation)
     with naming_options():
         diagnosis = lrp.diagnose(fitted, recording, validation=held_out, num_draws=draws, seed=seed)

@@ -21,6 +21,7 @@ from lrposterior.checks import argument_error
 from lrposterior.files import require_file_name
 
 if TYPE_CHECKING:
+    from lrposterior.input_embedding import InputEmbedding
     from lrposterior.model import LowRankModel
     from lrposterior.perturbation.candidates import Candidates
     from lrposterior.posterior import Posterior
@@ -44,6 +45,7 @@ OPTION_NAMES = {
     "priors": "--loadings",
     "self_connections": "--no-self-connections",
     "method": "--method",
+    "embedding": "--embedding",
 }
 
 
@@ -226,6 +228,30 @@ def read_method(text: str) -> Any:
     from lrposterior.options import make_option
 
     return make_option("method", read_option("method", text, OPTION_NAMES["method"]), OPTION_NAMES["method"])
+
+
+def read_embedding(
+    text: str, model: LowRankModel, recording: Recording, method: Any, progress: bool
+) -> InputEmbedding | None:
+    """The embedding of the inputs that an option names, of a kind or in a file; one to learn is learned.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FitError: It cannot be learned.
+        ValueError: The kind is not known, a field is unknown or out of its range, or the file is none of an embedding.
+    """
+    from lrposterior.cli.words import read_option
+    from lrposterior.embedding_file import load_embedding
+    from lrposterior.inference.learned_embedding import learned_where_needed
+    from lrposterior.options import make_option
+
+    if text.endswith(".npz"):
+        return load_embedding(text)
+    name = OPTION_NAMES["embedding"]
+    embedding = make_option("embedding", read_option("embedding", text, name), name)
+    if embedding is None:
+        return None
+    return learned_where_needed(embedding, model, recording, method, progress=progress)
 
 
 def _number_or_share(value: str) -> int | float:

@@ -13,7 +13,7 @@ from lrposterior.inference import loadings
 from lrposterior.inference.match import Match, best_course, matching_problem, require_suitable, split_trials, train
 from lrposterior.inference.match_start import match_start
 from lrposterior.inference.problem import ScaledProblem
-from lrposterior.input_embedding import LearnedEmbedding, RandomEmbedding, embed_inputs
+from lrposterior.input_embedding import InputEmbedding, LearnedEmbedding, RandomEmbedding, embed_inputs
 from lrposterior.matching.simulated_trials import PROJECTION
 from lrposterior.model import LowRankModel
 from lrposterior.parameters import Block
@@ -96,3 +96,30 @@ def learn_embedding(
         best = best_course(train(matching, start_of, method, progress))
     learned = space.coordinates(best.best.astype(np.float64), PROJECTION)
     return LearnedEmbedding(np.sqrt(recording.num_inputs) * learned / np.linalg.norm(learned, axis=0))
+
+
+def learned_where_needed(
+    embedding: InputEmbedding | EmbeddingToLearn,
+    model: LowRankModel,
+    recording: Recording,
+    method: object,
+    *,
+    progress: bool,
+) -> InputEmbedding:
+    """The embedding, which is learned where it is still to be, from the trials that are fitted.
+
+    Args:
+        embedding: what was asked for.
+        model: what is fitted on the features.
+        recording: the trials that are fitted, with their inputs before any embedding.
+        method: that of the fit, by whose options the layer is learned where it is `Match`.
+        progress: whether to show a bar.
+
+    Raises:
+        FitError: as `learn_embedding`.
+        ValueError: as `learn_embedding`.
+    """
+    if not isinstance(embedding, EmbeddingToLearn):
+        return embedding
+    matching = method if isinstance(method, Match) else None
+    return learn_embedding(model, recording, embedding.width, method=matching, seed=embedding.seed, progress=progress)

@@ -16,8 +16,7 @@ import scipy.stats
 from lrposterior.fit_error import FitError
 from lrposterior.held_out import held_out_density
 from lrposterior.inference.fit import fit
-from lrposterior.inference.learned_embedding import EmbeddingToLearn, learn_embedding
-from lrposterior.inference.match import Match
+from lrposterior.inference.learned_embedding import learned_where_needed
 from lrposterior.input_embedding import embed_inputs
 from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording, load_recording
@@ -109,14 +108,9 @@ def _fit_and_score(
 
 def _embedded(settings: Settings, training: Recording, held_out: Recording) -> tuple[Recording, Recording]:
     """Both with features of their inputs in their place."""
-    embedding = settings.embedding
-    if embedding is None:
+    if settings.embedding is None:
         return training, held_out
-    if isinstance(embedding, EmbeddingToLearn):
-        method = settings.method if isinstance(settings.method, Match) else None
-        embedding = learn_embedding(
-            settings.model, training, embedding.width, method=method, seed=embedding.seed, progress=False
-        )
+    embedding = learned_where_needed(settings.embedding, settings.model, training, settings.method, progress=False)
     return embed_inputs(training, embedding), embed_inputs(held_out, embedding)
 
 
