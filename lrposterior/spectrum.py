@@ -7,8 +7,9 @@ identity:
     Sigma v = v / (1 + lambda),       so that   F v = lambda v   for a Laplace posterior with information F.
 
 Under Dale's law all of this is in the coordinates in which magnitudes have no bound and prior and posterior are Normal,
-and synapses change with them to first order at the mode. Draws are not confined across the gauge there, and lambda
-holds what bends (`lrposterior.inference.bending`), so that it may be slightly negative.
+and synapses change with them to first order at the mode. Draws are moved within the signs to the nearest copy of their
+network (`lrposterior.signed_alignment`), and lambda holds what bends (`lrposterior.inference.bending`), so that it may
+be slightly negative.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from lrposterior.checks import argument_error
 from lrposterior.distribution import ParameterDistribution, SampleDistribution, normals
 from lrposterior.orbit import aligning_gauge, move, vertical_basis
 from lrposterior.parameters import ParameterSpace
+from lrposterior.signed_alignment import align_within_signs
 from lrposterior.signed_background import entries_of, matrix_of
 from lrposterior.signed_orbit import signed_vertical_basis
 
@@ -68,7 +69,8 @@ def horizontal_spectrum(
         subspace: (neuron, dimension) Q of a random bulk, or None.
 
     Raises:
-        ValueError: if a sampled posterior has too few draws for its dimension, or its factors have signs.
+        ValueError: if a sampled posterior has too few draws for its dimension, or, under Dale's law, trades of M and K
+            against more than scales.
     """
     vertical = unchanged_basis(space, mode, subspace)
     return spectrum_on(complement(vertical), vertical, space, mode, distribution)
@@ -91,15 +93,14 @@ def spectrum_on(
 ) -> Spectrum:
     """The same on a horizontal space with an orthonormal basis (dynamics coordinate, direction)."""
     if isinstance(distribution, SampleDistribution):
-        if space.is_signed:  # No slice across the gauge brings draws with signs together.
-            mend = "fit with method='laplace' or 'svi' without correction"
-            raise argument_error("posterior", "a Normal distribution under DaleLoadings", "draws of a sampler", mend)
         draws = distribution.draws.reshape(-1, space.size)
         if len(draws) < 2 * basis.shape[1]:
             raise ValueError(
                 f"posterior: expected at least {2 * basis.shape[1]} draws, twice the number of directions, got "
                 f"{len(draws)}; fit again with more draws, or use method='laplace', which needs none"
             )
+        if space.is_signed:
+            draws = align_within_signs(space, draws, mode)
         covariance = np.cov(displacements(space, mode, draws) @ basis, rowvar=False)
         return _spectrum(covariance, basis, vertical)
     mean, square = np.zeros(basis.shape[1]), np.zeros((basis.shape[1], basis.shape[1]))
@@ -118,7 +119,7 @@ def spectrum_on(
 def displacements(space: ParameterSpace, mode: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """(draw, dynamics coordinate) from the mode to draws (draw, coordinate) that are in any gauge, in its own.
 
-    Draws with signs are those of one distribution around the mode, and stay as they are.
+    Draws with signs stay as they are: those of a Normal distribution around the mode, or aligned already.
     """
     moved = draws if space.is_signed else move(space, draws, *aligning_gauge(space, draws, mode))
     return (moved - mode)[:, : space.num_dynamics]

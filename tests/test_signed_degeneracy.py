@@ -1,53 +1,17 @@
 """What a recording says about a network that obeys Dale's law, against Jacobians of all that the network does."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from signed_networks import CASES, KNOWN, NUM_NEURONS, TYPES, content, in_gauge, jacobian, problem_of
 
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution
 from lrposterior.inference.problem import Problem
-from lrposterior.process_noise import latent_covariance, pattern_coordinates
-from lrposterior.signed_background import matrix_of
 from lrposterior.signed_orbit import num_signed_gauge, signed_vertical_basis
 from lrposterior.spectrum import connectivity_spectrum, horizontal_spectrum
-
-TYPES = ["E", "E", "E", "E", "I", "I"]
-NUM_NEURONS, NUM_TRIALS, RANK = len(TYPES), 2, 2
-KNOWN = lrp.DaleLoadings(K={"E": 1.5, "I": 6.0}, unit=1.0)
-INFERRED = lrp.DaleLoadings(K={"E": lrp.ScalePrior(1.5, 0.5), "I": lrp.ScalePrior(6.0, 0.5)}, unit=1.0)
-BACKGROUND = lrp.SignedBackground({"E": 1.0, "I": 4.0})
-BEYOND = {"background": BACKGROUND, "self_connections": False}
-# Models, and how many directions change nothing: of the gauge, and of trades.
-CASES = {
-    "rollouts": ({}, 4, 0),
-    "log-normal": ({"priors": dataclasses.replace(KNOWN, magnitudes="log-normal", spread=0.7)}, 4, 0),
-    "full noise": ({"process_noise": "full"}, 4, 0),
-    "diagonal noise": ({"process_noise": "diagonal"}, 3, 0),
-    "inferred scales": ({"priors": INFERRED}, 4, 2),
-    "all": ({"priors": INFERRED, "process_noise": "full"}, 4, 2),
-    "free start": ({"initial_state": "free"}, 4, 0),
-    "no self-connections": ({"self_connections": False}, 4, 0),
-    "rank of W that its other entries leave open": ({"self_connections": False, "rank": 4}, 16, 2),
-    "the same with noise": ({"self_connections": False, "rank": 4, "process_noise": "full"}, 16, 0),
-    "background": ({"background": BACKGROUND}, 4, 20),
-    "background, diagonal noise": (BEYOND | {"process_noise": "diagonal"}, 3, 12),
-    "background, inferred scales, full noise": (BEYOND | {"priors": INFERRED, "process_noise": "full"}, 4, 14),
-    "background, free start": (BEYOND | {"initial_state": "free"}, 4, 12),
-}
-
-
-def problem_of(**options) -> Problem:
-    settings = {"priors": KNOWN, "nonlinearity": "softplus", "background": None} | options
-    model = lrp.LowRankModel(settings.pop("rank", RANK), observation=lrp.GaussianObservation(of="rate"), **settings)
-    random = np.random.default_rng(0)
-    activity = np.exp(0.3 * random.standard_normal((NUM_TRIALS, 15, NUM_NEURONS)))
-    recording = lrp.Recording(activity, 0.02, inputs=random.standard_normal((NUM_TRIALS, 15, 1)), cell_types=TYPES)
-    return Problem.of(model.for_recording(recording), recording)
 
 
 @pytest.fixture(params=CASES)
@@ -58,28 +22,6 @@ def case(request):
         problem = problem_of(**options)
         z = 0.7 * np.random.default_rng(1).standard_normal(problem.space.size)
         yield problem, z, num_gauge, num_trades
-
-
-def content(problem: Problem, z: jax.Array) -> jax.Array:
-    """All that the network is, gauge or not: W, the noise of its currents, how trials start, and the other blocks."""
-    parameters = problem.space.unwhiten(z)
-    M = parameters["M"]
-    W = M @ parameters["K"].T / NUM_NEURONS
-    if "W0" in parameters:
-        W = W + matrix_of(parameters["W0"])
-    if not problem.model.self_connections:
-        W = W * (1.0 - np.eye(NUM_NEURONS))
-    parts = [W]
-    if problem.model.process_noise is not None:
-        parts.append(M @ latent_covariance(parameters, None) @ M.T)
-    if "initial_kappa" in parameters:
-        parts.append(M @ parameters["initial_kappa"].T)
-    return jnp.concatenate([jnp.ravel(part) for part in [*parts, parameters["B"], parameters["b"]]])
-
-
-def jacobian(problem: Problem, z: np.ndarray, what) -> np.ndarray:
-    """(entry, dynamics coordinate)."""
-    return np.asarray(jax.jacfwd(lambda z: what(problem, z))(jnp.asarray(z)))[:, : problem.space.num_dynamics]
 
 
 def test_what_changes_nothing_is_the_kernel_of_all_that_the_network_is(case):
@@ -105,14 +47,7 @@ def test_scalings_keep_the_network_and_all_signs(case):
     A = np.diag(np.geomspace(0.2, 3.0, problem.model.rank))
     if problem.model.process_noise is None or problem.model.process_noise.shape == "full":
         A = np.roll(A, 1, axis=0)
-    parameters = problem.space.unwhiten(z)
-    moved = dict(parameters) | {"M": parameters["M"] @ A, "K": parameters["K"] @ np.linalg.inv(A).T}
-    if "initial_kappa" in parameters:
-        moved["initial_kappa"] = parameters["initial_kappa"] @ np.linalg.inv(A).T
-    if problem.model.process_noise is not None:
-        covariance = np.asarray(latent_covariance(parameters, None))
-        moved |= pattern_coordinates(np.linalg.inv(A) @ covariance @ np.linalg.inv(A).T, moved["M"], None)
-    there = np.asarray(problem.space.whiten({name: jnp.asarray(value) for name, value in moved.items()}))
+    there = in_gauge(problem, z, A)
     assert np.all(np.isfinite(there))
     np.testing.assert_allclose(content(problem, jnp.asarray(there)), content(problem, jnp.asarray(z)), rtol=1e-8)
     assert np.isclose(

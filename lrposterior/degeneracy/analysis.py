@@ -413,6 +413,7 @@ def analyze_degeneracy(posterior: Posterior, threshold: float = 1.0, *, rate_tol
         ValueError: if an argument is out of its range, a sampled posterior has too few draws, W at the mode has a lower
             rank than the model, or the covariance of the parameters would not fit into 4 GB. Where the low-rank
             part was learned also of a sampled posterior, and of one in the structured form with a free initial state.
+            Of a sampled posterior under Dale's law also with a `SignedBackground`.
     """
     require_instance(posterior, "posterior", Posterior, "make it with lrposterior.fit(...)")
     require_uncertainty(posterior)
