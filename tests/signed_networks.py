@@ -77,3 +77,25 @@ def in_gauge(problem: Problem, z: np.ndarray, A: np.ndarray) -> np.ndarray:
         covariance = np.asarray(latent_covariance(parameters, None))
         moved |= pattern_coordinates(inverse @ covariance @ inverse.T, moved["M"], None)
     return np.asarray(problem.space.whiten({name: jnp.asarray(value) for name, value in moved.items()}))
+
+
+def simulated(
+    num_trials: int, strength: float = 1.0, noise: float = 0.5, **options
+) -> tuple[lrp.LowRankModel, lrp.Recording]:
+    """A network of rank 1 roughly as the prior has it, inhibition times a strength, and a recording of it."""
+    random = np.random.default_rng(3)
+    of_type = np.where(np.array(TYPES) == "I", -6.0 * strength, 1.5)[:, None]
+    parameters = {
+        "M": random.uniform(0.4, 1.6, (NUM_NEURONS, 1)),
+        "K": of_type * random.uniform(0.4, 1.6, (NUM_NEURONS, 1)),
+        "B": random.standard_normal((NUM_NEURONS, 1)),
+        "b": np.zeros(NUM_NEURONS),
+        "noise_scale": np.full(NUM_NEURONS, noise),
+    }
+    inputs = np.repeat(random.standard_normal((num_trials, 5, 1)), 8, axis=1)
+    like = lrp.Recording(np.zeros((num_trials, 40, NUM_NEURONS)), 0.02, inputs=inputs, cell_types=TYPES)
+    model = lrp.LowRankModel(1, **({"priors": KNOWN, "nonlinearity": "softplus", "background": None} | options))
+    if model.background is not None:
+        signs = np.where(np.array(TYPES) == "I", -4.0, 1.0) / NUM_NEURONS
+        parameters["W0"] = signs * random.uniform(0.2, 1.0, (NUM_NEURONS, NUM_NEURONS))
+    return model, model.simulate(parameters, like, seed=1)

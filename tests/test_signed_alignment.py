@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from signed_networks import CASES, KNOWN, NUM_NEURONS, TYPES, content, in_gauge, jacobian, problem_of
+from signed_networks import CASES, NUM_NEURONS, content, in_gauge, jacobian, problem_of, simulated
 
 import lrposterior as lrp
 from lrposterior.distribution import NormalDistribution, SampleDistribution
@@ -74,21 +74,9 @@ def test_draws_of_a_normal_posterior_have_its_spectrum(name):
     assert values[-1] < (1.0 + 1.3 * error) ** 2
 
 
-def sampled(num_trials=20):
+def sampled():
     """A fit by Laplace, and the same with narrow draws around its mode, scattered along their orbits."""
-    random = np.random.default_rng(3)
-    signs = np.where(np.array(TYPES) == "I", -1.0, 1.0)[:, None]
-    parameters = {
-        "M": random.uniform(0.4, 1.6, (NUM_NEURONS, 1)),
-        "K": signs * np.where(signs < 0.0, 6.0, 1.5) * random.uniform(0.4, 1.6, (NUM_NEURONS, 1)),
-        "B": random.standard_normal((NUM_NEURONS, 1)),
-        "b": np.zeros(NUM_NEURONS),
-        "noise_scale": np.full(NUM_NEURONS, 0.5),
-    }
-    inputs = np.repeat(random.standard_normal((num_trials, 5, 1)), 8, axis=1)
-    like = lrp.Recording(np.zeros((num_trials, 40, NUM_NEURONS)), 0.02, inputs=inputs, cell_types=TYPES)
-    model = lrp.LowRankModel(1, priors=KNOWN, nonlinearity="softplus", background=None)
-    laplace = lrp.fit(model, model.simulate(parameters, like, seed=1), seed=0, progress=False)
+    laplace = lrp.fit(*simulated(20), seed=0, progress=False)
     mode, problem = laplace.mode_coordinates, Problem.of(laplace.model, laplace.recording)
     narrow = mode + 1e-3 * (laplace.distribution.sample(NUM_DRAWS, seed=1) - laplace.distribution.location)
     draws = SampleDistribution(scattered(problem, narrow, 2)[None])

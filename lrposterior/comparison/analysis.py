@@ -135,8 +135,9 @@ def _known(posterior: Posterior) -> list[np.ndarray]:
 def _draws(posterior: Posterior, num_draws: int, seed: int) -> Draws:
     if isinstance(posterior.distribution, SampleDistribution):
         num_draws = min(num_draws, posterior.distribution.draws[..., 0].size)
+    num_neurons = posterior.recording.num_neurons
     width = posterior.model.rank + (0 if posterior.subspace is None else posterior.subspace.shape[1])
-    size = 2 * num_draws * posterior.recording.num_neurons * width
+    size = 2 * num_draws * num_neurons * (num_neurons if posterior.space.is_dense else width)
     require_memory(size, "num_draws", MAX_GIGABYTES, "ask for fewer draws")
     return Draws.of(posterior, posterior.sample_connectivity(num_draws, seed=seed))
 
