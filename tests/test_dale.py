@@ -129,6 +129,22 @@ def test_the_mode_is_that_of_a_general_optimiser():
     assert mode.objective - other.fun < 1e-4
 
 
+@pytest.mark.parametrize("seed", [3, 6])
+def test_the_curvature_does_not_depend_on_how_far_below_a_hundredth_of_a_nat_the_mode_is_found(seed):
+    model, _, recording = truth(seed, parameters={"noise_scale": np.full(NUM_NEURONS, 0.02)})
+    with jax.enable_x64(True):
+        problem = Problem.of(model, recording)
+        exact = find_secant_mode(problem, signed_start(problem), max_iterations=300, tolerance=1e-9)
+        pushed = np.random.default_rng(seed).standard_normal(problem.space.num_dynamics)
+        precision = exact.information + np.eye(len(pushed))
+        pushed *= np.sqrt(2e-3 / (pushed @ precision @ pushed))
+        start = exact.z + np.concatenate([pushed, np.zeros(problem.space.size - pushed.size)])
+        roughly = find_secant_mode(problem, start, max_iterations=300, tolerance=0.01)
+    assert roughly.num_iterations == 0
+    room = [np.linalg.slogdet(mode.information + np.eye(len(pushed)))[1] for mode in (exact, roughly)]
+    assert room[0] == pytest.approx(room[1], abs=0.3)
+
+
 def test_of_many_trials_the_same_mode_is_found_by_way_of_some(monkeypatch, fitted):
     posterior, _ = fitted
     monkeypatch.setattr(signed_fit, "MANY_TRIALS", posterior.recording.num_trials)

@@ -40,13 +40,13 @@ from lrposterior.parameters import RIGHT_SCALE, ParameterSpace
 LEAST_PRIOR_CURVATURE = 0.25
 
 
-def bent_curvature(space: ParameterSpace, z: np.ndarray, slope: np.ndarray) -> np.ndarray:
+def bent_curvature(space: ParameterSpace, z: np.ndarray, slope: np.ndarray | float = 0.0) -> np.ndarray:
     """(dynamics coordinate,) h b, held above what would leave less than `LEAST_PRIOR_CURVATURE`.
 
     Args:
         space: the parameters.
         z: (coordinate,) a point.
-        slope: (coordinate,) of the objective there.
+        slope: (coordinate,) of the objective there, 0 at a mode.
     """
     second, _ = space.bends(z)
     return np.maximum(((slope - z) * second)[: space.num_dynamics], LEAST_PRIOR_CURVATURE - 1.0)

@@ -142,12 +142,11 @@ def bent_normal(problem: Problem, mode: Mode) -> NormalDistribution:
         mode: its mode, whose information holds what bends (`lrposterior.inference.secant_mode`).
     """
     normal, num_dynamics = normal_at_mode(problem, mode), problem.space.num_dynamics
-    _, slope = problem.value_and_gradient(mode.z)
     scale = normal.scale[:num_dynamics, :num_dynamics]
     location = mode.z.copy()
     location[:num_dynamics] += bent_mean_shift(
-        (slope - mode.z)[:num_dynamics],
-        mode.information - np.diag(bent_curvature(problem.space, mode.z, slope)),
+        -mode.z[:num_dynamics],
+        mode.information - np.diag(bent_curvature(problem.space, mode.z)),
         Bends.at(problem.space, mode.z),
         scale @ scale.T,
     )

@@ -58,6 +58,10 @@ def find_secant_mode(
 ) -> Mode:
     """Descend from a start to the nearest mode, whose information holds what bends as well.
 
+    At a mode the slope of the negative log likelihood is -z, and what bends follows from it. Where the descent ends it
+    differs: by next to nothing in posterior standard deviations, and by enough to move log det H by nats where much is
+    known.
+
     Raises:
         FitError: if the objective or its gradient is not finite, a neuron is explained exactly, the curvature is
             singular, or the iteration does not converge.
@@ -68,14 +72,16 @@ def find_secant_mode(
         if not point.is_finite:
             raise FitError(where_not_finite(problem, point.z))
         check_noise(problem, point.z)
-        information = problem.information(point.z) + np.diag(bent_curvature(problem.space, point.z, point.slope))
+        straight = problem.information(point.z)
+        information = straight + np.diag(bent_curvature(problem.space, point.z, point.slope))
         of_noise = np.diag(problem.noise_information(point.z) + 1.0)
         curvature = np.asarray(scipy.linalg.block_diag(information + np.eye(num_dynamics), of_noise))
         decrement = point.expected(curvature)
         if report is not None:
             report(iteration, point.objective, decrement)
         norm = float(np.linalg.norm(point.slope))
-        mode = Mode(point.z, point.objective, norm, decrement, information, iteration)
+        at_mode = straight + np.diag(bent_curvature(problem.space, point.z))
+        mode = Mode(point.z, point.objective, norm, decrement, at_mode, iteration)
         if decrement < tolerance:
             return mode
         if iteration == max_iterations:
