@@ -20,8 +20,8 @@ import scipy.special
 import stored
 
 import lrposterior as lrp
+from lrposterior.data import Data
 from lrposterior.likelihood import log_likelihood_by_trial
-from lrposterior.model import Data
 from lrposterior.network import NONLINEARITIES
 from lrposterior.state_space import known_currents, noise_covariance
 

@@ -27,8 +27,8 @@ import numpy as np
 import stored
 
 import lrposterior as lrp
+from lrposterior.data import Data
 from lrposterior.likelihood import log_likelihood_by_trial
-from lrposterior.model import Data
 from lrposterior.state_space import known_currents, noise_covariance
 
 NAME = "filter_speed"

@@ -12,9 +12,10 @@ from jax import Array
 from lrposterior.bulk import unseen_stream
 from lrposterior.checks import argument_error, require_integer
 from lrposterior.connectivity import require_memory
+from lrposterior.data import Data
 from lrposterior.distribution import SampleDistribution
 from lrposterior.likelihood import log_likelihood_by_trial
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.observations import ScaledObservation
 from lrposterior.parameters import Parameters
 from lrposterior.populations import ByCellType

@@ -13,7 +13,8 @@ import numpy as np
 from jax import Array
 
 from lrposterior.checks import argument_error, read_only, require_choice, require_instance
-from lrposterior.model import Data, LowRankModel
+from lrposterior.data import Data
+from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.new_sessions import InferredDrift
 from lrposterior.parameters import Parameters

@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from lrposterior.model import Data, LowRankModel
+from lrposterior.data import Data
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import Parameters, ParameterSpace
 from lrposterior.state_space import filtered_log_likelihood
 

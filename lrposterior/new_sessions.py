@@ -13,9 +13,10 @@ import numpy as np
 from jax import Array
 
 from lrposterior.checks import argument_error, read_only, require_instance
+from lrposterior.data import Data
 from lrposterior.drift import SessionDrift, session_names
 from lrposterior.likelihood import log_likelihood
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.observations import SESSION_OFFSET, SESSION_SCALE
 from lrposterior.parameters import Parameters
 from lrposterior.posterior import Posterior, require_like_fitted

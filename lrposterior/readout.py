@@ -36,10 +36,11 @@ from lrposterior.checks import (
     require_probability,
     require_shape,
 )
+from lrposterior.data import Data
 from lrposterior.files import replacing, require_file_name
 from lrposterior.held_out import sample_at_most
 from lrposterior.latents import average_over_latents
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
 from lrposterior.posterior import Posterior, require_like_fitted

@@ -14,8 +14,9 @@ from jax import Array
 
 from lrposterior.background import RandomBulk
 from lrposterior.bulk import UNSEEN, BulkDraws, bulk_draws
+from lrposterior.data import Data
 from lrposterior.fast_gaussian import FastBulk
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording

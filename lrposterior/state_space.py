@@ -39,7 +39,8 @@ import numpy as np
 from jax import Array
 
 from lrposterior.checks import argument_error
-from lrposterior.model import Data, LowRankModel
+from lrposterior.data import Data
+from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.parameters import Parameters
 from lrposterior.process_noise import latent_covariance

@@ -16,7 +16,8 @@ from lrposterior.curvature.process_noise import observation_noise_information as
 from lrposterior.curvature.structured import information_of_sums as information_of_sums
 from lrposterior.curvature.structured import structured_information
 from lrposterior.curvature.structured import trial_sums as trial_sums
-from lrposterior.model import Data, LowRankModel
+from lrposterior.data import Data
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from lrposterior.model import Data, LowRankModel
+from lrposterior.data import Data
+from lrposterior.model import LowRankModel
 from lrposterior.observations import OWN
 from lrposterior.parameters import Parameters, ParameterSpace
 

@@ -40,7 +40,8 @@ import numpy as np
 from jax import Array
 
 from lrposterior.curvature.pull_back import pulled_back
-from lrposterior.model import Data, LowRankModel
+from lrposterior.data import Data
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import Block, Parameters, ParameterSpace
 from lrposterior.process_noise import MIXING, SCALE, latent_covariance
 from lrposterior.state_space import Filtered, expected_filter

@@ -44,7 +44,8 @@ from jax import Array
 from lrposterior.curvature.process_noise import NoiseSums, noise_sums, with_process_noise
 from lrposterior.curvature.pull_back import pulled_back
 from lrposterior.curvature.recursion import Series, through_latents
-from lrposterior.model import Data, LowRankModel
+from lrposterior.data import Data
+from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES, low_pass
 from lrposterior.observations import OWN
 from lrposterior.parameters import Parameters, ParameterSpace

@@ -27,8 +27,9 @@ import numpy as np
 from jax import Array
 
 from lrposterior.curvature import information
+from lrposterior.data import Data
 from lrposterior.design.trials import Setting
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 from lrposterior.precision import double_precision, to_numpy
 

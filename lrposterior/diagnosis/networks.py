@@ -12,8 +12,9 @@ import numpy as np
 from jax import Array
 
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws
+from lrposterior.data import Data
 from lrposterior.diagnosis.signal import Signal, conditions_of, signal_of
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision

@@ -48,12 +48,13 @@ import scipy.linalg
 from jax import Array
 from numpyro import distributions
 
+from lrposterior.data import Data
 from lrposterior.gauge import log_group_volume
 from lrposterior.inference.laplace import bent_normal, require_support
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem
 from lrposterior.likelihood import log_likelihood
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.orbit import gauge_direction, gauge_exponent, move, stretches_and_rotations
 from lrposterior.parameters import ParameterSpace
 

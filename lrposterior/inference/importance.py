@@ -23,11 +23,12 @@ from jax import Array
 from numpyro import distributions
 
 from lrposterior.checks import require_choice
+from lrposterior.data import Data
 from lrposterior.distribution import SampleDistribution
 from lrposterior.inference.approximation import CONVERGED, Approximation
 from lrposterior.inference.gauge_fixed import Frame, log_density, points
 from lrposterior.inference.problem import Problem
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 
 Correction = Literal["psis"]

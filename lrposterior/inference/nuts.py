@@ -14,6 +14,7 @@ from numpyro import infer
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from lrposterior.checks import argument_error, require_choice, require_integer, require_probability
+from lrposterior.data import Data
 from lrposterior.distribution import SampleDistribution
 from lrposterior.inference.approximation import CONVERGED, Approximation
 from lrposterior.inference.balance import Balanced
@@ -26,7 +27,7 @@ from lrposterior.inference.gauge_fixed import (
 )
 from lrposterior.inference.laplace import LARGEST_PRODUCT_SHARE, product_share
 from lrposterior.inference.problem import Problem, dense
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 
 MAX_COORDINATES = 3000

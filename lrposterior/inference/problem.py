@@ -23,11 +23,12 @@ from lrposterior.curvature import (
     observation_noise_information,
     trial_sums,
 )
+from lrposterior.data import Data
 from lrposterior.fit_error import FitError
 from lrposterior.gauge import canonical
 from lrposterior.inference.covariance import Covariance, DenseCovariance
 from lrposterior.likelihood import log_likelihood
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.observations import PUBLIC_NAMES, SESSION_OFFSET
 from lrposterior.orbit import (
     balancing_gauge,

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from lrposterior.data import Data
 from lrposterior.inference.problem import Problem
 from lrposterior.matching.simulated_trials import noisy_currents
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import Parameters
 
 # Half a Newton step of every bias, of one unit of current at most, so often.

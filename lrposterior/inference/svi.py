@@ -23,6 +23,7 @@ from numpyro.primitives import Messenger
 from tqdm.auto import tqdm
 
 from lrposterior.checks import argument_error, require_choice, require_integer, require_positive
+from lrposterior.data import Data
 from lrposterior.distribution import NormalDistribution
 from lrposterior.fit_error import FitError
 from lrposterior.inference.approximation import CONVERGED, Approximation
@@ -38,7 +39,7 @@ from lrposterior.inference.gauge_fixed import (
 from lrposterior.inference.importance import Correction, correct, require_correction
 from lrposterior.inference.mode import Mode
 from lrposterior.inference.problem import Problem, dense
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 
 GUIDES = {

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lrposterior.data import Data
 from lrposterior.input_embedding import rectified
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import Parameters
 from lrposterior.process_noise import latent_root
 

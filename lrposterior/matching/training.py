@@ -13,11 +13,12 @@ import numpy as np
 import optax
 from jax import Array
 
+from lrposterior.data import Data
 from lrposterior.matching.averages import smooth, smoothing_kernel, smoothing_weight
 from lrposterior.matching.losses import activity_loss, balanced, mean_correlation, neuron_loss, weight_norm
 from lrposterior.matching.simulated_trials import expected_trials, of_new_trials, of_trials, simulated_trials
 from lrposterior.matching.sinkhorn import Cost, costs, sinkhorn_divergence
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.parameters import ParameterSpace
 from lrposterior.recording import Recording
 from lrposterior.time_constants import BLOCK

@@ -38,9 +38,10 @@ from tqdm.auto import tqdm
 
 from lrposterior.background import Background, recurrent_drive
 from lrposterior.bulk import BulkDraws
+from lrposterior.data import Data
 from lrposterior.fast_gaussian import FastBulk
 from lrposterior.hidden import K_RECORDED
-from lrposterior.model import Data, LowRankModel
+from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
 from lrposterior.perturbation.experiment import Experiment
