@@ -30,6 +30,7 @@ NAME = "dales_law"
 RATES_SEEDS, SESSIONS = tuple(range(20, 44)), tuple((trials, seed) for trials in (30, 100) for seed in (1, 2, 3))
 INFERRED = "half-normal, inferred"
 TYPES, SCALES, RANK, SPREAD = ("E",) * 9 + ("I",) * 3, {"E": 1.5, "I": 6.0}, 2, 0.7
+PAIRS = (("E", "E"), ("E", "I"), ("I", "E"), ("I", "I"))  # from, to
 CURRENT, NUM_BINS, NUM_DRAWS, NUM_REPEATS, NUM_TRUE = 0.5, 10, 400, 8, 64
 
 
@@ -66,15 +67,18 @@ def weight_cover(posterior: lrp.Posterior, W: np.ndarray) -> dict[str, float]:
     return {"cover": float(np.mean(~nearer & ~further)), "nearer": nearer.mean(), "further": further.mean()}
 
 
-def mean_weight_cover(posterior: lrp.Posterior, W: np.ndarray) -> float:
-    draws, types = posterior.sample_connectivity(NUM_DRAWS, seed=1).to_dense(), np.array(posterior.recording.cell_types)
-    held = []
-    for post in "EI":
-        for pre in "EI":
-            block = np.ix_(types == post, types == pre)
-            lower, upper = np.quantile([draw[block].mean() for draw in draws], [0.05, 0.95])
-            held.append(lower <= W[block].mean() <= upper)
-    return float(np.mean(held))
+def mean_weights(posterior: lrp.Posterior, W: np.ndarray, num_draws: int = NUM_DRAWS) -> dict[str, list]:
+    """Of `PAIRS`: whether 90% intervals hold, the mean over the truth, and how many sd weaker than the truth it is."""
+    draws, types = posterior.sample_connectivity(num_draws, seed=1).to_dense(), np.array(posterior.recording.cell_types)
+    found: dict[str, list] = {"held": [], "ratio": [], "distance": []}
+    for pre, post in PAIRS:
+        block = np.ix_(types == post, types == pre)
+        means, true = np.array([draw[block].mean() for draw in draws]), W[block].mean()
+        lower, upper = np.quantile(means, [0.05, 0.95])
+        found["held"].append(bool(lower <= true <= upper))
+        found["ratio"].append(float(means.mean() / true))
+        found["distance"].append(float((abs(true) - abs(means.mean())) / means.std()))
+    return found
 
 
 def response_cover(posterior: lrp.Posterior, truth: lrp.Simulation) -> float:
@@ -143,7 +147,7 @@ def run_session(magnitudes: str, num_trials: int, seed: int) -> dict:
     if posterior is None:
         return row
     W = truth.connectivity
-    more = {"means": mean_weight_cover(posterior, W), "responses": response_cover(posterior, truth)}
+    more = {"means": float(np.mean(mean_weights(posterior, W)["held"])), "responses": response_cover(posterior, truth)}
     return row | weight_cover(posterior, W) | more
 
 

@@ -18,26 +18,9 @@ import dales_law
 import numpy as np
 import stored
 
-import lrposterior as lrp
-
 NAME = "session_means"
 SESSIONS = tuple((trials, seed) for trials in (30, 100) for seed in range(1, 13))
-PAIRS = (("E", "E"), ("E", "I"), ("I", "E"), ("I", "I"))
 NUM_DRAWS = 800
-
-
-def mean_weights(posterior: lrp.Posterior, W: np.ndarray) -> dict[str, list]:
-    """By pair of types, from the first to the second."""
-    draws, types = posterior.sample_connectivity(NUM_DRAWS, seed=1).to_dense(), np.array(posterior.recording.cell_types)
-    found = {"held": [], "ratio": [], "distance": []}
-    for pre, post in PAIRS:
-        block = np.ix_(types == post, types == pre)
-        means, true = np.array([draw[block].mean() for draw in draws]), W[block].mean()
-        lower, upper = np.quantile(means, [0.05, 0.95])
-        found["held"].append(bool(lower <= true <= upper))
-        found["ratio"].append(float(means.mean() / true))
-        found["distance"].append(float((abs(true) - abs(means.mean())) / means.std()))
-    return found
 
 
 def run(num_trials: int, seed: int) -> dict:
@@ -46,13 +29,14 @@ def run(num_trials: int, seed: int) -> dict:
     row = {"trials": num_trials, "seed": seed} | row
     if posterior is None:
         return row
-    row |= dales_law.weight_cover(posterior, truth.connectivity) | mean_weights(posterior, truth.connectivity)
+    W = truth.connectivity
+    row |= dales_law.weight_cover(posterior, W) | dales_law.mean_weights(posterior, W, NUM_DRAWS)
     return row | {"responses": dales_law.response_cover(posterior, truth)}
 
 
 def summarise(results: list[dict]) -> None:
     print("trials  sessions  refused  entries of W      mean weights      responses", end="")
-    print("".join(f"     {pre} to {post}" for pre, post in PAIRS))
+    print("".join(f"     {pre} to {post}" for pre, post in dales_law.PAIRS))
     for trials in sorted({row["trials"] for row in results}):
         rows = [row for row in results if row["trials"] == trials]
         done = [row for row in rows if "refused" not in row]
@@ -62,7 +46,7 @@ def summarise(results: list[dict]) -> None:
             for share in [*shares, [row["responses"] for row in done]]:
                 print(f"  {np.mean(share):.3f} +- {np.std(share) / np.sqrt(len(share)):.3f}", end="")
             held, ratio = (np.array([row[name] for row in done]) for name in ("held", "ratio"))
-            for place in range(len(PAIRS)):
+            for place in range(len(dales_law.PAIRS)):
                 print(f"  {held[:, place].mean():.2f}, x {np.median(ratio[:, place]):.2f}", end="")
         print()
 
