@@ -14,28 +14,16 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from lrposterior.checks import argument_error
 from lrposterior.files import replacing, require_file_name
-from lrposterior.input_embedding import (
-    InputEmbedding,
-    LaggedInputs,
-    LearnedEmbedding,
-    PolynomialInputs,
-    RandomEmbedding,
-    require_embedding,
-)
+from lrposterior.input_embedding import InputEmbedding, RandomEmbedding, require_embedding
 
 FORMAT, FORMAT_VERSION = "lrposterior embedding", 1
-KINDS: dict[str, type[InputEmbedding]] = {
-    "RandomEmbedding": RandomEmbedding,
-    "LearnedEmbedding": LearnedEmbedding,
-    "LaggedInputs": LaggedInputs,
-    "PolynomialInputs": PolynomialInputs,
-}
+KINDS: dict[str, type[InputEmbedding]] = {kind.__name__: kind for kind in get_args(InputEmbedding)}
 
 
 def save_embedding(embedding: InputEmbedding, path: str | os.PathLike[str]) -> None:

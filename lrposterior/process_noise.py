@@ -175,15 +175,20 @@ def pattern_coordinates(covariance: np.ndarray, M: np.ndarray, patterns: np.ndar
     if patterns is not None:
         frame = np.asarray(_frame(jnp.asarray(M), jnp.asarray(patterns)))
         covariance = frame @ covariance @ np.swapaxes(frame, -1, -2)
-    return latent_coordinates(jnp.asarray(covariance))  # pyright: ignore[reportReturnType]
+    return latent_coordinates(covariance)
 
 
-def latent_coordinates(covariance: Array) -> dict[str, Array]:
-    """log_process_scale (..., rank) and process_mixing (..., pair) from C; where there is no P, from Q."""
-    root = jnp.linalg.cholesky(covariance)
-    scale = jnp.diagonal(root, axis1=-2, axis2=-1)
+def latent_coordinates(covariance: AnyArray) -> dict[str, AnyArray]:
+    """log_process_scale (..., rank) and process_mixing (..., pair) from C; where there is no P, from Q.
+
+    Raises:
+        LinAlgError: if an array of NumPy is not positive definite; of one of JAX they are NaN.
+    """
+    xp: Any = np if isinstance(covariance, np.ndarray) else jnp
+    root = xp.linalg.cholesky(covariance)
+    scale = xp.diagonal(root, axis1=-2, axis2=-1)
     row, column = np.tril_indices(scale.shape[-1], -1)
-    return {SCALE: jnp.log(scale), MIXING: (root / scale[..., :, None])[..., row, column]}
+    return {SCALE: xp.log(scale), MIXING: (root / scale[..., :, None])[..., row, column]}
 
 
 def _frame(M: Array, patterns: Array) -> Array:

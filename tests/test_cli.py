@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from command_line import run
 from plain import plain_model
 
 import lrposterior as lrp
@@ -19,15 +20,6 @@ from lrposterior.fit_quality import assess_fit
 from lrposterior.perturbation.prediction import rank_perturbations
 
 RANK_OPTIONS = ["--candidates", "single", "--draws", "40", "--seed", "3"]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(end.value.code or 0), out, err
 
 
 @pytest.fixture(scope="module")

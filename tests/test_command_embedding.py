@@ -5,21 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 from plain import plain_model
 
 import lrposterior as lrp
-from lrposterior.cli import main
 
 PLAIN = ["--rank", 1, "--background", "none", "--loadings", "independent"]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(end.value.code or 0), out, err
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +83,11 @@ def test_diagnose_embeds_as_fit_does(folder, capsys):
         ("lags", "--embedding: expected a value for lags, got none"),
         ("lags,lags=0", "--embedding: embedding.lags: expected an integer >= 1, got 0"),
         ("random,width=3", "--embedding: expected a value for seed, got none"),
-        ("session.npz", "path: expected an embedding written by save_embedding, got 'session.npz', with activity, dt"),
-        ("nothing.npz", "path: expected an embedding, got no file at 'nothing.npz'"),
+        (
+            "session.npz",
+            "--embedding: expected an embedding written by save_embedding, got 'session.npz', with activity, dt",
+        ),
+        ("nothing.npz", "--embedding: expected an embedding, got no file at 'nothing.npz'"),
         (
             "three.npz",
             "recording: expected the 3 inputs of the embedding, got 2; give the inputs",

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+from command_line import run
 from full_recording import ARRAYS, BINS, INPUTS, LABELS, NEURONS, TRIALS, assert_same
 
 import lrposterior as lrp
-from lrposterior.cli import main
 from lrposterior.recording import Recording, load_recording
 
 AXES = ("trial", "time", "neuron")
@@ -530,15 +530,6 @@ def simulated():
     activity = np.array(simulation.recording.activity)
     activity[2, 3, 4] = 50.0
     return Recording(activity, 0.02, simulation.recording.inputs)
-
-
-def run(capsys, *arguments):
-    """Exit code, stdout and stderr of a command."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(end.value.code or 0), out, err
 
 
 def test_fit_takes_a_matlab_file_and_says_what_it_guessed(write, simulated, tmp_path, capsys):

@@ -190,6 +190,12 @@ def test_covariances_survive_the_way_through_their_coordinates():
         assert np.isclose(np.trace(M @ A @ Q @ A.T @ M.T) / 7, np.sum(scale**2))
 
 
+@pytest.mark.parametrize("patterns", [None, np.eye(3, 2)])
+def test_what_is_no_covariance_has_no_coordinates(patterns):
+    with pytest.raises(np.linalg.LinAlgError):
+        pattern_coordinates(np.diag([1.0, -1.0]), np.eye(3, 2), patterns)
+
+
 def test_columns_of_the_noise_are_turned_towards_the_patterns():
     """M Q M^T = U C U^T with U^T U = N and P^T U symmetric and positive semidefinite, in any gauge."""
     random = np.random.default_rng(1)

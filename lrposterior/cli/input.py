@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,16 +164,17 @@ def _type_and_number(text: str) -> tuple[str, int]:
 
 
 @contextmanager
-def naming_options() -> Iterator[None]:
+def naming_options(names: Mapping[str, str] = OPTION_NAMES) -> Iterator[None]:
     """Errors that begin with an argument of a model or a fit begin with the option that the user typed for it."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         text = str(error)
         argument = re.split(r"\W", text, maxsplit=1)[0]
-        if argument not in OPTION_NAMES:
+        if argument not in names:
             raise
-        raise ValueError(OPTION_NAMES[argument] + text.removeprefix(argument)) from error
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(names[argument] + text.removeprefix(argument)) from error
 
 
 def read_model(
@@ -245,9 +246,10 @@ def read_embedding(
     from lrposterior.inference.learned_embedding import learned_where_needed
     from lrposterior.options import make_option
 
-    if text.endswith(".npz"):
-        return load_embedding(text)
     name = OPTION_NAMES["embedding"]
+    if text.endswith(".npz"):
+        with naming_options({"path": name}):
+            return load_embedding(text)
     embedding = make_option("embedding", read_option("embedding", text, name), name)
     if embedding is None:
         return None
