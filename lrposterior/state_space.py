@@ -19,7 +19,10 @@ doi:10.1162/neco.2008.08-07-592), and gives the greatest lower bound on
     log p(y[t] | y[0..t-1]) >= E_q log p(y[t] | x) - (lambda^T P lambda + log det(I + J P) - tr(J P_filtered)) / 2,
 
 the right side being E_q log p(y[t] | x) - KL(q, Normal(m, P)). It is approached by steps of Fisher scoring at the mean
-and one with the averages; any q gives a bound, so that a descent finds no network whose density in a bin is too high.
+and one with the averages; where a step makes the bin less probable, as it does where a count is far beyond what was
+expected and the expected information is small, a part of it is taken. Any q gives a bound, so that a descent finds no
+network whose density in a bin is too high.
+
 Averages are over the current of one neuron at a time, at three Gauss-Hermite nodes, and w from the scores at these
 (Stein's lemma), never below 0. The next bin is predicted with the averages of rates and slopes,
 
@@ -48,6 +51,8 @@ from lrposterior.small_matrices import solve_and_log_determinant
 
 # For the latents of every bin, from the prediction of the bins before.
 NUM_FISHER_STEPS = 2
+# Parts of such a step, of which the first is taken that makes the bin more probable; 0 comes last.
+STEP_PARTS = np.array([1.0, 0.25, 0.0625, 0.0])
 # Gauss-Hermite nodes of an average over what is uncertain of a current, and their weights: exact to the fifth power.
 NODES, NODE_WEIGHTS = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1.0, 4.0, 1.0]) / 6.0
 # In squared units of current: the derivative of a standard deviation is finite where there is no noise.
@@ -250,12 +255,22 @@ def _each_trial(model: LowRankModel, parameters: Parameters, data: Data, kept: C
             sd = jnp.sqrt(jnp.einsum("nr,rs,ns->n", left, filtered, left) + LEAST_VARIANCE)
             return sd, left @ (mean + covariance @ score) + now.known + nodes[:, None] * sd
 
+        def shortened(score: Array, reached: Array) -> Array:
+            """The score after that part of a step from one score to another which leads up."""
+            scores = score + jnp.asarray(STEP_PARTS, score.dtype)[:, None] * (reached - score)
+            moved = scores @ covariance
+            currents = (mean + moved) @ left.T + now.known
+            by_current = emission.log_likelihood(now.activity, now.mask, currents)
+            fit = jax.lax.stop_gradient(jnp.sum(by_current, axis=1) - 0.5 * jnp.sum(moved * scores, axis=1))
+            return scores[jnp.argmax(fit >= fit[-1])]
+
         score, filtered = jnp.zeros_like(mean), covariance
         for _ in range(NUM_FISHER_STEPS):
             current = left @ (mean + covariance @ score) + now.known
             information = folded(emission.weights(now.mask, current))
             slope = emission.score(now.activity, now.mask, current) @ left
-            score, filtered, _ = updated(score, information, slope)
+            reached, filtered, _ = updated(score, information, slope)
+            score = shortened(score, reached)
         sd, currents = around(score, filtered)
         slopes_at_nodes = emission.score(now.activity, now.mask, currents)
         information = folded(jnp.maximum(-(average * nodes) @ slopes_at_nodes / sd, 0.0))
