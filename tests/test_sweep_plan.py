@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import lrposterior as lrp
-from lrposterior.cli.commands import EXAMPLE_PLAN, MATCHING_PLAN
+from lrposterior.cli.fitting import EXAMPLE_PLAN, MATCHING_PLAN
 from lrposterior.inference.learned_embedding import EmbeddingToLearn
 from lrposterior.options import KINDS, make_model
 from lrposterior.sweep.configuration import changed, conflict, make_settings

@@ -1,5 +1,5 @@
 """The command line, `lrposterior`."""
 
-from lrposterior.cli.commands import main
+from lrposterior.cli.app import main
 
 __all__ = ["main"]
