@@ -11,8 +11,6 @@ import dataclasses
 import json
 import operator
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,8 +19,10 @@ import numpy as np
 from lrposterior.checks import argument_error
 from lrposterior.files import replacing, require_file_name
 from lrposterior.input_embedding import InputEmbedding, RandomEmbedding, require_embedding
+from lrposterior.npz_files import read_npz
 
 FORMAT, FORMAT_VERSION = "lrposterior embedding", 1
+EXPECTED = "an embedding written by save_embedding"
 KINDS: dict[str, type[InputEmbedding]] = {kind.__name__: kind for kind in get_args(InputEmbedding)}
 
 
@@ -62,36 +62,28 @@ def load_embedding(path: str | os.PathLike[str]) -> InputEmbedding:
         ValueError: if it is a file of another kind, damaged, or written by a later format version, or if it is a random
             layer whose weights this version of NumPy draws otherwise.
     """
-    source = Path(path)
-    if not source.exists():
-        got = f"no file at {str(source)!r}"
-        raise FileNotFoundError(f"path: expected an embedding, got {got}; check the name and folder")
-    arrays = _arrays(source)
-    if str(arrays.pop("format", "")) != FORMAT:
-        raise _refusal(source, f"with {', '.join(sorted(arrays)) or 'nothing'} in it", "name the file of an embedding")
-    version = int(arrays.pop("format_version"))
-    if version > FORMAT_VERSION:
+    path, mend = Path(path), "save the embedding again, or name another file"
+    arrays = read_npz(path, "path", EXPECTED, mend, ("format", "format_version", "kind", "numbers"))
+    version, kind = str(arrays["format_version"]), KINDS.get(str(arrays["kind"]))
+    if str(arrays["format"]) != FORMAT:
+        raise _refusal(path, f"a file of the format {str(arrays['format'])!r}", mend)
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
         mend = f"this lrposterior reads up to version {FORMAT_VERSION}: upgrade it"
-        raise _refusal(source, f"in format version {version}", mend)
-    kind = KINDS[str(arrays["kind"])]
-    fields: dict[str, Any] = {each.name: arrays[each.name] for each in dataclasses.fields(kind) if each.name in arrays}
-    embedding = kind(**fields, **json.loads(str(arrays["numbers"])))
-    if isinstance(embedding, RandomEmbedding) and not np.array_equal(embedding.projection(1)[0], arrays["sample"]):
-        got = f"a random layer of NumPy {arrays['numpy_version']}, which NumPy {np.__version__} draws otherwise"
-        raise _refusal(source, got, "load it with that version")
+        raise _refusal(path, f"in format version {version}", mend)
+    if kind is None:
+        raise _refusal(path, f"of the unknown kind {str(arrays['kind'])!r}", f"the kinds are {', '.join(KINDS)}")
+    names = [each.name for each in dataclasses.fields(kind)]
+    try:
+        numbers = json.loads(str(arrays["numbers"]))
+        embedding = kind(**{name: arrays[name] for name in names if name in arrays}, **numbers)
+        sample = arrays["sample"] if kind is RandomEmbedding else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise _refusal(path, f"whose contents do not fit ({error})", mend) from error
+    if isinstance(embedding, RandomEmbedding) and not np.array_equal(embedding.projection(1)[0], sample):
+        got = f"a random layer of NumPy {arrays.get('numpy_version')}, which NumPy {np.__version__} draws otherwise"
+        raise _refusal(path, got, "load it with that version")
     return embedding
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    mend = "copy it again, or save the embedding again"
-    if not zipfile.is_zipfile(path):
-        raise _refusal(path, "which is no .npz file, or cut short", mend)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _refusal(path, f"which is damaged ({error})", mend) from error
-
-
 def _refusal(path: Path, what: str, mend: str) -> ValueError:
-    return argument_error("path", "an embedding written by save_embedding", f"{str(path)!r}, {what}", mend)
+    return argument_error("path", EXPECTED, f"{path.name!r}, {what}", mend)

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Files: those that are read are there, and those that are written appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -20,6 +20,27 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_file(path: str | os.PathLike[str], name: str, what: str) -> Path:
+    """Check that there is a file of this name.
+
+    Args:
+        path: Name of the file.
+        name: Name of the argument, for the error.
+        what: What the file should be, such as "a recording".
+
+    Raises:
+        FileNotFoundError: There is nothing of this name.
+        ValueError: It is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise argument_error(name, what, f"the folder {str(path)!r}", "name the file in it")
+    if not path.exists():
+        got = f"no file at {str(path)!r}"
+        raise FileNotFoundError(f"{name}: expected {what}, got {got}; check the name and folder")
+    return path
 
 
 def require_file_name(path: str | os.PathLike[str], name: str, endings: Collection[str]) -> Path:

@@ -8,6 +8,8 @@ a = dt / tau in the place of a time constant is {a = 0.5} or {a = {median = 0.5}
 from __future__ import annotations
 
 import dataclasses
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 from lrposterior.background import FixedBackground, RandomBulk
 from lrposterior.checks import argument_error, describe, require_choice, require_positive
 from lrposterior.drift import SessionDrift
+from lrposterior.files import require_file
 from lrposterior.inference.fit import METHODS
 from lrposterior.inference.learned_embedding import EmbeddingToLearn
 from lrposterior.input_embedding import LaggedInputs, PolynomialInputs, RandomEmbedding
@@ -187,17 +190,15 @@ def load_matrix(path: Path, name: str) -> Any:
         FileNotFoundError: if there is no such file.
         ValueError: if it is another file.
     """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{name}: expected bulk, signed, none or a matrix, got no file at {str(path)!r}; check the name and folder"
-        )
+    require_file(path, name, "bulk, signed, none or a matrix")
     try:
-        if path.suffix == ".npz":
-            import scipy.sparse
+        with path.open("rb") as file:
+            if path.suffix == ".npz":
+                import scipy.sparse
 
-            return scipy.sparse.load_npz(path)
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, KeyError, EOFError) as error:
+                return scipy.sparse.load_npz(file)
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         mend = "write it with numpy.save or scipy.sparse.save_npz"
         raise argument_error(name, "a matrix in .npy or .npz", f"{path.name!r} ({error})", mend) from error
 

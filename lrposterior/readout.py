@@ -42,6 +42,7 @@ from lrposterior.held_out import sample_at_most
 from lrposterior.latents import average_over_latents
 from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
+from lrposterior.npz_files import read_npz
 from lrposterior.parameters import Parameters
 from lrposterior.posterior import Posterior, require_like_fitted
 from lrposterior.precision import double_precision
@@ -53,6 +54,7 @@ from lrposterior.state_space import currents_at, filter_trials, smooth
 # lambda over the mean eigenvalue of the rates' Gram matrix.
 PENALTIES = np.logspace(-10.0, 3.0, 131)
 AXES = ("trial", "time", "output")
+DRAWS = ("W_out", "b_out", "noise_scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ class Readout:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("W_out", "b_out", "noise_scale"):
+        for name in DRAWS:
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
     def predict(self, trials: Recording | None = None) -> np.ndarray:
@@ -135,7 +137,7 @@ class Readout:
             ValueError: if the name ends otherwise, or its folder does not exist.
         """
         path = require_file_name(path, "path", (".npz",))
-        arrays = {name: getattr(self, name) for name in ("W_out", "b_out", "noise_scale", "seed")}
+        arrays = {name: getattr(self, name) for name in (*DRAWS, "seed")}
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, mode=self.posterior.mode_coordinates, **arrays)
 
@@ -149,14 +151,15 @@ class Readout:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is that of another posterior.
+            ValueError: if it is a file of another kind, damaged, or that of another posterior.
         """
         require_instance(posterior, "posterior", Posterior, "pass what fit(...) returned")
-        with np.load(Path(path), allow_pickle=False) as file:
-            if not np.array_equal(file["mode"], posterior.mode_coordinates):
-                mend = "load the posterior that it was fitted with"
-                raise argument_error("posterior", f"that of {Path(path).name!r}", "another one", mend)
-            return Readout(posterior, file["W_out"], file["b_out"], file["noise_scale"], int(file["seed"]))
+        mend = "name a file that Readout.save wrote"
+        arrays = read_npz(path, "path", "a readout", mend, ("mode", *DRAWS, "seed"))
+        if not np.array_equal(arrays["mode"], posterior.mode_coordinates):
+            mend = "load the posterior that it was fitted with"
+            raise argument_error("posterior", f"that of {Path(path).name!r}", "another one", mend)
+        return Readout(posterior, *(arrays[name] for name in DRAWS), seed=int(arrays["seed"]))
 
     def __repr__(self) -> str:
         num_draws, num_outputs, num_neurons = self.W_out.shape

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,7 +26,9 @@ from lrposterior.checks import (
     require_shape,
     suggest,
 )
+from lrposterior.files import require_file
 from lrposterior.matlab_files import read_matlab
+from lrposterior.npz_files import read_npz
 
 Selection = int | str | slice | Sequence[int] | Sequence[bool] | Sequence[str] | np.ndarray | None
 
@@ -370,11 +370,7 @@ def load_recording(
             contents that :class:`Recording` refuses. In a ``.mat`` file, a variable is missing, several could be meant,
             one holds something else than numbers or strings, or a guessed ``dt`` is not below 1 s (is it in ms?).
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"path: expected a recording, got no file at {str(path)!r}; check the name and folder")
-    if path.is_dir():
-        raise argument_error("path", "a recording (.npz or .mat)", f"the folder {str(path)!r}", "name the file in it")
+    path = require_file(path, "path", "a recording")
     ending = path.suffix.lower()
     if ending == ".mat":
         return _from_matlab(path, names, axes, dt)
@@ -407,38 +403,14 @@ def _from_matlab(
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
-    expected, allowed = "a recording (.npz)", [field.name for field in fields(Recording)]
-    if not zipfile.is_zipfile(path):
-        mend = "write one with Recording.save or numpy.savez(path, activity=..., dt=...)"
-        raise argument_error("path", expected, f"{path.name!r}, which is no .npz file or is cut short", mend)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in ("activity", "dt"):
-                if key not in archive.files:
-                    mend = "add it: numpy.savez(path, activity=..., dt=...), dt in s"
-                    raise argument_error("path", f"a file with the key {key!r}", f"the keys {archive.files}", mend)
-            for key in archive.files:
-                if key not in allowed:
-                    mend = suggest(key, allowed) or "rename it or leave it out"
-                    raise argument_error("path", f"the keys {', '.join(allowed)}", f"the unknown key {key!r}", mend)
-            return {key: _read_array(archive, key) for key in archive.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise argument_error(
-            "path", expected, f"{path.name!r}, which is damaged ({error})", "write it again"
-        ) from error
-
-
-def _read_array(archive: Any, key: str) -> np.ndarray:
-    try:
-        array = archive[key]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise zipfile.BadZipFile(str(error)) from error
-        mend = "save plain numbers, and labels by np.array(labels, dtype=str)"
-        raise argument_error(key, "an array of numbers or strings", "Python objects (a pickle)", mend) from None
-    if not isinstance(array, np.ndarray):
-        raise argument_error(key, "an array", "a member that is no .npy array", "write the file with numpy.savez")
-    return array
+    mend = "write one with Recording.save or numpy.savez(path, activity=..., dt=...), dt in s"
+    arrays = read_npz(path, "path", "a recording (.npz)", mend, ("activity", "dt"))
+    allowed = [field.name for field in fields(Recording)]
+    for key in arrays:
+        if key not in allowed:
+            mend = suggest(key, allowed) or "rename it or leave it out"
+            raise argument_error("path", f"the keys {', '.join(allowed)}", f"the unknown key {key!r}", mend)
+    return arrays
 
 
 def _num_axes(value: Any) -> int | None:

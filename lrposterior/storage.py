@@ -40,6 +40,7 @@ from lrposterior.distribution_arrays import (
     fields_of,
 )
 from lrposterior.drift import SessionDrift
+from lrposterior.files import require_file
 from lrposterior.model import LowRankModel
 from lrposterior.observations import (
     CalciumObservation,
@@ -179,12 +180,7 @@ def load_posterior(path: str | os.PathLike[str]) -> Posterior:
         FileNotFoundError: if there is no such file.
         ValueError: if it is a file of another kind, cut short, damaged, or written by a later format version.
     """
-    source = Path(path)
-    if not source.exists():
-        got = f"no file at {str(source)!r}"
-        raise FileNotFoundError(f"path: expected a posterior, got {got}; check the name and folder")
-    if source.is_dir():
-        raise argument_error("path", "a posterior (.nc)", f"the folder {str(source)!r}", "name the file in it")
+    source = require_file(path, "path", "a posterior")
     _require_intact(source)
     root = _read(source, "/")
     version = int(root.attrs["format_version"])

@@ -87,7 +87,7 @@ def test_diagnose_embeds_as_fit_does(folder, capsys):
             "session.npz",
             "--embedding: expected an embedding written by save_embedding, got 'session.npz', with activity, dt",
         ),
-        ("nothing.npz", "--embedding: expected an embedding, got no file at 'nothing.npz'"),
+        ("nothing.npz", "--embedding: expected an embedding written by save_embedding, got no file at 'nothing.npz'"),
         (
             "three.npz",
             "recording: expected the 3 inputs of the embedding, got 2; give the inputs",

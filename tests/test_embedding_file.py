@@ -1,6 +1,8 @@
 """Files of embeddings: new inputs are embedded to the bit as the old were; other files are refused with the reason."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,18 +68,34 @@ def test_other_files_are_refused_with_the_reason(tmp_path):
     middle = content.index(b"projection.npy") + 60
     (tmp_path / "flipped.npz").write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
     recording(seed=0).save(tmp_path / "session.npz")
-    np.savez(tmp_path / "later.npz", **dict(np.load(good)) | {"format_version": FORMAT_VERSION + 1})
+    changes: dict[str, dict[str, Any]] = {
+        "later.npz": {"format_version": FORMAT_VERSION + 1},
+        "unmarked.npz": {"format": "another"},
+        "undated.npz": {"format_version": None},
+        "undatable.npz": {"format_version": "one"},
+        "strange.npz": {"kind": "Fourier"},
+        "empty.npz": {"projection": None},
+    }
+    for name, change in changes.items():
+        changed(Path(shutil.copy(good, tmp_path / name)), **change)
     for name, words in {
-        "text.npz": "which is no .npz file, or cut short; copy it again",
-        "cut.npz": "which is no .npz file, or cut short; copy it again",
+        "text.npz": "which is no .npz file or is cut short; save the embedding again",
+        "cut.npz": "which is no .npz file or is cut short; save the embedding again",
         "flipped.npz": r"which is damaged \(.*\); copy it again",
-        "session.npz": "with activity, dt, inputs in it; name the file of an embedding",
+        "session.npz": "with activity, dt, inputs in it but without format, .* or name another file",
+        "unmarked.npz": "a file of the format 'another'; save",
+        "undated.npz": "in it but without format_version; save",
+        "undatable.npz": "in format version one; this",
+        "strange.npz": "of the unknown kind 'Fourier'; the kinds are .*RandomEmbedding",
+        "empty.npz": r"whose contents do not fit \(.*'projection'.*\); save",
         "later.npz": f"in format version {FORMAT_VERSION + 1}; this lrposterior reads up to version",
-        "folder.npz": "which is no .npz file",
+        "folder.npz": "the folder .*; name the file in it",
     }.items():
         with pytest.raises(ValueError, match=f"path: expected an embedding written by save_embedding, got .*{words}"):
             lrp.load_embedding(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="path: expected an embedding, got no file at"):
+    with pytest.raises(
+        FileNotFoundError, match="path: expected an embedding written by save_embedding, got no file at"
+    ):
         lrp.load_embedding(tmp_path / "nothing.npz")
 
 

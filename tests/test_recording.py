@@ -427,17 +427,20 @@ def test_one_trial_cannot_be_split():
 GOOD = {"activity": np.ones((BINS, NEURONS)), "dt": 0.01}
 
 BAD_FILES = {
-    "no activity": ({"dt": 0.01}, "path: expected a file with the key 'activity', got the keys ['dt']; add it"),
-    "no dt": ({"activity": GOOD["activity"]}, "path: expected a file with the key 'dt', got the keys ['activity']"),
+    "no activity": (
+        {"dt": 0.01},
+        "path: expected a recording (.npz), got 'bad.npz', with dt in it but without activity; write one",
+    ),
+    "no dt": ({"activity": GOOD["activity"]}, "got 'bad.npz', with activity in it but without dt; write one"),
     "misspelt key": (GOOD | {"stimulus": 1}, "got the unknown key 'stimulus'; did you mean 'stimulation'?"),
     "unknown key": (GOOD | {"xyz": 1}, "got the unknown key 'xyz'; rename it or leave it out"),
     "unnamed array": (
         {"arr_0": GOOD["activity"]},
-        "path: expected a file with the key 'activity', got the keys ['arr_0']",
+        "got 'bad.npz', with arr_0 in it but without activity, dt",
     ),
     "another name": (
         {"data": GOOD["activity"], "dt": 0.1},
-        "path: expected a file with the key 'activity', got the keys ['data', 'dt']",
+        "got 'bad.npz', with data, dt in it but without activity",
     ),
     "pickled activity": (
         GOOD | {"activity": np.array([[1.0, None]], dtype=object)},
@@ -513,7 +516,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
         load_recording(tmp_path / "notes.npz")
     with pytest.raises(ValueError, match=r"path: expected a recording that ends in .npz or .mat, got 'array.npy'"):
         load_recording(tmp_path / "array.npy")
-    with pytest.raises(ValueError, match=r"path: expected a recording .*, got the folder .*; name the file in it"):
+    with pytest.raises(ValueError, match=r"path: expected a recording, got the folder .*; name the file in it"):
         load_recording(tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"path: expected a recording, got no file at .*absent.npz'; check the name"

@@ -13,12 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
-
-import numpy as np
 
 from lrposterior.checks import argument_error
 from lrposterior.files import require_file_name
+from lrposterior.npz_files import read_npz
 
 if TYPE_CHECKING:
     from lrposterior.input_embedding import InputEmbedding
@@ -315,17 +313,9 @@ def make_candidates(
 
 def _load_patterns(path: Path) -> dict[str, Any]:
     """The arguments patterns and labels from a .npz file, without unpickling anything."""
-    if not path.exists():
-        raise FileNotFoundError(
-            f"--candidates: expected patterns, got no file at {str(path)!r}; check the name and folder"
-        )
     mend = "write it with numpy.savez(path, patterns=..., labels=...)"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise argument_error("--candidates", "a .npz file of plain arrays", f"{path.name!r} ({error})", mend) from error
-    if "patterns" not in arrays or not set(arrays) <= {"patterns", "labels"}:
+    arrays = read_npz(path, "--candidates", "patterns (.npz)", mend, ("patterns",))
+    if not set(arrays) <= {"patterns", "labels"}:
         raise argument_error(
             "--candidates", "the arrays patterns and labels", f"{sorted(arrays)} in {path.name!r}", mend
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from lrposterior.checks import argument_error
 from lrposterior.files import replacing
 from lrposterior.matching.course import Course
 from lrposterior.matching.problem import MatchingProblem
+from lrposterior.npz_files import read_npz
 
 FINGERPRINT = "fingerprint"
 
@@ -50,18 +50,16 @@ def load_courses(path: Path, matching: MatchingProblem) -> list[Course]:
     if not path.exists():
         return []
     expected, mend = "a checkpoint of this fit", "name another file, or remove this one to begin anew"
-    if not zipfile.is_zipfile(path):
-        raise argument_error("checkpoint", expected, f"{path.name!r}, which is no .npz file", mend)
-    with np.load(path, allow_pickle=False) as archive:
-        if FINGERPRINT not in archive or str(archive[FINGERPRINT]) != fingerprint(matching):
-            got = f"{path.name!r} of another recording, model, seed or loss"
-            raise argument_error("checkpoint", expected, got, mend)
-        like = Course.at(np.zeros(matching.space.size))
-        number = len(_leaves(like))
-        return [
-            _course([archive[f"{network} {place}"] for place in range(number)], like)
-            for network in range((len(archive.files) - 1) // number)
-        ]
+    arrays = read_npz(path, "checkpoint", expected, mend, (FINGERPRINT,))
+    if str(arrays[FINGERPRINT]) != fingerprint(matching):
+        got = f"{path.name!r} of another recording, model, seed or loss"
+        raise argument_error("checkpoint", expected, got, mend)
+    like = Course.at(np.zeros(matching.space.size))
+    number = len(_leaves(like))
+    return [
+        _course([arrays[f"{network} {place}"] for place in range(number)], like)
+        for network in range((len(arrays) - 1) // number)
+    ]
 
 
 def _leaves(course: Course) -> list[Any]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from lrposterior.files import replacing, require_file_name
+from lrposterior.checks import argument_error
+from lrposterior.files import replacing, require_file, require_file_name
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
 from lrposterior.sweep.configuration import BASE, Configuration
@@ -23,6 +24,8 @@ from lrposterior.sweep.statistics import Mean, Stacking, judge_stacking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+VARIABLES = {"scores", "seconds", "refusal", "notes", "options"}
 
 
 @dataclass(frozen=True)
@@ -185,8 +188,23 @@ class SweepResult:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SweepResult:
-        """The result in a file of `save`."""
-        return cls(xr.load_dataset(path, engine="h5netcdf"))
+        """The result in a file of `save`.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is a file of another kind, or damaged.
+        """
+        expected, mend = "a result written by SweepResult.save", "name a file that holds one"
+        source = require_file(path, "path", expected)
+        try:
+            table = xr.load_dataset(source, engine="h5netcdf")
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            got = f"{source.name!r}, which is no NetCDF-4 file or is damaged ({error})"
+            raise argument_error("path", expected, got, mend) from error
+        if not VARIABLES.issubset(table.data_vars):
+            got = f"{source.name!r}, with {', '.join(map(str, table.data_vars)) or 'nothing'} in it"
+            raise argument_error("path", expected, got, mend)
+        return cls(table)
 
     def save_summary(self, path: str | os.PathLike[str]) -> None:
         """Write `to_dict` as JSON.

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lrposterior.checks import argument_error
 from lrposterior.files import replacing
 from lrposterior.recording import Recording
 from lrposterior.storage import package_version
@@ -50,15 +51,23 @@ class RunStore:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
     def load(self, key: str) -> Run | None:
-        """The finished run of this key, if there is one."""
+        """The finished run of this key, if there is one.
+
+        Raises:
+            ValueError: if its file is damaged.
+        """
         path = self._path(key)
         if not path.is_file():
             return None
-        content = json.loads(path.read_text(encoding="utf-8"))
-        scores = content["scores"] and {
-            name: float("nan") if value is None else value for name, value in content["scores"].items()
-        }
-        return Run(scores, content["refusal"], content["seconds"], tuple(content["notes"]))
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            scores = content["scores"] and {
+                name: float("nan") if value is None else value for name, value in content["scores"].items()
+            }
+            return Run(scores, content["refusal"], content["seconds"], tuple(content["notes"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            got = f"{str(path)!r}, which is damaged ({error})"
+            raise argument_error("folder", "finished runs", got, "remove the file, and it is run again") from error
 
     def save(self, key: str, configuration: Configuration, seed: int, run: Run) -> None:
         """Write a finished run."""
