@@ -19,6 +19,8 @@ from lrposterior.degeneracy import analyze_degeneracy
 from lrposterior.fit_quality import assess_fit
 from lrposterior.perturbation.prediction import rank_perturbations
 
+# Fits of as many trials share what was compiled for the first.
+HELD_OUT = ["--validation-fraction", "0.3"]
 RANK_OPTIONS = ["--candidates", "single", "--draws", "40", "--seed", "3"]
 
 
@@ -44,20 +46,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cell_types=np.array(["E"] * 6 + ["I"] * 2),
     )
     with pytest.raises(SystemExit) as end:
-        main(
-            ["fit", str(folder / "session.npz"), str(folder / "fit.nc"), "--rank", "1", "--validation-fraction", "0.3"]
-        )
+        main(["fit", str(folder / "session.npz"), str(folder / "fit.nc"), "--rank", "1", *HELD_OUT])
     assert not end.value.code
     return folder
 
 
 def test_from_a_recording_to_a_report_with_four_commands(folder, tmp_path, capsys):
     session, fit = folder / "session.npz", tmp_path / "fit.nc"
-    assert run(capsys, "fit", session, fit, "--rank", 1)[0] == 0
+    assert run(capsys, "fit", session, fit, "--rank", 1, *HELD_OUT)[0] == 0
     assert run(capsys, "degeneracy", fit)[0] == 0
     assert run(capsys, "rank", fit, *RANK_OPTIONS)[0] == 0
-    assert run(capsys, "report", fit, tmp_path / "report.html", *RANK_OPTIONS)[0] == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fit.nc", "report.html"]
+    code, _, err = run(capsys, "report", fit, tmp_path / "report.html", *RANK_OPTIONS)
+    assert code == 0
+    # A report without the held-out trials tells where they are.
+    assert (
+        err == f"hint: add --validation {tmp_path / 'fit.validation.npz'} to show how the fit does on held-out trials\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fit.nc", "fit.validation.npz", "report.html"]
 
 
 @pytest.mark.slow
@@ -92,14 +97,6 @@ def test_fit_keeps_trials_back_and_the_report_shows_them(folder, tmp_path, capsy
     assert f"it predicts\n{expected}" in html.read_text(encoding="utf-8")
 
 
-def test_a_report_without_the_held_out_trials_tells_where_they_are(folder, tmp_path, capsys):
-    code, _, err = run(capsys, "report", folder / "fit.nc", tmp_path / "report.html", *RANK_OPTIONS)
-    assert code == 0
-    assert (
-        err == f"hint: add --validation {folder / 'fit.validation.npz'} to show how the fit does on held-out trials\n"
-    )
-
-
 def test_simulate_writes_what_python_simulates(tmp_path, capsys):
     session, truth = tmp_path / "session.npz", tmp_path / "truth.npz"
     options = ["--neurons", 6, "--trials", 3, "--bins", 20, "--dt", 0.01, "--rank", 1, "--inputs", 1, "--seed", 5]
@@ -132,7 +129,7 @@ def test_simulate_writes_what_python_simulates(tmp_path, capsys):
 
 def test_fit_in_json_agrees_with_python(folder, tmp_path, capsys):
     fit = tmp_path / "fit.nc"
-    options = ["--rank", 1, "--validation-fraction", 0.3, "--restarts", 1, "--json"]
+    options = ["--rank", 1, *HELD_OUT, "--restarts", 1, "--json"]
     code, out, err = run(capsys, "fit", folder / "session.npz", fit, *options)
     assert (code, err) == (0, "")
     printed, posterior = json.loads(out), lrp.load_posterior(fit)
@@ -179,15 +176,18 @@ def test_diagnose_asks_for_a_rank_of_recordings_alone(folder, capsys, file, opti
     assert f"--rank: expected {words}" in err
 
 
-def test_the_model_has_a_bulk_and_correlated_loadings_unless_asked_otherwise(folder, tmp_path, capsys):
-    fit = tmp_path / "fit.nc"
-    assert run(capsys, "fit", folder / "session.npz", fit, "--rank", 1)[0] == 0
-    model = lrp.load_posterior(fit).model
-    assert (type(model.background), type(model.priors)) == (lrp.RandomBulk, lrp.CorrelatedLoadings)
-    options = ["--rank", 1, "--background", "none", "--loadings", "independent", "--force"]
-    assert run(capsys, "fit", folder / "session.npz", fit, *options)[0] == 0
-    model = lrp.load_posterior(fit).model
-    assert (model.background, type(model.priors)) == (None, lrp.Priors)
+def test_the_model_has_a_bulk_and_correlated_loadings_unless_asked_otherwise(folder, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def fit(model, *arguments, **keywords):
+        asked.append(model)
+        raise lrp.FitError("the model is all that is looked at")
+
+    monkeypatch.setattr("lrposterior.fit", fit)
+    for options in ([], ["--background", "none", "--loadings", "independent"]):
+        assert run(capsys, "fit", folder / "session.npz", tmp_path / "fit.nc", "--rank", 1, *options)[0] == 2
+    assert (type(asked[0].background), type(asked[0].priors)) == (lrp.RandomBulk, lrp.CorrelatedLoadings)
+    assert (asked[1].background, type(asked[1].priors)) == (None, lrp.Priors)
 
 
 def test_fit_takes_the_options_of_the_model(folder, tmp_path, capsys):
@@ -448,7 +448,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(mistake, folder, monkeypatch, c
 
 
 def test_a_failed_fit_is_a_users_error(folder, tmp_path, capsys):
-    options = ["--rank", 1, "--max-iterations", 1]
+    options = ["--rank", 1, *HELD_OUT, "--max-iterations", 1]
     code, _, err = run(capsys, "fit", folder / "session.npz", tmp_path / "fit.nc", *options)
     assert code == 2
     assert err.startswith("lrposterior: no convergence")
@@ -470,7 +470,7 @@ def test_an_interrupted_fit_leaves_nothing_behind(folder, tmp_path, monkeypatch,
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lrposterior.fit", interrupted)
-    options = ["--rank", 1, "--validation-fraction", 0.3]
+    options = ["--rank", 1, *HELD_OUT]
     code, out, err = run(capsys, "fit", folder / "session.npz", tmp_path / "fit.nc", *options)
     assert (code, out) == (130, "")
     assert err == "lrposterior: interrupted; no file is left half written\n"
@@ -517,17 +517,18 @@ def test_without_a_command_it_shows_what_there_is(capsys):
         assert f"  {command} " in err
 
 
-def test_as_a_process_it_keeps_compiled_code_where_it_belongs(folder, tmp_path):
+def test_as_a_process_it_keeps_compiled_code_where_it_belongs(tmp_path):
     """Twice, since XLA complains when it reads back what it compiled: that must not reach the user."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     # A fast machine compiles everything in less time than is worth keeping.
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["PYTHONPATH"] = str(Path(lrp.__file__).parents[1])
-    for _ in range(2):
-        command = [sys.executable, "-m", "lrposterior.cli", "rank", str(folder / "fit.nc"), "--candidates", "single"]
+    size = ["--neurons", "3", "--trials", "2", "--bins", "5", "--rank", "1", "--inputs", "1"]
+    for name in ("compiled.npz", "read.npz"):
+        command = [sys.executable, "-m", "lrposterior.cli", "simulate", str(tmp_path / name), *size]
         done = subprocess.run(
-            [*command, "--draws", "20", "--json"],
+            [*command, "--json"],
             env=environment,
             capture_output=True,
             text=True,
@@ -535,6 +536,6 @@ def test_as_a_process_it_keeps_compiled_code_where_it_belongs(folder, tmp_path):
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert len(json.loads(done.stdout)["top"]) == 8
+        assert json.loads(done.stdout)["num_neurons"] == 3
     if sys.platform == "linux":
         assert any((tmp_path / "cache" / "lrposterior" / "jax").glob("*/*"))
