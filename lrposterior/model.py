@@ -366,10 +366,10 @@ class LowRankModel:
         unit = 1.0 if priors.unit is None else priors.unit
         share, shape = self.recorded_share(num_neurons), (num_neurons, self.rank)
         if isinstance(priors, DaleLoadings):
-            of_magnitudes = priors.magnitudes, priors.spread
+            of_magnitudes = priors.magnitudes_of(np.arange(num_neurons)[:, None])
             right_scale = 1.0 if priors.scales_of_K else _right_scale(priors)
             blocks = [
-                Block("M", shape, 0.0, priors.M, 1.0, *of_magnitudes),
+                Block("M", shape, 0.0, priors.of_neurons("M")[:, None], 1.0, *of_magnitudes),
                 Block("K", shape, 0.0, right_scale / self.rank, priors.signs[:, None], *of_magnitudes),
             ]
         else:
@@ -387,7 +387,7 @@ class LowRankModel:
             blocks.append(Block("A", self.background.subspace.shape, 0.0, bulk_scale))
         if isinstance(priors, DaleLoadings) and isinstance(self.background, SignedBackground):
             pre, scales = presynaptic(num_neurons, self.self_connections), self.background.scales(num_neurons)
-            of_sign = priors.signs[pre], priors.magnitudes, priors.spread
+            of_sign = priors.signs[pre], *priors.magnitudes_of(pre)
             blocks.append(Block("W0", pre.shape, 0.0, scales[pre] / num_neurons, *of_sign))
         blocks += self.time_constants.blocks(dt)
         noise = self.noise_of_process

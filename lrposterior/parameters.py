@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lrposterior.magnitudes import Magnitudes, bends, coordinate, log_density, magnitude, slope
+from lrposterior.magnitudes import IsLogNormal, Spread, bends, coordinate, log_density, magnitude, slope
 
 Parameters = dict[str, Array]
 AnyArray = TypeVar("AnyArray", np.ndarray, Array)
@@ -57,9 +57,9 @@ def is_regression(name: str) -> bool:
 class Block:
     """One named array of parameters with independent priors: Normal(mean, standard_deviation²), or of one sign.
 
-    Mean, standard deviation and sign are numbers, or arrays that broadcast to the shape. Where there is a sign, of 1 or
-    -1, values are sign * standard_deviation * q(z) with a magnitude q: the standard deviation is then that before
-    values of the wrong sign are mirrored (half-normal), or the median (log-normal).
+    All but name and shape are numbers, or arrays that broadcast to the shape. Where there is a sign, of 1 or -1, values
+    are sign * standard_deviation * q(z) with a magnitude q: the standard deviation is then that before values of the
+    wrong sign are mirrored (half-normal), or the median (log-normal, with this spread).
     """
 
     name: str = field(metadata={"static": True})
@@ -67,40 +67,40 @@ class Block:
     mean: float | np.ndarray
     standard_deviation: float | np.ndarray
     sign: float | np.ndarray | None = None
-    magnitudes: Magnitudes = field(default="half-normal", metadata={"static": True})
-    spread: float = 1.0
+    log_normal: IsLogNormal = False
+    spread: Spread = 1.0
 
     def value(self, z: AnyArray) -> AnyArray:
         """The parameter (..., *shape) at whitened coordinates of this shape."""
         if self.sign is None:
             return cast(AnyArray, self.mean + self.standard_deviation * z)
-        q = magnitude(self.magnitudes, z, self.spread)
+        q = magnitude(self.log_normal, z, self.spread)
         return cast(AnyArray, self.sign * self.standard_deviation * q)
 
     def whitened(self, value: Array) -> Array:
         """The inverse of `value`; NaN where a value has the wrong sign."""
         if self.sign is None:
             return (value - self.mean) / self.standard_deviation
-        return coordinate(self.magnitudes, value / (self.sign * self.standard_deviation), self.spread)
+        return coordinate(self.log_normal, value / (self.sign * self.standard_deviation), self.spread)
 
     def slope(self, z: np.ndarray) -> np.ndarray | float:
         """Derivative of `value`, of the shape of z, or one that broadcasts to it."""
         if self.sign is None:
             return self.standard_deviation
-        return self.sign * self.standard_deviation * slope(self.magnitudes, z, self.spread)
+        return self.sign * self.standard_deviation * slope(self.log_normal, z, self.spread)
 
     def bends(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Second and third derivative of `value` over the first, of the shape of z."""
         if self.sign is None:
             return np.zeros(z.shape), np.zeros(z.shape)
-        return bends(self.magnitudes, z, self.spread)
+        return bends(self.log_normal, z, self.spread)
 
     def log_density(self, value: Array) -> Array:
         """log p(value) of all entries together, in nats."""
         if self.sign is None:
             of_entry = -0.5 * self.whitened(value) ** 2 - 0.5 * jnp.log(2.0 * jnp.pi)
         else:
-            of_entry = log_density(self.magnitudes, value / (self.sign * self.standard_deviation), self.spread)
+            of_entry = log_density(self.log_normal, value / (self.sign * self.standard_deviation), self.spread)
         return jnp.sum(of_entry - jnp.log(jnp.broadcast_to(self.standard_deviation, self.shape)))
 
     @property
@@ -294,11 +294,14 @@ class ParameterSpace:
     def _typical_scales(self, K: Array) -> Array:
         """(type,) logarithms of the scales with which K (neuron, rank) has the mean square, or the median, of q."""
         block = self["K"]
-        sizes = jnp.abs(K) / block.standard_deviation
-        of_types = [sizes[self.members == place] for place in range(len(self.cell_types))]
-        if block.magnitudes == "log-normal":
-            return jnp.stack([jnp.mean(jnp.log(each)) for each in of_types])
-        return jnp.stack([0.5 * jnp.log(jnp.mean(each**2)) for each in of_types])
+        sizes, log_normal = jnp.abs(K) / block.standard_deviation, np.broadcast_to(block.log_normal, K.shape)
+        scales = []
+        for place in range(len(self.cell_types)):
+            of_type = self.members == place
+            median = jnp.mean(jnp.log(sizes[of_type]))
+            root_mean_square = 0.5 * jnp.log(jnp.mean(sizes[of_type] ** 2))
+            scales.append(median if np.all(log_normal[of_type]) else root_mean_square)
+        return jnp.stack(scales)
 
     def _regressed(self, parameters: Mapping[str, AnyArray], name: str) -> AnyArray:
         """(..., neuron, rank) the part of K that one block of coefficients explains."""

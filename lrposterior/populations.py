@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
+import numpy as np
+
 from lrposterior.checks import argument_error
 
 Value = TypeVar("Value", covariant=True)
@@ -34,6 +36,11 @@ class ByCellType(Mapping[str, Value]):
 
     def __len__(self) -> int:
         return len(self.cell_types)
+
+    @property
+    def of_neurons(self) -> np.ndarray:
+        """(neuron,) the value of every neuron's type, of settled ones."""
+        return np.array(self.entries)[np.asarray(self.members)]
 
     def settled(self, name: str, cell_types: Sequence[str] | None, num_neurons: int) -> Self:
         """The same, knowing the type of every neuron of a recording. What is settled stays as it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -153,23 +153,28 @@ class DaleLoadings(Priors):
     which the posterior is found: a mode in M and K themselves would be far too small, as the product of two unknown
     magnitudes is.
 
+    M, K, magnitudes and spread are one value for all neurons, or one for every cell type of the recording,
+    {"E": 2.0, "I": 6.0}. A row of M and of K is that of one neuron, and follows the type of this neuron: K of the
+    neuron that sends, M of the one that receives.
+
     Args:
         M: scale of the left factors. Only the product of the scales of M and K matters.
-        K: scale of the right factors, times the rank: a number, or one for every cell type of the recording,
-            {"E": 2.0, "I": 6.0}. In the place of each number a `ScalePrior` says that it is inferred, for each type by
-            itself (`Posterior.mode["K_scale"]`, in the order of the types as given, or of their names): known scales
-            determine the mean weights of many neurons, whatever the data say.
+        K: scale of the right factors, times the rank. In the place of each number a `ScalePrior` says that it is
+            inferred, for each type by itself (`Posterior.mode["K_scale"]`, in the order of the types as given, or of
+            their names): known scales determine the mean weights of many neurons, whatever the data say.
         magnitudes: "half-normal", many near 0 and none far above the scale, or "log-normal", with the scale as median.
         spread: standard deviation of the natural logarithm of log-normal magnitudes.
         inhibitory: names of the cell types whose neurons inhibit; those of all others excite.
 
     Raises:
-        ValueError: if a scale is not a positive number, magnitudes are of another kind, or no type is inhibitory.
+        ValueError: if a scale or a spread is not a positive number, magnitudes are of another kind, or no type is
+            inhibitory.
     """
 
+    M: float | Mapping[str, float] = 1.0  # pyright: ignore[reportIncompatibleVariableOverride]
     K: Scale | Mapping[str, Scale] = 2.0  # pyright: ignore[reportIncompatibleVariableOverride]
-    magnitudes: Magnitudes = "half-normal"
-    spread: float = 1.0
+    magnitudes: Magnitudes | Mapping[str, Magnitudes] = "half-normal"
+    spread: float | Mapping[str, float] = 1.0
     inhibitory: tuple[str, ...] = ("I",)
 
     def __post_init__(self) -> None:
@@ -177,34 +182,54 @@ class DaleLoadings(Priors):
             mend = "for example ('I',)"
             raise argument_error("priors.inhibitory", "names of cell types", repr(self.inhibitory)[:60], mend)
         object.__setattr__(self, "inhibitory", tuple(self.inhibitory))
-        require_choice(self.magnitudes, "priors.magnitudes", MAGNITUDES)
-        if isinstance(self.K, Mapping) and not isinstance(self.K, ByCellType):
-            entries = tuple(
-                value if isinstance(value, ScalePrior) else require_positive(value, f"priors.K[{name!r}]")
-                for name, value in self.K.items()
-            )
-            if len({isinstance(each, ScalePrior) for each in entries}) > 1:
-                mend = "give ScalePrior(median, spread) for each, with a small spread where you know it"
-                raise argument_error("priors.K", "numbers alone, or ScalePriors alone", "both", mend)
-            object.__setattr__(self, "K", ByCellType(tuple(self.K), entries))
+        for name, check in (
+            ("M", require_positive),
+            ("K", _checked_scale),
+            ("magnitudes", _checked_magnitudes),
+            ("spread", require_positive),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, Mapping) and not isinstance(value, ByCellType):
+                entries = tuple(check(each, f"priors.{name}[{cell_type!r}]") for cell_type, each in value.items())
+                object.__setattr__(self, name, ByCellType(tuple(value), entries))
+        if not isinstance(self.magnitudes, ByCellType):
+            _checked_magnitudes(self.magnitudes, "priors.magnitudes")
+        if isinstance(self.K, ByCellType) and len({isinstance(each, ScalePrior) for each in self.K.entries}) > 1:
+            mend = "give ScalePrior(median, spread) for each, with a small spread where you know it"
+            raise argument_error("priors.K", "numbers alone, or ScalePriors alone", "both", mend)
         super().__post_init__()
 
     def settled(self, cell_types: Sequence[str] | None, num_neurons: int) -> DaleLoadings:
         """The same with the type of every neuron of a recording.
 
         Raises:
-            ValueError: if the recording has no cell types, other ones than K names, or none that is inhibitory.
+            ValueError: if the recording has no cell types, other ones than are named, or none that is inhibitory.
         """
         K = self.K
         if not isinstance(K, ByCellType):
             names = tuple(sorted(set(cell_types or ())))
             K = ByCellType(names, (self.K,) * len(names))
-        K = K.settled("priors", cell_types, num_neurons)
+        by_cell_type = {"K": K, "M": self.M, "magnitudes": self.magnitudes, "spread": self.spread}
+        settled: dict[str, Any] = {
+            name: value.settled(f"priors.{name}", cell_types, num_neurons)
+            for name, value in by_cell_type.items()
+            if isinstance(value, ByCellType)
+        }
         unknown = sorted(set(self.inhibitory) - set(K))
         if unknown:
             mend = "name the inhibitory types of the recording in DaleLoadings(inhibitory=...)"
             raise argument_error("priors.inhibitory", f"some of the cell types {sorted(K)}", f"{unknown}", mend)
-        return dataclasses.replace(self, K=K)
+        return dataclasses.replace(self, **settled)
+
+    def of_neurons(self, name: str) -> np.ndarray:
+        """(neuron,) M, magnitudes or spread of every neuron, of settled priors."""
+        value = getattr(self, name)
+        num_neurons = len(cast(ByCellType[Scale], self.K).members)
+        return value.of_neurons if isinstance(value, ByCellType) else np.full(num_neurons, value)
+
+    def magnitudes_of(self, neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether the magnitudes of neurons, counted from 0, are log-normal, and their spread, of the same shape."""
+        return (self.of_neurons("magnitudes") == "log-normal")[neurons], self.of_neurons("spread")[neurons]
 
     @property
     def scales_of_K(self) -> tuple[tuple[float, float], ...]:
@@ -217,6 +242,14 @@ class DaleLoadings(Priors):
         """(neuron,) 1 for neurons that excite, -1 for those that inhibit, of settled priors."""
         K = cast(ByCellType[Scale], self.K)
         return np.where([name in self.inhibitory for name in K], -1.0, 1.0)[np.asarray(K.members)]
+
+
+def _checked_scale(value: object, name: str) -> Scale:
+    return value if isinstance(value, ScalePrior) else require_positive(value, name)
+
+
+def _checked_magnitudes(value: object, name: str) -> str:
+    return require_choice(value, name, MAGNITUDES)
 
 
 def require_no_signs(priors: Priors, name: str, mend: str) -> None:

@@ -36,7 +36,7 @@ from lrposterior.plots import (
 from lrposterior.plots.style import MOST_NEURONS, RECORDED_UNITS, neurons_shown
 from lrposterior.populations import ByCellType
 from lrposterior.posterior import Posterior, describe_loadings, describe_scale, describe_time_constants
-from lrposterior.priors import DaleLoadings, Priors, TimeConstantPrior, center
+from lrposterior.priors import DaleLoadings, Priors, Scale, TimeConstantPrior, center
 from lrposterior.recording import Recording
 from lrposterior.signed_background import SignedBackground
 from lrposterior.storage import package_version
@@ -252,21 +252,21 @@ def _share_excluding_zero(posterior: Posterior) -> float:
 
 def _priors(priors: Priors) -> dict[str, str]:
     """What the priors say, by name: their numbers, and under Dale's law the kind of magnitudes and who inhibits."""
-    has_spread = isinstance(priors, DaleLoadings) and priors.magnitudes == "log-normal"
+    has_spread = isinstance(priors, DaleLoadings) and "log-normal" in priors.of_neurons("magnitudes")
     said: dict[str, str] = {}
     for field in dataclasses.fields(priors):
         value = getattr(priors, field.name)
         if isinstance(value, bool) or (field.name == "spread" and not has_spread):
             continue
         if isinstance(value, ByCellType):
-            said |= {of_type(field.name, cell_type): _number(center(scale)) for cell_type, scale in value.items()}
-        elif isinstance(value, str):
-            said[field.name] = value
-        elif isinstance(value, tuple):
-            said[field.name] = " and ".join(value)
+            said |= {of_type(field.name, cell_type): _word(each) for cell_type, each in value.items()}
         else:
-            said[field.name] = _number(center(value))
+            said[field.name] = " and ".join(value) if isinstance(value, tuple) else _word(value)
     return said
+
+
+def _word(value: Scale | str) -> str:
+    return value if isinstance(value, str) else _number(center(value))
 
 
 def _time_constant(posterior: Posterior) -> str:

@@ -73,7 +73,7 @@ class SignedBackground:
     def scales(self, num_neurons: int) -> np.ndarray:
         """(neuron,) the scale of what every neuron sends out, settled."""
         if isinstance(self.scale, ByCellType):
-            return np.array(self.scale.entries)[np.asarray(self.scale.members)]
+            return self.scale.of_neurons
         return np.full(num_neurons, self.scale)
 
 

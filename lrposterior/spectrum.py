@@ -173,8 +173,8 @@ def factor_changes(space: ParameterSpace, mode: np.ndarray, changes: np.ndarray)
     """
     noise = np.zeros((len(changes), space.size - space.num_dynamics))
     of_blocks = space.differential(mode, np.concatenate([changes, noise], axis=1))
-    left = [of_blocks[name] / space[name].standard_deviation for name in ("M", "A") if name in space]
-    right = of_blocks["K"] / right_unit(space)
+    left = [of_blocks[name] / factor_unit(space, name) for name in ("M", "A") if name in space]
+    right = of_blocks["K"] / factor_unit(space, "K")
     return np.concatenate(
         [np.concatenate(left, axis=2).reshape(len(changes), -1), right.reshape(len(changes), -1)], axis=1
     )
@@ -201,20 +201,20 @@ def entry_basis(space: ParameterSpace, changes: np.ndarray) -> np.ndarray:
     return every[:, entries_of(places, space.self_connections).ravel()]
 
 
-def right_unit(space: ParameterSpace) -> float:
-    """Prior scale of K: the root mean square over neurons, where they differ, so that all of W has one unit."""
-    return float(np.sqrt(np.mean(np.square(space["K"].standard_deviation))))
+def factor_unit(space: ParameterSpace, name: str) -> float:
+    """Prior scale of M, K or A: the root mean square over neurons, where they differ, so that all of W has one unit."""
+    return float(np.sqrt(np.mean(np.square(space[name].standard_deviation))))
 
 
 def scaled_factors(space: ParameterSpace, mode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right factors (neuron, rank) of W, in units of the prior scale of M and of `right_unit`."""
+    """Left and right factors (neuron, rank) of W, each in its `factor_unit`."""
     parameters = space.unwhiten(mode)
-    return parameters["M"] / space["M"].standard_deviation, parameters["K"] / right_unit(space)
+    return parameters["M"] / factor_unit(space, "M"), parameters["K"] / factor_unit(space, "K")
 
 
 def bulk_patterns(space: ParameterSpace, subspace: np.ndarray) -> np.ndarray:
     """(neuron, dimension) Q, scaled to be right factors beside those of `scaled_factors`."""
-    scales = space["M"].standard_deviation * right_unit(space)
+    scales = factor_unit(space, "M") * factor_unit(space, "K")
     return len(subspace) * space["A"].standard_deviation / scales * subspace
 
 

@@ -15,12 +15,20 @@ TYPES = ["E", "E", "E", "E", "I", "I"]
 NUM_NEURONS, NUM_TRIALS, RANK = len(TYPES), 2, 2
 KNOWN = lrp.DaleLoadings(K={"E": 1.5, "I": 6.0}, unit=1.0)
 INFERRED = lrp.DaleLoadings(K={"E": lrp.ScalePrior(1.5, 0.5), "I": lrp.ScalePrior(6.0, 0.5)}, unit=1.0)
+BY_TYPE = lrp.DaleLoadings(
+    M={"E": 0.7, "I": 2.0},
+    K={"E": 1.5, "I": 3.0},
+    magnitudes={"E": "log-normal", "I": "half-normal"},
+    spread={"E": 0.7, "I": 1.0},
+    unit=1.0,
+)
 BACKGROUND = lrp.SignedBackground({"E": 1.0, "I": 4.0})
 BEYOND = {"background": BACKGROUND, "self_connections": False}
 # Models, and how many directions change nothing: of the gauge, and of trades.
 CASES = {
     "rollouts": ({}, 4, 0),
     "log-normal": ({"priors": dataclasses.replace(KNOWN, magnitudes="log-normal", spread=0.7)}, 4, 0),
+    "magnitudes by type": ({"priors": BY_TYPE}, 4, 0),
     "full noise": ({"process_noise": "full"}, 4, 0),
     "diagonal noise": ({"process_noise": "diagonal"}, 3, 0),
     "inferred scales": ({"priors": INFERRED}, 4, 2),
@@ -30,6 +38,7 @@ CASES = {
     "rank of W that its other entries leave open": ({"self_connections": False, "rank": 4}, 16, 2),
     "the same with noise": ({"self_connections": False, "rank": 4, "process_noise": "full"}, 16, 0),
     "background": ({"background": BACKGROUND}, 4, 20),
+    "background, magnitudes by type": ({"background": BACKGROUND, "priors": BY_TYPE}, 4, 20),
     "background, diagonal noise": (BEYOND | {"process_noise": "diagonal"}, 3, 12),
     "background, inferred scales, full noise": (BEYOND | {"priors": INFERRED, "process_noise": "full"}, 4, 14),
     "background, free start": (BEYOND | {"initial_state": "free"}, 4, 12),

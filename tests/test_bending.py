@@ -16,6 +16,9 @@ def _double_precision():
 
 
 MODE = np.array([0.4, -0.7, 0.3])
+# Which of two magnitudes, or of the magnitudes of three neurons, are log-normal.
+KINDS = {"half-normal": ([False, False], [False] * 3), "log-normal": ([True, True], [True] * 3)}
+KINDS["mixed"] = [True, False], [True, False, True]
 
 
 def bent_density(magnitudes: str, strength: float):
@@ -23,7 +26,9 @@ def bent_density(magnitudes: str, strength: float):
     random = np.random.default_rng(0)
     root = random.standard_normal((3, 3))
     information, slope = strength * (root @ root.T + 0.5 * np.eye(3)), -MODE
-    signed = Block("signed", (2,), 0.0, 1.0, sign=np.array([1.0, -1.0]), magnitudes=magnitudes, spread=0.8)
+    signed = Block(
+        "signed", (2,), 0.0, 1.0, sign=np.array([1.0, -1.0]), log_normal=np.array(KINDS[magnitudes][0]), spread=0.8
+    )
     free = Block("free", (1,), 0.0, 1.0)
     slopes = np.concatenate([signed.slope(MODE[:2]), [free.slope(MODE[2:])]])
     bends = [np.concatenate(both) for both in zip(signed.bends(MODE[:2]), free.bends(MODE[2:]), strict=True)]
@@ -39,7 +44,7 @@ def bent_density(magnitudes: str, strength: float):
     return objective, information, slope, *bends
 
 
-@pytest.mark.parametrize("magnitudes", ["half-normal", "log-normal"])
+@pytest.mark.parametrize("magnitudes", KINDS)
 def test_the_curvature_has_a_diagonal_of_bends(magnitudes):
     objective, information, slope, second, _ = bent_density(magnitudes, 1.0)
     np.testing.assert_allclose(jax.grad(objective)(jnp.asarray(MODE)), 0.0, atol=1e-12)
@@ -50,7 +55,7 @@ def test_the_curvature_has_a_diagonal_of_bends(magnitudes):
 @pytest.mark.parametrize("push", [-3.0, 0.2, 3.0])
 def test_bends_never_take_all_of_the_curvature_of_the_prior(push):
     """Of magnitudes in which the likelihood is linear; the curvature by automatic derivatives."""
-    block = Block("q", (3,), 0.0, 1.0, sign=1.0, magnitudes="log-normal", spread=0.8)
+    block = Block("q", (3,), 0.0, 1.0, sign=1.0, log_normal=True, spread=0.8)
 
     def objective(z):
         return push * jnp.sum(block.value(z)) + 0.5 * jnp.sum(z**2)
@@ -60,7 +65,7 @@ def test_bends_never_take_all_of_the_curvature_of_the_prior(push):
     np.testing.assert_allclose(1.0 + found, np.maximum(curvature, LEAST_PRIOR_CURVATURE), rtol=1e-12)
 
 
-@pytest.mark.parametrize("magnitudes", ["half-normal", "log-normal"])
+@pytest.mark.parametrize("magnitudes", KINDS)
 def test_the_mean_moves_as_quadrature_says(magnitudes):
     """Of the shift, the part that the second order misses falls as one over the strength of the data."""
     missed = []
@@ -79,10 +84,10 @@ def test_the_mean_moves_as_quadrature_says(magnitudes):
     assert 0.2 < missed[1] / missed[0] < 0.3
 
 
-@pytest.mark.parametrize("magnitudes", ["half-normal", "log-normal"])
+@pytest.mark.parametrize("magnitudes", KINDS)
 def test_inferred_scales_bend_with_all_that_they_multiply(magnitudes):
     """g of a likelihood that is quadratic in M, K and b, by automatic derivatives of tr(S V'') / 2."""
-    random, options = np.random.default_rng(1), {"magnitudes": magnitudes, "spread": 0.8}
+    random, options = np.random.default_rng(1), {"log_normal": np.array(KINDS[magnitudes][1])[:, None], "spread": 0.8}
     space = ParameterSpace(
         (
             Block("M", (3, 2), 0.0, 1.0, sign=1.0, **options),

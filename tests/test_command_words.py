@@ -34,6 +34,15 @@ def model_of(**options: Any) -> lrp.LowRankModel:
         ("dale,K.median=2.0", lrp.DaleLoadings(K=SCALE(2.0))),
         ("dale,K.E.median=1.5,K.I.median=6,K.I.spread=5e-1", lrp.DaleLoadings(K={"E": SCALE(1.5), "I": SCALE(6, 0.5)})),
         ("dale,magnitudes=log-normal,spread=0.8", lrp.DaleLoadings(magnitudes="log-normal", spread=0.8)),
+        (
+            "dale,M.E=1,M.I=0.5,K.E=1.5,K.I=6,magnitudes.E=log-normal,magnitudes.I=half-normal,spread.E=0.7,spread.I=1",
+            lrp.DaleLoadings(
+                M={"E": 1.0, "I": 0.5},
+                K={"E": 1.5, "I": 6.0},
+                magnitudes={"E": "log-normal", "I": "half-normal"},
+                spread={"E": 0.7, "I": 1.0},
+            ),
+        ),
         ("dale,inhibitory=[SST,PV]", lrp.DaleLoadings(inhibitory=("SST", "PV"))),
         ("correlated,by_cell_type=true,K.median=2", lrp.CorrelatedLoadings(K=SCALE(2.0), by_cell_type=True)),
         ("independent,B.median=0.5,b=0.1", lrp.Priors(B=SCALE(0.5), b=0.1)),

@@ -67,28 +67,28 @@ DISTRIBUTIONS = {"half-normal": scipy.stats.halfnorm(), "log-normal": scipy.stat
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_magnitudes_are_quantiles(name):
     """q(z) has the distribution function of z, from 5 standard deviations below to 8 above."""
-    z, expected = np.linspace(-5.0, 8.0, 131), DISTRIBUTIONS[name]
-    q = np.asarray(magnitudes.magnitude(name, z, SPREAD))
+    z, expected, is_log = np.linspace(-5.0, 8.0, 131), DISTRIBUTIONS[name], name == "log-normal"
+    q = np.asarray(magnitudes.magnitude(is_log, z, SPREAD))
     np.testing.assert_allclose(expected.logcdf(q[z < 0.0]), scipy.stats.norm.logcdf(z[z < 0.0]), rtol=1e-9)
     np.testing.assert_allclose(expected.logsf(q[z >= 0.0]), scipy.stats.norm.logsf(z[z >= 0.0]), rtol=1e-9)
     with jax.enable_x64(True):
-        np.testing.assert_allclose(magnitudes.magnitude(name, jax.numpy.asarray(z), SPREAD), q, rtol=1e-9)
+        np.testing.assert_allclose(magnitudes.magnitude(is_log, jax.numpy.asarray(z), SPREAD), q, rtol=1e-9)
         inside = np.abs(z) < 5.0
         np.testing.assert_allclose(
-            magnitudes.coordinate(name, jax.numpy.asarray(q[inside]), SPREAD), z[inside], rtol=1e-8, atol=1e-8
+            magnitudes.coordinate(is_log, jax.numpy.asarray(q[inside]), SPREAD), z[inside], rtol=1e-8, atol=1e-8
         )
-        derivatives, derivative = [], lambda one: magnitudes.magnitude(name, one, SPREAD)
+        derivatives, derivative = [], lambda one: magnitudes.magnitude(is_log, one, SPREAD)
         for _ in range(3):
             derivative = jax.grad(derivative)
             derivatives.append(jax.jit(jax.vmap(derivative))(jax.numpy.asarray(z)))
         slopes, twice, thrice = derivatives
-        np.testing.assert_allclose(magnitudes.slope(name, z, SPREAD), slopes, rtol=1e-7)
-        second, third = magnitudes.bends(name, z, SPREAD)
+        np.testing.assert_allclose(magnitudes.slope(is_log, z, SPREAD), slopes, rtol=1e-7)
+        second, third = magnitudes.bends(is_log, z, SPREAD)
         np.testing.assert_allclose(second * slopes, twice, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(third * slopes, thrice, rtol=1e-5, atol=1e-8)
-        np.testing.assert_allclose(magnitudes.log_density(name, jax.numpy.asarray(q), SPREAD), expected.logpdf(q))
-        assert float(magnitudes.log_density(name, jax.numpy.asarray(-0.1), SPREAD)) == -np.inf
-        assert np.isnan(float(magnitudes.coordinate(name, jax.numpy.asarray(-0.1), SPREAD)))
+        np.testing.assert_allclose(magnitudes.log_density(is_log, jax.numpy.asarray(q), SPREAD), expected.logpdf(q))
+        assert float(magnitudes.log_density(is_log, jax.numpy.asarray(-0.1), SPREAD)) == -np.inf
+        assert np.isnan(float(magnitudes.coordinate(is_log, jax.numpy.asarray(-0.1), SPREAD)))
 
 
 def test_positive_factors_of_a_product_are_found():

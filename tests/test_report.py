@@ -154,6 +154,17 @@ def test_what_the_evidence_chose_is_said(ahead, said):
             "K[E] 1.5, K[I] 6, B 1, b 1, initial_kappa 1, noise_scale 0.3, noise_spread 1.5, unit 1, "
             "magnitudes log-normal, spread 0.7, inhibitory I",
         ),
+        (
+            lrp.DaleLoadings(
+                M={"E": 1.0, "I": 0.5},
+                K={"E": 1.5, "I": 6.0},
+                unit=1.0,
+                magnitudes={"E": "log-normal", "I": "half-normal"},
+                spread=0.7,
+            ),
+            "M[E] 1, M[I] 0.5, K[E] 1.5, K[I] 6, B 1, b 1, initial_kappa 1, noise_scale 0.3, noise_spread 1.5, unit 1, "
+            "magnitudes[E] log-normal, magnitudes[I] half-normal, spread 0.7, inhibitory I",
+        ),
         (lrp.DaleLoadings(K=lrp.ScalePrior(2.5), unit=1.0), "unit 1, magnitudes half-normal, inhibitory I"),
     ],
 )
@@ -168,7 +179,7 @@ def test_the_priors_of_dales_law_are_told(priors, said):
     ends = [float(end[0]) for end in posterior.time_constant_interval(seed=0)]
     tau = f"E {posterior.mode['time_constant'][0]:.3g} s ({ends[0]:.3g} to {ends[1]:.3g})"
     assert f"inferred time constants (90% interval) {tau}" in text
-    assert ("spread 0.7" in text) == (priors.magnitudes == "log-normal")
+    assert ("spread 0.7" in text) == (priors.magnitudes != "half-normal")
 
 
 @pytest.mark.slow

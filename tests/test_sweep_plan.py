@@ -31,7 +31,14 @@ def test_words_make_the_model_that_python_makes():
         "nonlinearity": "softplus",
         "observation": {"kind": "overdispersed-count", "scale": 20.0},
         "background": "none",
-        "priors": {"kind": "dale", "K": {"E": 1.5, "I": 6.0}, "inhibitory": ["I"]},
+        "priors": {
+            "kind": "dale",
+            "M": {"E": 1.0, "I": 0.5},
+            "K": {"E": 1.5, "I": 6.0},
+            "magnitudes": {"E": "log-normal", "I": "half-normal"},
+            "spread": {"E": 0.7, "I": 1.0},
+            "inhibitory": ["I"],
+        },
     }
     assert make_model(words) == lrp.LowRankModel(
         3,
@@ -39,7 +46,13 @@ def test_words_make_the_model_that_python_makes():
         nonlinearity="softplus",
         observation=lrp.NegativeBinomialObservation(scale=20.0),
         background=None,
-        priors=lrp.DaleLoadings(K={"E": 1.5, "I": 6.0}, inhibitory=("I",)),
+        priors=lrp.DaleLoadings(
+            M={"E": 1.0, "I": 0.5},
+            K={"E": 1.5, "I": 6.0},
+            magnitudes={"E": "log-normal", "I": "half-normal"},
+            spread={"E": 0.7, "I": 1.0},
+            inhibitory=("I",),
+        ),
     )
     noisy = make_model(
         {

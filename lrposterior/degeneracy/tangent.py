@@ -27,7 +27,7 @@ from lrposterior.spectrum import (
     entry_basis,
     entry_changes,
     factor_changes,
-    right_unit,
+    factor_unit,
     scaled_factors,
 )
 from lrposterior.visited_spectrum import visited_changes
@@ -62,7 +62,7 @@ class ConnectivityTangent:
         (left, right), unseen = scaled_factors(space, z), None
         if Q is not None:
             right = np.concatenate([right, bulk_patterns(space, Q)], axis=1)
-            unit = space["M"].standard_deviation * right_unit(space) / len(left)
+            unit = factor_unit(space, "M") * factor_unit(space, "K") / len(left)
             unseen = posterior.unseen_scale**2 / unit**2 * (np.eye(len(Q)) - Q @ Q.T)
         root = factor_changes(space, z, np.eye(space.num_dynamics))
         return cls(left, right, connectivity_kernel(space, z, Q), root.T @ root, unseen)
