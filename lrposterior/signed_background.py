@@ -28,10 +28,10 @@ class SignedBackground:
 
         W0_ij = sign_j (scale_j / N) q,
 
-    with the magnitudes q of the priors, half-normal or log-normal, independent of each other. So what the rates r of
-    one type send to a neuron, sum_j W0_ij r_j, is on average its scale times the mean of q, times the share of the
-    neurons that are of this type, times the mean of r, at any number N of neurons. Where a network has no
-    self-connections W0 has no diagonal.
+    with the magnitudes q of the priors, half-normal or log-normal, independent of each other; where they differ between
+    cell types, those of the neuron j that sends. So what the rates r of one type send to a neuron, sum_j W0_ij r_j, is
+    on average its scale times the mean of q, times the share of the neurons that are of this type, times the mean of r,
+    at any number N of neurons. Where a network has no self-connections W0 has no diagonal.
 
     M and K say nothing that W0 could not say as well: they are the prior that synapses have in common, and carry the
     process noise.
