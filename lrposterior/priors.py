@@ -208,7 +208,7 @@ class DaleLoadings(Priors):
         K = self.K
         if not isinstance(K, ByCellType):
             names = tuple(sorted(set(cell_types or ())))
-            K = ByCellType(names, (self.K,) * len(names))
+            K = ByCellType(names, (self.K,) * len(names)).settled("priors", cell_types, num_neurons)
         by_cell_type = {"K": K, "M": self.M, "magnitudes": self.magnitudes, "spread": self.spread}
         settled: dict[str, Any] = {
             name: value.settled(f"priors.{name}", cell_types, num_neurons)

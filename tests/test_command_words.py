@@ -120,7 +120,12 @@ def test_a_fit_under_dales_law_has_the_priors_that_were_asked_for(folder):
         ("--loadings", "dale,K.E=-1,K.I=2", "--loadings: priors.K['E']: expected one finite number > 0, got -1"),
         ("--loadings", "dale,K.E.median=0", "--loadings.K.E: median: expected one finite number > 0, got 0"),
         ("--loadings", "dale,K.E=1,K.I.median=2", "--loadings: priors.K: expected numbers alone, or ScalePriors alone"),
-        ("--loadings", "dale,K.E=1.5", "--loadings: expected a value for each of the cell types ['E', 'I'], got none"),
+        ("--loadings", "dale,K.E=1.5", "--loadings.K: expected a value for each of the cell types ['E', 'I'], got"),
+        (
+            "--loadings",
+            "dale,magnitudes.PV=log-normal",
+            "--loadings.magnitudes: expected a value for each of the cell types ['E', 'I'], got none for ['E', 'I']",
+        ),
         ("--loadings", "dale,magnitudes=normal", "--loadings: priors.magnitudes: expected one of 'half-normal', 'log-"),
         ("--loadings", "dale,magnitude=log-normal", "got 'magnitude'; did you mean 'magnitudes'?"),
         ("--loadings", "dale,log-normal", "--loadings: expected dale,FIELD=VALUE, got 'dale,log-normal' (Expected '='"),

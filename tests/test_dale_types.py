@@ -124,35 +124,39 @@ def test_derivatives_are_those_of_automatic_differentiation(name):
     space = space_of(background=lrp.SignedBackground(SCALE_OF_W0))
     block, z = space[name], space.coordinates(2.0 * np.random.default_rng(2).standard_normal(space.size), name)
 
-    def along(step: jax.Array) -> jax.Array:
-        return block.value(jnp.asarray(z) + step)
-
     def derivative(of):
-        return lambda step: jax.jvp(of, (step,), (jnp.ones(()),))[1]
+        return lambda z: jax.jvp(of, (z,), (jnp.ones_like(z),))[1]
 
-    first, here = derivative(along), jnp.zeros(())
-    second, third = block.bends(z)
-    np.testing.assert_allclose(np.broadcast_to(block.slope(z), z.shape), first(here), rtol=1e-7)
-    np.testing.assert_allclose(second * block.slope(z), derivative(first)(here), rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(third * block.slope(z), derivative(derivative(first))(here), rtol=1e-5, atol=1e-8)
+    once = derivative(block.value)
+    twice = derivative(once)
+    first, second, third = (jax.jit(each)(jnp.asarray(z)) for each in (once, twice, derivative(twice)))
+    bends = block.bends(z)
+    np.testing.assert_allclose(np.broadcast_to(block.slope(z), z.shape), first, rtol=1e-7)
+    np.testing.assert_allclose(bends[0] * block.slope(z), second, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(bends[1] * block.slope(z), third, rtol=1e-5, atol=1e-8)
+
+
+def value_and_slopes(of, log_normal: np.ndarray, spread: np.ndarray, at: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Of a function of entries, its values and the derivative of each."""
+    values, pull_back = jax.vjp(lambda x: of(log_normal, x, spread), at)
+    return np.asarray(values), np.asarray(pull_back(jnp.ones_like(values))[0])
 
 
 @pytest.mark.parametrize("precise", [True, False])
 def test_no_gradient_is_nan_because_of_the_other_kind(precise):
-    """Far outside, where the kind that an entry does not have overflows, or has no derivative."""
-    log_normal, spread = np.array([True, False, True, False]), np.array([0.1, 5.0, 0.1, 5.0])
+    """Where the kind that an entry does not have overflows, or has no derivative."""
+    log_normal, spread = np.array([True, False, True, False]), np.array([0.1, 400.0, 0.1, 400.0])
     with jax.enable_x64(precise):
-        z, q = jnp.array([45.0, -30.0, -45.0, 2.0]), jnp.array([60.0, 0.5, 1e-3, 2.0])
-        for of, at in (
-            (magnitudes.magnitude, z), (magnitudes.coordinate, q), (magnitudes.log_density, q)
-        ):  # fmt: skip
-            values, pull_back = jax.vjp(lambda x, of=of: of(log_normal, x, spread), at)
+        z, q, edge = jnp.array([45.0, -30.0, -45.0, 2.0]), jnp.array([60.0, 0.5, 1e-3, 2.0]), jnp.array([-1.0, 0.0] * 2)
+        for of, at in ((magnitudes.magnitude, z), (magnitudes.coordinate, q), (magnitudes.log_density, q)):
+            values, slopes = value_and_slopes(of, log_normal, spread, at)
             assert np.all(np.isfinite(values))
-            assert np.all(np.isfinite(pull_back(jnp.ones_like(values))[0]))
-        possible = jnp.array([0.0, 0.0, -1.0, -1.0])
-        values, pull_back = jax.vjp(lambda x: magnitudes.log_density(log_normal, x, spread), possible)
-        np.testing.assert_array_equal(np.isfinite(values), [False, True, False, False])
-        assert np.all(np.isfinite(pull_back(jnp.ones_like(values))[0]))
+            assert np.all(np.isfinite(slopes))
+        values, slopes = value_and_slopes(magnitudes.log_density, log_normal, spread, edge)
+        np.testing.assert_array_equal(np.isfinite(values), ~log_normal)
+        assert np.all(np.isfinite(slopes))
+        _, slopes = value_and_slopes(magnitudes.coordinate, log_normal, spread, edge)
+        assert np.all(np.isfinite(slopes[~log_normal]))
 
 
 @pytest.mark.usefixtures("double_precision")
@@ -240,5 +244,6 @@ def test_every_type_of_the_recording_is_named_once(name):
         with pytest.raises(ValueError, match=f"{expected}{got}.*; name each type once"):
             model_of(lrp.DaleLoadings(**{name: given})).for_recording(recording)
     untyped = lrp.Recording(recording.activity, 0.02)
-    with pytest.raises(ValueError, match=r"priors\.K: expected a recording with cell_types"):
-        model_of().for_recording(untyped)
+    for given, where in ((lrp.DaleLoadings(), "priors"), (lrp.DaleLoadings(K=OF_TYPES["K"]), r"priors\.K")):
+        with pytest.raises(ValueError, match=f"^{where}: expected a recording with cell_types, got one without"):
+            model_of(given).for_recording(untyped)
