@@ -233,6 +233,18 @@ def test_medians_and_ranges_are_those_over_networks():
     assert found.num_networks == 3
 
 
+def test_networks_that_run_away_leave_the_range_to_the_others():
+    model, parameters, recording = small_network()
+    excited = parameters | {"K": 1000.0 * np.abs(parameters["K"])}
+    draws = {name: np.stack([parameters[name], parameters[name], excited[name]]) for name in parameters}
+    level = describe_networks(model, {name: value[:1] for name, value in draws.items()}, recording, 1000.0).signal.level
+    found = describe_networks(model, draws, recording, 1000.0)
+    assert found.share_diverging == pytest.approx(1.0 / 3.0)
+    assert found.levels == pytest.approx((level, level))
+    wild = describe_networks(model, {name: value[2:] for name, value in draws.items()}, recording, 1000.0)
+    assert wild.levels == (np.inf, np.inf)
+
+
 # ------------------------------------------------------------------------------------------------------------ verdicts
 @pytest.mark.parametrize("seed", range(4))
 def test_a_network_on_its_own_data_has_no_defect(seed):

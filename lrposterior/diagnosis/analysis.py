@@ -36,7 +36,8 @@ def diagnose(
 
     - "exploding loss": half of the networks or more run away. Fits start at the data: a few of the prior that do so are
       harmless.
-    - "scale mismatch": the mean activity is off by more than a factor of 2, and beyond that of every network drawn.
+    - "scale mismatch": the mean activity is off by more than a factor of 2, and beyond that of every network drawn;
+      networks that run away do not count, as they pass any activity.
       A softplus network is of order 1 without a scale: rates of 14 spikes/s are then a factor of 10 away, while
       networks of a prior with the scale of the data were 0.7 to 1.3 times as active as 28 simulated sessions.
     - "flat output": averages over trials move with a fifth of the recorded standard deviation over time, or less.

@@ -44,7 +44,7 @@ class NetworkStatistics:
         num_networks: how many there are.
         share_diverging: share of them whose activity is not finite, or over a hundred times the largest recorded one.
         signal: level and temporal standard deviation of the averages under the recorded inputs.
-        levels: the lowest and the highest level of a network.
+        levels: the lowest and the highest level of the networks that do not run away; inf where all do.
         level_without_inputs, level_of_tenfold_inputs: the level under inputs of 0, and ten times the recorded ones.
         input_modulation: the temporal standard deviation of the averages of what inputs change, the activity under the
             recorded inputs less that without inputs, over the level under the recorded ones.
@@ -82,7 +82,7 @@ def describe_networks(
         _describe_network(model, {name: value[draw : draw + 1] for name, value in kept.items()}, trials, largest)
         for draw in range(len(kept["b"]))
     ]
-    levels = [one.signal.level for one in found]
+    levels = [one.signal.level for one in found if not one.share_diverging] or [np.inf]
     return NetworkStatistics(
         num_networks=len(found),
         share_diverging=float(np.mean([one.share_diverging for one in found])),
