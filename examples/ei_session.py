@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ei_session_parts import evaluation, figures, tables
+from ei_session_parts.collapse import naive_descent
 from ei_session_parts.networks import HALF_NORMAL, MODEL, NAIVE, fit_likelihood, fit_matching
 from ei_session_parts.session import DT, TINY, Size, export_session, load_session
 from page_parts.tables import rounded, save
@@ -24,6 +25,8 @@ from page_parts.tables import rounded, save
 import lrposterior as lrp
 from lrposterior.simulated_session import INTEGRATION_CONSTANTS
 
+# Of the naive descent: a network of the prior that does not run away, as that of seed 0 does.
+DESCENT_SEED = 1
 IS_TINY = os.environ.get("LRPOSTERIOR_TINY", "") not in ("", "0")
 
 
@@ -75,13 +78,23 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
         "default": diagnosed(lrp.diagnose(MODEL, fitted, seed=0)),
         "default, fitted": diagnosed(lrp.diagnose(posterior, validation=held_out, seed=0)),
     }
+    few = fitted.select(trials=list(range(size.num_descent_trials)))
+    collapsed, losses = naive_descent(NAIVE, few, num_steps=size.num_descent_steps, seed=DESCENT_SEED)
+    results["collapse"] = {
+        "trials": few.num_trials,
+        "losses": [float(losses[0]), float(losses[-1])],
+        "networks": {
+            "naive, z-scored": diagnosed(lrp.diagnose(collapsed, fitted, seed=0)),
+            "default, matched": diagnosed(lrp.diagnose(networks, seed=0)),
+        },
+    }
     results["degeneracy"] = evaluation.degeneracy(posterior)
     posterior, share = evaluation.without_runaways(posterior, held_out, size.num_draws + size.num_draws // 3)
     results["runaways"] = share
     fits_by_name = {"likelihood": posterior, "matching": networks, "naive": naive}
     simulated = {
         name: lrp.simulate_trials(fit, held_out, num_simulations=size.num_simulations, seed=0)
-        for name, fit in fits_by_name.items()
+        for name, fit in (fits_by_name | {"collapsed": collapsed}).items()
     }
     results["comparison"] = {name: evaluation.compare(fit, held_out, size) for name, fit in fits_by_name.items()}
     inputs = held_out.inputs[:2]

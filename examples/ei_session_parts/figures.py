@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,22 @@ import lrposterior as lrp
 from ei_session_parts.evaluation import WIDTH
 from ei_session_parts.session import DT
 from lrposterior.plots import save_figure
-from lrposterior.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILION, styled
+from lrposterior.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, styled
 
-COLORS = {"recorded": BLACK, "likelihood": BLUE, "matching": ORANGE, "naive": GREY}
-TITLES = {"likelihood": "likelihood", "matching": "matching", "naive": "matching, without a scale"}
+COLORS = {"recorded": BLACK, "likelihood": BLUE, "matching": ORANGE, "naive": GREY, "collapsed": GREEN}
+TITLES = {
+    "recorded": "recorded",
+    "likelihood": "likelihood",
+    "matching": "matching",
+    "naive": "matching, without a scale",
+    "collapsed": "z-scored loss, without a scale",
+}
 
 
 def save_all(folder: Path, results: dict, shown: dict[str, Any]) -> None:
     made = {
-        "averages": draw_averages(shown),
+        "collapse": draw_averages(shown, ("collapsed", "matching")),
+        "averages": draw_averages(shown, ("likelihood", "matching", "naive")),
         "weights": draw_weights(results, shown),
         "responses": draw_responses(results),
         "certainty": draw_certainty(results["likelihood"]["perturbations"]),
@@ -40,13 +48,13 @@ def smooth(activity: np.ndarray) -> np.ndarray:
 
 
 @styled
-def draw_averages(shown: dict[str, Any]) -> Figure:
+def draw_averages(shown: dict[str, Any], fits: Sequence[str]) -> Figure:
     """Averages of held-out trials of one condition: of E, of I, and of the two neurons that move most."""
     held_out = shown["held_out"]
     condition, types = held_out.trial_labels[0], np.array(held_out.cell_types)
     by_fit = {"recorded": averages(held_out.activity, held_out, condition)}
-    for name, simulated in shown["simulated"].items():
-        by_fit[name] = averages(simulated.mean(axis=0), held_out, condition)
+    for name in fits:
+        by_fit[name] = averages(shown["simulated"][name].mean(axis=0), held_out, condition)
     moving = {name: int(np.argmax(np.where(types == name, by_fit["recorded"].std(axis=0), -1.0))) for name in "EI"}
     panels = {
         "mean of E": types == "E",
@@ -56,8 +64,8 @@ def draw_averages(shown: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(9.0, 5.0), layout="constrained")
     for axes, (title, chosen) in zip(figure.subplots(2, 2, sharex=True).ravel(), panels.items(), strict=True):
         for name, values in by_fit.items():
-            label = "recorded" if name == "recorded" else TITLES[name]
-            axes.plot(DT * np.arange(len(values)), values[:, chosen].mean(axis=1), color=COLORS[name], label=label)
+            course = values[:, chosen].mean(axis=1)
+            axes.plot(DT * np.arange(len(values)), course, color=COLORS[name], label=TITLES[name])
         axes.set_title(title)
         axes.set_ylim(bottom=0.0)
     for axes in figure.axes[2:]:

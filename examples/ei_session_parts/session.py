@@ -29,9 +29,11 @@ class Size:
     num_simulations: int = 12
     num_ensembles: int = 16
     num_true: int = 25
+    num_descent_trials: int = 100
+    num_descent_steps: int = 500
 
 
-TINY = Size(64, 60, 6, 2, 2, 32, 1, 8, 4, 30, 2, 3, 4)
+TINY = Size(64, 60, 6, 2, 2, 32, 1, 8, 4, 30, 2, 3, 4, 16, 20)
 
 
 def export_session(path: Path, size: Size) -> lrp.Simulation:

@@ -11,6 +11,8 @@ CONFIGURATIONS = {
     "naive, fitted": "without a scale, matched",
     "default": "default, untrained",
     "default, fitted": "default, fitted",
+    "naive, z-scored": "without a scale, descent on z-scored averages",
+    "default, matched": "default, matched",
 }
 # Rows of the comparison: a title, the statistic of the recording, and that of the simulation.
 STATISTICS = (
@@ -26,6 +28,7 @@ def as_markdown(results: dict) -> str:
         {
             "session": of_session(results["session"]),
             "diagnosis": of_diagnosis(results["diagnosis"]),
+            "collapse": of_collapse(results["collapse"]),
             "comparison": of_comparison(results["comparison"]),
             "runaways": f"{100.0 * results['runaways']:.1f}% of the draws ran away and were left out.",
             "parameters": of_parameters(results),
@@ -53,9 +56,17 @@ def of_diagnosis(diagnosis: dict) -> str:
         ]
         for name, one in diagnosis.items()
     ]
-    recorded = diagnosis["default"]
+    recorded = next(iter(diagnosis.values()))
     rows.append(["recorded", number(recorded["recorded"], 1), number(recorded["recorded sd"], 2), ""])
     return table(["network", "mean rate (spikes/s)", "temporal sd of averages", "verdicts"], rows)
+
+
+def of_collapse(collapse: dict) -> str:
+    first, last = (number(loss) for loss in collapse["losses"])
+    return (
+        f"{of_diagnosis(collapse['networks'])}\n\n"
+        f"The descent is over {collapse['trials']} trials, and its loss falls from {first} to {last}."
+    )
 
 
 def of_comparison(comparison: dict) -> str:
