@@ -26,7 +26,7 @@ HEADERS = {
     "latents.py": "error of the mean (of the reference)  ratio of sd",
     "loadings.py": "network  priors       ",
     "long_recording.py": "bins    density   gradient information        fit      start    density",
-    "matching.py": "trials x bins x neurons  step of  seconds of an epoch: warm-up, all",
+    "matching.py": "losses   clock, processor (s)  PyTorch: clock, processor  ratio of clocks, of processors",
     "mode.py": "within 0.1 nats  steps  seconds  ratio of seconds  nats above",
     "partial_observation.py": "| recorded | regression | its limit | 90% interval, median | covers 0 |",
     "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",
