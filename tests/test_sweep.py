@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import json
+import multiprocessing
 import os
 import time
 import warnings
@@ -402,6 +403,42 @@ def test_an_interruption_ends_the_processes_and_leaves_the_environment_as_it_was
         interrupted()
     assert time.perf_counter() - started < 50.0
     assert dict(os.environ) == before
+
+
+def _wait_for_ever(place: Path) -> None:
+    place.write_text(str(os.getpid()))
+    time.sleep(1000.0)
+
+
+def _have_a_process_wait(place: Path) -> None:
+    with process_pool(1) as pool:
+        pool.submit(_wait_for_ever, place).result()
+
+
+@pytest.mark.slow
+def test_processes_end_with_one_that_is_killed(tmp_path):
+    place = tmp_path / "process"
+    parent = multiprocessing.get_context("spawn").Process(target=_have_a_process_wait, args=(place,))
+    parent.start()
+    _wait_until(lambda: place.is_file() and place.read_text() != "")
+    parent.kill()
+    parent.join()
+    _wait_until(lambda: not _runs(int(place.read_text())))
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    started = time.perf_counter()
+    while not condition():
+        assert time.perf_counter() - started < 140.0
+        time.sleep(0.1)
 
 
 @pytest.mark.slow

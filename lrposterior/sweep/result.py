@@ -227,12 +227,12 @@ class SweepResult:
         return f"SweepResult({len(self.names)} configurations, {len(self.seeds)} seed(s), best by {self.score}: {best})"
 
     def __str__(self) -> str:
-        rows: list[Sequence[str]] = [
-            ("configuration", UNITS[self.score], "gain over the base", "correlation", "ceiling", "seeds")
-        ]
+        beside = [CEILING] if self.score == CORRELATION else [CORRELATION, CEILING]
+        rows: list[Sequence[str]] = [("configuration", UNITS[self.score], "gain over the base", *beside, "seeds")]
         for one in self.ranking:
             known = [str(mean) if mean.num_seeds else "" for mean in (one.score, one.gain)]
-            averages = [f"{mean.value:.3f}" if mean.num_seeds else "" for mean in (one.correlation, one.ceiling)]
+            means = [{CORRELATION: one.correlation, CEILING: one.ceiling}[name] for name in beside]
+            averages = [f"{mean.value:.3f}" if mean.num_seeds else "" for mean in means]
             rows.append((one.name, *known, *averages, f"{one.score.num_seeds} of {len(self.seeds)}"))
         lines = [repr(self), *_columns(rows)]
         if self.stacking:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from lrposterior.checks import argument_error
 from lrposterior.fit_error import FitError
 from lrposterior.held_out import held_out_density
+from lrposterior.inference.approximation import CONVERGED
 from lrposterior.inference.fit import fit
 from lrposterior.inference.learned_embedding import learned_where_needed
 from lrposterior.input_embedding import embed_inputs
@@ -42,7 +44,7 @@ class Run:
         scores: by name, NaN where one is not known; empty where the fit was refused.
         refusal: why, or None.
         seconds: what it took.
-        notes: warnings of the fit, and why a score is not known.
+        notes: the status of a fit that has not converged, its warnings, and why a score is not known.
     """
 
     scores: Mapping[str, float]
@@ -84,6 +86,26 @@ def _read(path: Path) -> Recording:
     return load_recording(path)
 
 
+def require_correlation(held_out: Recording, seed: int) -> None:
+    """Refuse held-out trials whose averages have no correlation.
+
+    Raises:
+        ValueError: if no label has enough of them.
+    """
+    most = int(_labels(held_out)[1].max())
+    if most < FEWEST_TRIALS:
+        expected = f"at least {FEWEST_TRIALS} held-out trials of some label, as correlation is the score that ranks"
+        mend = "hold out more, or rank by another score"
+        raise argument_error("validation", expected, f"{most} at most with seed {seed}", mend)
+
+
+def _labels(trials: Recording) -> tuple[np.ndarray, np.ndarray]:
+    """(trial,) labels, and how many of the trials have each."""
+    labels = np.array(trials.trial_labels or ["all"] * trials.num_trials)
+    _, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return labels, counts[member]
+
+
 def _fit_and_score(
     settings: Settings, recording: Recording, validation: Validation, seed: int
 ) -> tuple[dict[str, float], str | None, list[str]]:
@@ -103,7 +125,8 @@ def _fit_and_score(
     if posterior.model.observation.of == "count" and spikes > 0.0:
         scores[BITS_PER_SPIKE] = (density - _density_of_means(training, held_out)) / float(np.log(2.0) * spikes)
     compared, notes = _compare(posterior, held_out, validation.smoothing or 2.0 * recording.dt, seed)
-    return scores | compared, None, notes
+    status = [] if posterior.status == CONVERGED else [posterior.status]
+    return scores | compared, None, status + notes
 
 
 def _embedded(settings: Settings, training: Recording, held_out: Recording) -> tuple[Recording, Recording]:
@@ -125,12 +148,11 @@ def _compare(
     posterior: Posterior, held_out: Recording, smoothing: float, seed: int
 ) -> tuple[dict[str, float], list[str]]:
     """The correlation of trial averages and its ceiling, or why they are not known."""
-    labels = np.array(held_out.trial_labels or ["all"] * held_out.num_trials)
-    names, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    chosen = np.flatnonzero(counts[member] >= FEWEST_TRIALS)
+    labels, counts = _labels(held_out)
+    chosen = np.flatnonzero(counts >= FEWEST_TRIALS)
     if not chosen.size:
-        most = f"{counts.max()} held-out trials at most"
-        return {}, [f"no correlation of trial averages: {most} of each of {len(names)} label(s), where 4 are needed"]
+        most, number = f"{counts.max()} held-out trials at most", len(np.unique(labels))
+        return {}, [f"no correlation of trial averages: {most} of each of {number} label(s), where 4 are needed"]
     trials = held_out.select(trials=chosen)
     try:
         found = score_trials(

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -18,7 +19,7 @@ from lrposterior.recording import Recording
 from lrposterior.sweep.configuration import Configuration, make_settings
 from lrposterior.sweep.plan import SweepPlan
 from lrposterior.sweep.result import SweepResult
-from lrposterior.sweep.scores import Run, score_in_file
+from lrposterior.sweep.scores import CORRELATION, Run, require_correlation, score_in_file
 from lrposterior.sweep.store import RunStore, fingerprint
 
 # Libraries with threads of their own slow each other down where every core has its process.
@@ -53,11 +54,15 @@ def run_sweep(
         progress: show a progress bar.
 
     Raises:
-        ValueError: if an argument is of another kind, or the plan's trials cannot be held out from this recording.
+        ValueError: if an argument is of another kind, the plan's trials cannot be held out from this recording, or
+            correlation ranks and no label has enough of them.
     """
     require_instance(plan, "plan", SweepPlan, "make it with load_plan(path), or SweepPlan.from_dict(...)")
     require_instance(recording, "recording", Recording)
-    plan.validation.split(recording, plan.seeds[0])  # refuses what cannot be held out before anything runs
+    for seed in plan.seeds:  # What cannot be held out, or not ranked, is refused before anything runs.
+        _, held_out = plan.validation.split(recording, seed)
+        if plan.score == CORRELATION:
+            require_correlation(held_out, seed)
     folder = Path(folder).resolve()  # Workers may run elsewhere.
     (folder / RUNS).mkdir(parents=True, exist_ok=True)
     store = RunStore(folder / RUNS, fingerprint(recording), plan.validation)
@@ -82,13 +87,13 @@ def run_sweep(
 def process_pool(num_workers: int) -> Iterator[Executor]:
     """Processes with one thread each, ended at once where the block ends by an error or an interruption.
 
-    They are spawned: one that is forked after JAX has started waits for ever.
+    They are spawned: one that is forked after JAX has started waits for ever. Where this one is killed, they end too.
     """
     older = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
     with (
         _environment(ONE_THREAD | _compilation_cache()),  # the libraries read it when a process starts
-        concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=spawn) as pool,
+        concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=spawn, initializer=_end_with_parent) as pool,
     ):
         try:
             yield pool
@@ -97,6 +102,18 @@ def process_pool(num_workers: int) -> Iterator[Executor]:
             for process in set(multiprocessing.active_children()) - older:
                 process.terminate()
             raise
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, which would otherwise wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager
