@@ -1,5 +1,6 @@
 """`lrposterior sweep`: a plan that it prints, a sweep by processes, and one line for every mistake."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -54,6 +55,41 @@ def test_an_example_is_a_plan(tmp_path, capsys, option):
     assert lrp.load_plan(tmp_path / "plan.toml").combine is not None
 
 
+# What makes each of them small; one rank is above the number of neurons.
+SMALL = {"[0, 1, 2, 3, 4]": "[0]", "fraction = 0.2": "fraction = 0.5", "rank = [20, 50": "rank = [8, 50"}
+SHORT = {
+    "--example": {'method = "laplace"': 'method = "laplace"\nmax_iterations = 20'},
+    "--example-match": {"rate = 0.001 }": "rate = 0.001, warm_up = 1, ramp = 1, num_epochs = 3 }", ", 54]": "]"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("option", list(SHORT))
+def test_an_example_runs_from_its_first_configuration_to_its_last(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.chdir(tmp_path)
+    session = lrp.simulate_session(
+        num_trials=28, num_bins=20, num_excitatory=6, num_inhibitory=2, num_inputs=3, num_outliers=0, seed=0
+    )
+    session.recording.save("session.npz")
+    _, text, _ = run(capsys, option)
+    for old, new in (SMALL | SHORT[option]).items():
+        assert old in text
+        text = text.replace(old, new)
+    Path("plan.toml").write_text(text, encoding="utf-8")
+    code, out, err = run(capsys, "plan.toml", "--workers", 1, "--figure", "gains.png")
+    assert (code, err) == (0, "")
+    made, found = lrp.load_plan("plan.toml"), lrp.SweepResult.load("plan.sweep/sweep.nc")
+    singles = [one.name for one in made.configurations]
+    better = [name for name in found.better_than_base if name in singles]
+    assert list(found.names) == singles + [one.name for one in made.combinations(better)]
+    assert any(" + " in name for name in found.names)
+    assert [one.name for one in found.ranking if one.refusals] == ["rank=50"]
+    assert all(np.isfinite(found.values(name)).all() for name in found.names if name != "rank=50")
+    assert all(name in out for name in found.names)
+    assert Path("gains.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
 def test_a_sweep_of_networks_that_match(plan, capsys):
     method = '{ kind = "match", warm_up = 2, ramp = 2, num_epochs = 6 }'
@@ -100,3 +136,13 @@ def test_a_mistake_is_one_line(plan, capsys, arguments, edit, words):
     assert err.startswith(f"lrposterior: {words}")
     assert err.count("\n") == 1
     assert not Path("plan.sweep").exists()
+
+
+def test_a_score_that_held_out_trials_cannot_have_is_refused_before_anything_runs(plan, capsys):
+    plan.write_text(plan.read_text(encoding="utf-8").replace("seeds", 'score = "correlation"\nseeds'), encoding="utf-8")
+    recording = lrp.load_recording("session.npz")
+    dataclasses.replace(recording, trial_labels=["left", "right"] * 4).save("session.npz")
+    code, out, err = run(capsys, "plan.toml", "--workers", 1)
+    assert (code, out) == (2, "")
+    assert err.startswith("lrposterior: validation: expected at least 4 held-out trials of some label, as correlation")
+    assert not list(Path("plan.sweep/runs").glob("*"))
