@@ -76,7 +76,7 @@ def load_embedding(path: str | os.PathLike[str]) -> InputEmbedding:
     try:
         numbers = json.loads(str(arrays["numbers"]))
         embedding = kind(**{name: arrays[name] for name in names if name in arrays}, **numbers)
-        sample = arrays["sample"] if kind is RandomEmbedding else None
+        sample = arrays["sample"] if kind is RandomEmbedding else np.empty(0)
     except (KeyError, TypeError, ValueError) as error:
         raise _refusal(path, f"whose contents do not fit ({error})", mend) from error
     if isinstance(embedding, RandomEmbedding) and not np.array_equal(embedding.projection(1)[0], sample):

@@ -32,7 +32,7 @@ HEADERS = {
     "perturbation.py": "class          n   mode   mean   expected (std) |    R²    expected  | spread²   | cover",
     "ranking_speed.py": "read       seconds    drawn (s)  ratio",
     "rank_selection.py": "true rank  gain  fitted bulk  size         right  chosen (rank: times)",
-    "session_means.py": "trials  sessions  refused  entries of W",
+    "session_means.py": "network  trials  networks  refused  entries of W",
     "session_truth.py": "directions are known to better than 1 prior standard deviation",
     "single_trials.py": "cover of W, rms z: all | half | nine tenths (entries) | of responses: 1 bin | 50 bins",
     "update.py": "steps: update, refit  seconds: update, refit  ratio",
