@@ -39,7 +39,7 @@ NETWORKS = (
 )
 NUM_DRAWS = 800
 TYPES, RATE = ("E",) * 16 + ("I",) * 4, 20.0  # RATE in spikes/s
-# Networks of the prior whose rates in spikes/s, on average and in the fastest bin of an average, lie beyond are redrawn.
+# Networks of the prior are drawn again where rates in spikes/s, the mean and that of the fastest bin, lie beyond.
 RATES, FASTEST = (3.0, 60.0), 400.0
 
 
