@@ -621,7 +621,19 @@ class LowRankModel:
         currents = settled.simulated_currents(parameters, like, seed=seed)
         coordinates = {name: jnp.asarray(value) for name, value in settled.coordinates(parameters, like.dt).items()}
         emission = settled.emission_of_trials(coordinates, settled.data(like))
-        return dataclasses.replace(like, activity=emission.sample(np.random.default_rng(seed), jnp.asarray(currents)))
+        try:
+            activity = emission.sample(np.random.default_rng(seed), jnp.asarray(currents))
+        except ValueError as failure:  # Counts beyond the integers.
+            raise self._divergence() from failure
+        return dataclasses.replace(like, activity=activity)
+
+    def _divergence(self) -> ValueError:
+        return argument_error(
+            "parameters",
+            "a network whose activity stays finite",
+            f"one that diverges with nonlinearity {self.nonlinearity!r}",
+            "use a weaker K, or fewer bins",
+        )
 
     def _without_recording(self, parameters: Mapping[str, np.ndarray]) -> LowRankModel:
         """This model with what a fit takes from the activity of a recording: a simulation uses none of it."""
@@ -654,12 +666,7 @@ class LowRankModel:
                 trials = self.driven_by_noise(some, trials, process)
             currents[chosen] = self.currents(some, trials)
         if not np.all(np.isfinite(currents)):
-            raise argument_error(
-                "parameters",
-                "a network whose activity stays finite",
-                f"one that diverges with nonlinearity {self.nonlinearity!r}",
-                "use a weaker K, or fewer bins",
-            )
+            raise self._divergence()
         return currents
 
     def driven_by_noise(self, parameters: Parameters, data: Data, process: Array) -> Data:

@@ -337,6 +337,13 @@ BAD_SIMULATIONS = {
         "K": np.full((5, 1), 1e3),
         "num_bins": 400,
     },
+    # Currents are finite here, and no integer is as large as the counts.
+    "parameters: expected a network whose activity stays finite, got one that diverges with nonlinearity 'softplus'": {
+        "model": plain_model(1, nonlinearity="softplus", observation=lrp.PoissonObservation(scale=10.0)),
+        "M": np.full((5, 1), 10.0),
+        "K": np.full((5, 1), 10.0),
+        "num_bins": 40,
+    },
 }
 
 
