@@ -74,13 +74,14 @@ def of_comparison(comparison: dict) -> str:
     rows = [
         ["correlation of averages", "", *(bounds(one["correlation"], 3) for one in fits)],
         ["its ceiling", number(fits[0]["ceiling"][0], 3), *("" for _ in fits)],
-        ["correlation over ceiling", "", *(number(one["correlation"][0] / one["ceiling"][0], 3) for one in fits)],
+        ["correlation over ceiling", "", *(bounds(one["correlation over ceiling"], 3) for one in fits)],
     ]
     for title, name, digits in STATISTICS:
         seen = [bounds(one[f"{name} simulated"], digits) for one in fits]
         rows.append([title, bounds(fits[0][name], digits), *seen])
     rows.append(["agreement of shared covariances", "", *(bounds(one["shared agreement"], 2) for one in fits)])
     rows.append(["distance of trials", "", *(bounds(one["distance"], 3) for one in fits)])
+    rows.append(["bits per spike", "", *(bounds(one["bits per spike"], 3) for one in fits)])
     return table(["held-out trials", "recorded", *(NAMES[name] for name in comparison)], rows)
 
 
