@@ -196,11 +196,11 @@ def _frame(M: Array, patterns: Array) -> Array:
     upper = jnp.swapaxes(jnp.linalg.cholesky(jnp.swapaxes(M, -1, -2) @ M / M.shape[-2]), -1, -2)
     # (M upper^-1)^T P: the columns of M upper^-1 are orthogonal.
     overlap = jnp.linalg.solve(jnp.swapaxes(upper, -1, -2), jnp.swapaxes(M, -1, -2) @ patterns)
-    return jnp.swapaxes(_nearest_rotation(overlap), -1, -2) @ upper
+    return jnp.swapaxes(nearest_rotation(overlap), -1, -2) @ upper
 
 
 @jax.custom_jvp
-def _nearest_rotation(matrix: Array) -> Array:
+def nearest_rotation(matrix: Array) -> Array:
     """(..., rank, rank) the orthogonal matrix O nearest to a matrix, so that O^T matrix is positive semidefinite.
 
     With matrix = X diag(s) Y^T it is X Y^T, and changes by X D Y^T with D_ij = (E_ij - E_ji) / (s_i + s_j),
@@ -210,7 +210,7 @@ def _nearest_rotation(matrix: Array) -> Array:
     return left @ right
 
 
-@_nearest_rotation.defjvp
+@nearest_rotation.defjvp
 def _change_of_rotation(at: tuple[Array], by: tuple[Array]) -> tuple[Array, Array]:
     left, sizes, right = jnp.linalg.svd(at[0])
     change = jnp.swapaxes(left, -1, -2) @ by[0] @ jnp.swapaxes(right, -1, -2)

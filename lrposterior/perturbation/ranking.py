@@ -51,9 +51,10 @@ class PerturbationRanking:
             little.
         share_degenerate: (candidate,) share of tr Cov q from directions of the connectivity that the prior determines
             more than the data (lambda < 1 in `Posterior.spectrum`): the spread of draws whose other directions are held
-            at the mode, over that of the same draws as they are, at most 1. From 100 to 200 of the draws. NaN for a
-            sampled posterior with too few draws to tell the directions apart, where they are too many for memory, and
-            under Dale's law.
+            at the mode, over that of the same draws as they are, at most 1. From 100 to 200 of the draws. Under Dale's
+            law, where magnitudes bend, a share of the variance to first order at the mode
+            (`lrposterior.perturbation.first_order`). NaN for a sampled posterior with too few draws to tell the
+            directions apart, or of a `SignedBackground`, and where they are too many for memory.
         noise_share: (candidate,) share of the variance of q in one trial that is process noise, which more knowledge of
             the network would not remove; the rest, tr Cov q, is ignorance of it. 0 without process noise.
         readout: (neuron,) weights of the readout.

@@ -13,6 +13,7 @@ from lrposterior.bulk import UNSEEN, unseen_stream
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.observations import GaussianObservation
 from lrposterior.perturbation.experiment import Experiment
+from lrposterior.perturbation.first_order import first_order_spreads
 from lrposterior.perturbation.responses import Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
@@ -30,8 +31,9 @@ class Scores(NamedTuple):
         mean_power: (candidate,) unbiased estimate of |E q|².
         spread: (candidate,) tr Cov q, over draws of the network.
         noise_spread: (candidate,) the mean over draws of the variance that process noise gives to q in one trial.
-        subset_spread: (candidate,) the same from a subset of the draws.
-        degenerate_spread: (candidate,) the same from this subset, the constrained directions held at the mode.
+        subset_spread: (candidate,) tr Cov q from a subset of the draws, or under Dale's law to first order.
+        degenerate_spread: (candidate,) the same from this subset, the constrained directions held at the mode, or to
+            first order from the degenerate directions.
         prior_spread: (candidate,) tr Cov q of draws of the prior.
         information: (candidate,) expected information gain in nats.
         readout: (draw, candidate, time) readout of the response, averaged over conditions.
@@ -68,7 +70,6 @@ def score_candidates(
     prior_draws = posterior.named_draws(standard, of_prior)
     draws = posterior.named_draws(z, unseen_stream(seed))
     stride = max(1, num_draws // DEGENERATE_DRAWS)
-    z_degenerate = _hold_constrained(posterior, z[::stride])
     scores = _empty_scores(experiment, num_draws)
     # Networks that diverge are found afterwards, by what is not finite.
     with (
@@ -80,7 +81,10 @@ def score_candidates(
         bar.set_description("prior")
         _add_spreads(scores.prior_spread, posterior, experiment, quantity, prior_draws, bar)
         bar.set_description("degenerate directions")
-        if z_degenerate is None:
+        if posterior.space.is_signed:
+            spreads = first_order_spreads(posterior, experiment, quantity, seed, bar)
+            scores.degenerate_spread[:], scores.subset_spread[:] = spreads
+        elif (z_degenerate := _hold_constrained(posterior, z[::stride])) is None:
             scores.degenerate_spread[:] = np.nan
             bar.update(experiment.num_candidates)
         else:
@@ -211,13 +215,10 @@ def _information(gram: np.ndarray) -> float:
 def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
     """Draws (draw, coordinate) with every direction in which the data say more than the prior held at the mode.
 
-    None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory; of a
-    generalised posterior; and under Dale's law, where magnitudes bend so much that some directions alone may spread
-    more than all together.
+    None where a sampled posterior has too few draws to tell the directions apart, or they are too many for memory; and
+    of a generalised posterior.
     """
     space, mode, distribution = posterior.space, posterior.mode_coordinates, posterior.distribution
-    if space.is_signed:
-        return None
     held = np.tile(mode, (len(z), 1))
     if isinstance(distribution, StructuredDistribution):
         held[:, : space.num_dynamics] += _free_part(distribution, displacements(space, mode, z).T).T
