@@ -76,13 +76,18 @@ def load_embedding(path: str | os.PathLike[str]) -> InputEmbedding:
     try:
         numbers = json.loads(str(arrays["numbers"]))
         embedding = kind(**{name: arrays[name] for name in names if name in arrays}, **numbers)
-        sample = arrays["sample"] if kind is RandomEmbedding else np.empty(0)
+        is_same = _is_drawn_alike(embedding, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise _refusal(path, f"whose contents do not fit ({error})", mend) from error
-    if isinstance(embedding, RandomEmbedding) and not np.array_equal(embedding.projection(1)[0], sample):
+    if not is_same:
         got = f"a random layer of NumPy {arrays.get('numpy_version')}, which NumPy {np.__version__} draws otherwise"
         raise _refusal(path, got, "load it with that version")
     return embedding
+
+
+def _is_drawn_alike(embedding: InputEmbedding, arrays: dict[str, np.ndarray]) -> bool:
+    """Whether a random layer has the weights that it was saved with; the others have theirs in the file."""
+    return not isinstance(embedding, RandomEmbedding) or np.array_equal(embedding.projection(1)[0], arrays["sample"])
 
 
 def _refusal(path: Path, what: str, mend: str) -> ValueError:
