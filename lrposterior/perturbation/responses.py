@@ -240,14 +240,12 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
     draws = dict(draws)
     if "initial_kappa" in draws:
         draws["initial_kappa"] = draws["initial_kappa"].mean(axis=1, keepdims=True)
-    begin, stop, num_neurons = experiment.begin, experiment.stop, experiment.patterns.shape[1]
-    inputs, process = experiment.inputs, None
+    begin, stop = experiment.begin, experiment.stop
+    before, process = trials_before(model, experiment), None
     if model.process_noise is not None:
-        inputs = np.repeat(inputs, NUM_NOISE, axis=0)
-        process = _process_draws(draws["process_noise"], (len(inputs), stop), experiment.noise_seed)
+        roots = np.linalg.cholesky(draws["process_noise"])
+        process = standard_noise(experiment, *roots.shape[:2]) @ np.swapaxes(roots, 1, 2)[:, None]
         draws["process"] = process[:, :, : begin + 1]
-    silent = np.zeros((len(inputs), begin + 1, num_neurons))
-    before = Recording(silent, experiment.dt, inputs=inputs[:, : begin + 1])
     parameters, data, bulk = to_coordinates(model, draws, before), model.data(before), unseen_bulk(model, draws)
     current = jnp.asarray(simulate_each(_last_current, model, draws, before))
     if parameters.pop("process", None) is not None:
@@ -263,7 +261,7 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
         num_bins=experiment.num_bins,
         parameters=parameters,
         current=current,
-        inputs=jnp.asarray(inputs[:, begin:stop]),
+        inputs=jnp.asarray(_inputs(model, experiment)[:, begin:stop]),
         time_course=jnp.asarray(experiment.time_course[begin:stop]),
         dt=data.dt,
         population=data.population,
@@ -273,16 +271,28 @@ def halted_networks(model: LowRankModel, draws: Mapping[str, np.ndarray], experi
     )
 
 
+def trials_before(model: LowRankModel, experiment: Experiment) -> Recording:
+    """Trials up to the bin in which the perturbations start, `NUM_NOISE` of every condition with process noise."""
+    inputs = _inputs(model, experiment)[:, : experiment.begin + 1]
+    return Recording(np.zeros((*inputs.shape[:2], experiment.shape[3])), experiment.dt, inputs=inputs)
+
+
+def _inputs(model: LowRankModel, experiment: Experiment) -> np.ndarray:
+    """(condition and noise, time, input)."""
+    return experiment.inputs if model.process_noise is None else np.repeat(experiment.inputs, NUM_NOISE, axis=0)
+
+
 def _last_current(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    """(trial, neuron) currents in the last bin, where there is "process" (trial, time, rank) with this noise."""
     if "process" in parameters:
         data = model.driven_by_noise(parameters, data, parameters["process"])
     return model.currents(parameters, data)[:, -1]
 
 
-def _process_draws(covariance: np.ndarray, shape: tuple[int, int], seed: int) -> np.ndarray:
-    """(draw, trial, time, rank) process noise of covariances (draw, rank, rank)."""
-    standard = np.random.default_rng([seed, 2]).standard_normal((len(covariance), *shape, covariance.shape[1]))
-    return standard @ np.swapaxes(np.linalg.cholesky(covariance), 1, 2)[:, None]
+def standard_noise(experiment: Experiment, num_draws: int, rank: int) -> np.ndarray:
+    """(draw, condition and noise, time, rank) process noise before it has its covariance."""
+    shape = (num_draws, experiment.num_conditions * NUM_NOISE, experiment.stop, rank)
+    return np.random.default_rng([experiment.noise_seed, 2]).standard_normal(shape)
 
 
 @double_precision
@@ -312,8 +322,6 @@ def simulate_blocks(
 ) -> Iterator[tuple[range, slice, dict[Quantity, list[Responses]]]]:
     """Simulate the candidates in blocks of bounded memory. Call it in double precision.
 
-    All blocks have one size, so that a function compiles once; the last is filled up with zero patterns.
-
     Args:
         networks: draws of the network.
         experiment: the conditions and the perturbations.
@@ -324,32 +332,55 @@ def simulate_blocks(
         Which candidates, which conditions (to the end before other candidates follow), and the responses of each of
         these candidates by quantity.
     """
-    num_neurons, num_draws = experiment.shape[3], networks.num_draws
+    num_draws = networks.num_draws
     state_size = sum(networks.state_size(quantity) for quantity in set(quantities))
     per_condition = 8.0 * num_draws * experiment.num_bins * state_size * networks.num_noise
-    num_conditions = int(np.clip(BLOCK_BYTES // per_condition, 1, experiment.num_conditions))
-    per_candidate = per_condition * num_conditions + (8.0 * num_draws**2 if with_gram else 0.0)
-    largest = min(BLOCK_BYTES // per_candidate, STEP_ENTRIES // (num_conditions * networks.num_noise * num_neurons))
-    size = int(np.clip(largest, 1, experiment.num_candidates))
+    per_candidate = 8.0 * num_draws**2 if with_gram else 0.0
     factor = np.asarray(networks.parameters["M"]) if networks.is_low_rank else None
     # With as many latents as neurons responses themselves are no longer than states.
-    is_short = factor is not None and factor.shape[2] < num_neurons
+    is_short = factor is not None and factor.shape[2] < experiment.shape[3]
+    for candidates, conditions, patterns in blocks(experiment, networks.num_noise, per_condition, per_candidate):
+        simulated = _simulate_draws(tuple(sorted(set(quantities))), networks.at(conditions), patterns)
+        responses: dict[Quantity, list[Responses]] = {}
+        for quantity, array in simulated.items():
+            left = factor if quantity == "current" else None
+            if left is not None and not is_short:
+                array, left = np.einsum("dpcts,dns->dpctn", array, left, optimize=True), None
+            responses[quantity] = [
+                _over_noise(array[:, row], left, networks.num_noise) for row in range(len(candidates))
+            ]
+        yield candidates, conditions, responses
+
+
+def blocks(
+    experiment: Experiment, num_noise: int, per_condition: float, per_candidate: float = 0.0
+) -> Iterator[tuple[range, slice, np.ndarray]]:
+    """Candidates and conditions in blocks of bounded memory.
+
+    All blocks have one number of candidates, so that a function compiles once.
+
+    Args:
+        experiment: the conditions and the perturbations.
+        num_noise: trials of every condition.
+        per_condition: bytes that one candidate takes in every condition.
+        per_candidate: bytes that it takes besides.
+
+    Yields:
+        Which candidates, which conditions (to the end before other candidates follow), and the patterns (candidate,
+        neuron) of these, the last block filled up with zeros.
+    """
+    num_neurons = experiment.shape[3]
+    num_conditions = int(np.clip(BLOCK_BYTES // per_condition, 1, experiment.num_conditions))
+    in_memory = BLOCK_BYTES // (per_condition * num_conditions + per_candidate)
+    largest = min(in_memory, STEP_ENTRIES // (num_conditions * num_noise * num_neurons))
+    size = int(np.clip(largest, 1, experiment.num_candidates))
     for start in range(0, experiment.num_candidates, size):
         chosen = experiment.patterns[start : start + size]
         patterns = np.zeros((size, num_neurons))
         patterns[: len(chosen)] = chosen
         for first in range(0, experiment.num_conditions, num_conditions):
             conditions = slice(first, min(first + num_conditions, experiment.num_conditions))
-            simulated = _simulate_draws(tuple(sorted(set(quantities))), networks.at(conditions), patterns)
-            responses: dict[Quantity, list[Responses]] = {}
-            for quantity, array in simulated.items():
-                left = factor if quantity == "current" else None
-                if left is not None and not is_short:
-                    array, left = np.einsum("dpcts,dns->dpctn", array, left, optimize=True), None
-                responses[quantity] = [
-                    _over_noise(array[:, row], left, networks.num_noise) for row in range(len(chosen))
-                ]
-            yield range(start, start + len(chosen)), conditions, responses
+            yield range(start, start + len(chosen)), conditions, patterns
 
 
 def _over_noise(states: np.ndarray, factor: np.ndarray | None, num_noise: int) -> Responses:
@@ -388,12 +419,12 @@ def _simulate(quantities: tuple[Quantity, ...], networks: Networks, patterns: Ar
     One draw at a time: several at once were slower at every size that was tried.
     """
     return jax.lax.map(
-        lambda draw: _respond(quantities, networks, patterns, *draw),
+        lambda draw: respond(quantities, networks, patterns, *draw),
         (networks.parameters, networks.current, networks.own_background, networks.process),
     )
 
 
-def _respond(
+def respond(
     quantities: tuple[Quantity, ...],
     networks: Networks,
     patterns: Array,
