@@ -387,6 +387,14 @@ def test_the_figure_shows_every_configuration_and_verdict(found):
     assert to_png(figure) != to_png(single.plot())
 
 
+def test_the_figure_tells_combinations_of_long_names_apart(found):
+    names = [name.replace("lags", "lags" * 20) for name in found.names]
+    figure = lrp.SweepResult(found.table.assign_coords(configuration=names)).plot()
+    (label,) = (each.get_text() for each in figure.axes[1].get_yticklabels())
+    assert label.startswith("lagslags")
+    assert label.endswith("… + short")
+
+
 # --------------------------------------------------------------------------------------------------------- processes
 
 

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from lrposterior.checks import require_instance
 from lrposterior.plots.style import BLACK, BLUE, GREY, ORANGE, PALE, VERMILION, plain, styled
 from lrposterior.sweep.configuration import BASE
+from lrposterior.sweep.plan import JOINT
 from lrposterior.sweep.result import SweepResult
 from lrposterior.sweep.scores import UNITS
 
-LONGEST_NAME = 44
+LONGEST_NAME = 50
 ROW_HEIGHT = 0.24
 
 
@@ -74,6 +75,13 @@ def _draw_stacking(axes: Axes, result: SweepResult) -> None:
 
 
 def _name_rows(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), [plain(name, LONGEST_NAME) for name in names])
+    axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _shortened(name: str) -> str:
+    """A name of which every improvement has its share: cut at the end, pairs and triples would look alike."""
+    parts = name.split(JOINT)
+    longest = (LONGEST_NAME - len(JOINT) * (len(parts) - 1)) // len(parts)
+    return JOINT.join(plain(part, longest) for part in parts)
