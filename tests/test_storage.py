@@ -321,7 +321,7 @@ def test_missing_file(tmp_path):
 
 
 def test_folder(tmp_path):
-    with pytest.raises(ValueError, match=r"path: expected a posterior \(.nc\), got the folder '.*'; name the file"):
+    with pytest.raises(ValueError, match=r"path: expected a posterior, got the folder '.*'; name the file"):
         lrp.load_posterior(tmp_path)
 
 
