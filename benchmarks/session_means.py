@@ -85,7 +85,8 @@ def run(kind: str, num_trials: int, seed: int) -> dict:
         return row
     W = truth.connectivity
     row |= dales_law.weight_cover(posterior, W) | dales_law.mean_weights(posterior, W, NUM_DRAWS)
-    return row | {"responses": dales_law.response_cover(posterior, truth), "above": truth_above_mode(posterior, truth)}
+    row |= {"responses": dales_law.response_cover(posterior, truth)}
+    return row | {"above": truth_above_mode(posterior, truth)} if kind == PRIOR else row
 
 
 def summarise(results: list[dict]) -> None:
@@ -99,7 +100,7 @@ def summarise(results: list[dict]) -> None:
             shares = [[row["cover"] for row in done], [np.mean(row["held"]) for row in done]]
             for share in [*shares, [row["responses"] for row in done]]:
                 print(f"  {np.mean(share):.3f} +- {np.std(share) / np.sqrt(len(share)):.3f}", end="")
-            print(f"  {np.median([row['above'] for row in done]):11.0f}", end="")
+            print(f"  {np.median([row['above'] for row in done]):11.0f}" if kind == PRIOR else 13 * " ", end="")
             held, ratio = (np.array([row[name] for row in done]) for name in ("held", "ratio"))
             for place in range(len(dales_law.PAIRS)):
                 print(f"  {held[:, place].mean():.2f}, x {np.median(ratio[:, place]):.2f}", end="")
