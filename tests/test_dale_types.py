@@ -203,7 +203,7 @@ def test_a_fit_is_kept_with_its_priors(method, tmp_path):
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_on_average():
-    """Twelve networks of the mixed prior hold 0.90 on average, 0.13 apart: below 0.79 with a probability of 0.3%."""
+    """Single networks of the mixed prior are 0.13 apart: by chance the mean is off by more than 0.07 in 6% of cases."""
     held = []
     for seed in range(12):
         model, parameters, recording = simulated(seed)
@@ -211,7 +211,7 @@ def test_intervals_hold_the_truth_on_average():
         lower, upper = posterior.connectivity_interval(0.9, num_draws=800, seed=1)
         W = parameters["M"] @ parameters["K"].T / NUM_NEURONS
         held.append(np.mean((lower <= W) & (upper >= W)))
-    assert 0.79 < np.mean(held) < 0.98
+    assert 0.83 < np.mean(held) < 0.97
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,8 @@ def first_order_spreads(
         bar: goes on by one for every candidate.
     """
     spreads = np.full((2, experiment.num_candidates), np.nan)
-    try:
-        spectrum = posterior.spectrum
-    except ValueError:
+    spectrum = spectrum_where_known(posterior)
+    if spectrum is None:
         bar.update(experiment.num_candidates)
         return spreads[0], spreads[1]
     is_free = spectrum.information < 1.0
@@ -81,6 +80,14 @@ def first_order_spreads(
         if conditions.stop == experiment.num_conditions:
             bar.update(len(candidates))
     return spreads[0], spreads[1]
+
+
+def spectrum_where_known(posterior: Posterior) -> Spectrum | None:
+    """`Posterior.spectrum`; None where it is refused: too few draws, too little memory, a generalised posterior."""
+    try:
+        return posterior.spectrum
+    except ValueError:
+        return None
 
 
 def _followed(spectrum: Spectrum, chosen: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from lrposterior.bulk import UNSEEN, unseen_stream
 from lrposterior.distribution import StructuredDistribution
 from lrposterior.observations import GaussianObservation
 from lrposterior.perturbation.experiment import Experiment
-from lrposterior.perturbation.first_order import first_order_spreads
+from lrposterior.perturbation.first_order import first_order_spreads, spectrum_where_known
 from lrposterior.perturbation.responses import Quantity, Responses, halted_networks, simulate_blocks
 from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
@@ -223,9 +223,8 @@ def _hold_constrained(posterior: Posterior, z: np.ndarray) -> np.ndarray | None:
     if isinstance(distribution, StructuredDistribution):
         held[:, : space.num_dynamics] += _free_part(distribution, displacements(space, mode, z).T).T
         return held
-    try:
-        spectrum = posterior.spectrum
-    except ValueError:
+    spectrum = spectrum_where_known(posterior)
+    if spectrum is None:
         return None
     free = spectrum.directions[:, spectrum.information < 1.0]
     moved = displacements(space, mode, z)
