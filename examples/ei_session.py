@@ -89,7 +89,7 @@ def run(folder: Path, size: Size, fits: Path | None) -> tuple[dict, dict]:
         },
     }
     results["degeneracy"] = evaluation.degeneracy(posterior)
-    posterior, share = evaluation.without_runaways(posterior, held_out, size.num_draws + size.num_draws // 3)
+    posterior, share = evaluation.without_runaways(posterior, size.num_draws + size.num_draws // 3)
     results["runaways"] = share
     fits_by_name = {"likelihood": posterior, "matching": networks, "naive": naive}
     simulated = {

@@ -66,6 +66,7 @@ from .process_noise import ProcessNoise
 from .rank_selection import RankSelection, select_rank
 from .readout import Readout, fit_readout
 from .recording import Recording, load_recording
+from .runaways import keep_bounded
 from .signed_background import SignedBackground
 from .simulated_session import simulate_session
 from .simulation import Simulation, simulate_recording
@@ -156,6 +157,7 @@ __all__ = [
     "fit_readout",
     "infer_drift",
     "infer_latents",
+    "keep_bounded",
     "latent_candidates",
     "learn_embedding",
     "load_embedding",

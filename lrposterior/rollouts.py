@@ -17,6 +17,7 @@ from lrposterior.bulk import UNSEEN, BulkDraws, bulk_draws
 from lrposterior.data import Data
 from lrposterior.fast_gaussian import FastBulk
 from lrposterior.model import LowRankModel
+from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
@@ -73,6 +74,18 @@ def predicted_activity(model: LowRankModel, draws: Mapping[str, np.ndarray], tri
 def _expected(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     predict = LowRankModel.currents if model.process_noise is None else predicted_currents
     return model.emission_of_trials(parameters, data).mean(predict(model, parameters, data))
+
+
+def currents_and_activity(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    """(2, trial, time, neuron) currents, and the activity that they let expect in the unit of the data.
+
+    Of counts it is per second, of calcium that to which fluorescence goes where the rate stays.
+    """
+    current = model.currents(parameters, data)
+    if model.observation.of == "calcium":
+        return jnp.stack([current, NONLINEARITIES[model.nonlinearity].rate(current)])
+    mean = model.emission_of_trials(parameters, data).mean(current)
+    return jnp.stack([current, mean / data.dt if model.observation.of == "count" else mean])
 
 
 def simulate_each(

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from lrposterior.checks import require_instance, require_integer
+from lrposterior.checks import argument_error, require_instance, require_integer
 from lrposterior.held_out import sample_at_most
 from lrposterior.model import LowRankModel
 from lrposterior.posterior import Posterior, require_like_fitted
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
+from lrposterior.runaways import runs_away
 from lrposterior.trial_comparison import TrialComparison, compare_trials
 
 
@@ -43,7 +44,7 @@ def score_trials(
 
     Raises:
         ValueError: if the trials are not like those that were fitted, there are fewer than four of a condition, or a
-            network that was drawn diverges.
+            network that was drawn runs away (`keep_bounded`).
     """
     activity, expected = _simulated(posterior, held_out, num_simulations, seed)
     has_spikes = posterior.model.observation.of == "count" and np.any(held_out.activity[held_out.mask] > 0.0)
@@ -71,7 +72,8 @@ def simulate_trials(posterior: Posterior, trials: Recording, *, num_simulations:
         seed: of the draws and of all noise.
 
     Raises:
-        ValueError: if the trials are not like those that were fitted, or a network that was drawn diverges.
+        ValueError: if the trials are not like those that were fitted, or a network that was drawn runs away
+            (`keep_bounded`).
     """
     return _simulated(posterior, trials, num_simulations, seed)[0]
 
@@ -85,6 +87,8 @@ def _simulated(
     require_like_fitted(trials, posterior.recording)
     require_integer(num_simulations, "num_simulations", minimum=1)
     draws = sample_at_most(posterior, num_simulations, seed=seed)
+    if np.any(away := runs_away(posterior, draws)):
+        raise _runs_away(f"{np.sum(away)} of {len(away)} draws that run away in trials like the recorded ones")
     simulated, expected = [], np.zeros(trials.activity.shape)
     for simulation in range(num_simulations):
         network = {name: value[simulation % len(draws["M"])] for name, value in draws.items()}
@@ -105,4 +109,13 @@ def _simulate(
     currents = jnp.asarray(model.simulated_currents(network, trials, seed=seed))
     coordinates = {name: jnp.asarray(value) for name, value in model.coordinates(network, trials.dt).items()}
     emission = model.emission_of_trials(coordinates, model.data(trials))
-    return emission.sample(np.random.default_rng(seed), currents), np.asarray(emission.mean(currents))
+    try:
+        activity = emission.sample(np.random.default_rng(seed), currents)
+    except ValueError as failure:  # Counts beyond the integers.
+        raise _runs_away("one whose counts are beyond the integers") from failure
+    return activity, np.asarray(emission.mean(currents))
+
+
+def _runs_away(what_came: str) -> ValueError:
+    mend = "pass keep_bounded(posterior, seed=0), which leaves such draws out"
+    return argument_error("posterior", "networks whose activity stays bounded", what_came, mend)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from plain import plain_model
 
 import lrposterior as lrp
+from lrposterior.cli.output import format_ranking
 from lrposterior.distribution import NormalDistribution, SampleDistribution
 from lrposterior.gauge import canonical
 from lrposterior.perturbation import prediction, ranking, responses
@@ -690,11 +691,12 @@ def test_networks_that_diverge():
     result = rank(certain, candidates)
     assert np.isnan(result.contraction).all()
     assert np.isfinite(result.information).all()
-    message = "by: expected 'certainty' or 'information', since networks drawn from the prior diverge"
+    message = "by: expected 'certainty' or 'information', since networks drawn from the prior run away"
     with pytest.raises(ValueError, match=message):
         rank(certain, candidates, by="contraction")
     with pytest.raises(ValueError, match=message):
         result.ranked_by("contraction")
-    for call in (predict, rank):
-        with pytest.raises(ValueError, match="posterior: expected networks whose responses are finite, got draws that"):
-            call(posterior, candidates)
+    with pytest.raises(ValueError, match="posterior: expected networks whose responses are finite, got draws that"):
+        predict(posterior, candidates)
+    with pytest.raises(ValueError, match=r"posterior: expected networks whose activity stays bounded .* that run away"):
+        rank(posterior, candidates)

@@ -174,8 +174,10 @@ def test_the_priors_of_dales_law_are_told(priors, said):
     posterior = make_posterior(model, make_recording(neuron_labels=None))
     candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0)
     ranking = lrp.rank_perturbations(posterior, candidates, num_draws=20, progress=False)
+    ranking = dataclasses.replace(ranking, warnings=(*ranking.warnings, "draws & candidates"))
     text = _Page(render_report(posterior, lrp.analyze_degeneracy(posterior), ranking, seed=0)).text
     assert said in text
+    assert "Beware. Draws & candidates." in text
     ends = [float(end[0]) for end in posterior.time_constant_interval(seed=0)]
     tau = f"E {posterior.mode['time_constant'][0]:.3g} s ({ends[0]:.3g} to {ends[1]:.3g})"
     assert f"inferred time constants (90% interval) {tau}" in text

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 import lrposterior as lrp
 from ei_session_parts.session import DT, Size
-from lrposterior.distribution import SampleDistribution
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
 
@@ -16,18 +13,15 @@ WIDTH = 0.05
 PAIRS = (("E", "E"), ("E", "I"), ("I", "E"), ("I", "I"))
 # Of a stimulation: current, onset, duration, and how long its response is followed, in s.
 CURRENT, ONSET, DURATION, FOLLOWED = 0.5, 1.0, 0.25, 0.5
-# A network whose currents exceed this in the first trials has run away; rates are of the size of currents.
-LARGEST_CURRENT, NUM_TRIALS_RUN = 100.0, 8
 
 
 # [runaways]
-def without_runaways(fit: lrp.Posterior, trials: lrp.Recording, num_draws: int) -> tuple[lrp.Posterior, float]:
+def without_runaways(fit: lrp.Posterior, num_draws: int) -> tuple[lrp.Posterior, float]:
     """The posterior given that activity stays bounded, as it did in the recording, and the share of draws left out."""
-    z = fit.distribution.sample(num_draws, seed=0)
-    few = trials.select(trials=list(range(NUM_TRIALS_RUN)))
-    largest = [np.abs(fit.model.simulated_currents(one, few, seed=0)).max() for one in each_of(fit.named(z))]
-    stays = np.array(largest) < LARGEST_CURRENT
-    return dataclasses.replace(fit, distribution=SampleDistribution(z[None, stays])), float(1.0 - stays.mean())
+    bounded = lrp.keep_bounded(fit, num_draws=num_draws, seed=0)
+    if bounded is fit:
+        return fit, 0.0
+    return bounded, 1.0 - bounded.distribution.draws.shape[1] / num_draws
 
 
 # [end]
@@ -46,10 +40,6 @@ def compare(fit: lrp.Posterior, held_out: lrp.Recording, size: Size) -> dict[str
 
 
 # [end]
-def each_of(draws: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    return [{name: value[place] for name, value in draws.items()} for place in range(len(draws["M"]))]
-
-
 def interval(values: np.ndarray) -> list[float]:
     return np.quantile(values, [0.05, 0.5, 0.95], axis=0).tolist()
 

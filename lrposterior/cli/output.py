@@ -56,6 +56,7 @@ def format_ranking(ranking: PerturbationRanking, top: int) -> str:
             f"{ranking.quantity} from {ranking.times[0]:.4g} to {ranking.times[-1]:.4g} s",
             header,
             *rows,
+            *(f"beware: {warning}" for warning in ranking.warnings),
         ]
     )
 

@@ -9,20 +9,16 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from lrposterior.connectivity import LowRankConnectivity, connectivity_draws
-from lrposterior.data import Data
 from lrposterior.diagnosis.signal import Signal, conditions_of, signal_of
 from lrposterior.model import LowRankModel
 from lrposterior.network import NONLINEARITIES
-from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
-from lrposterior.rollouts import simulate_each, to_coordinates
+from lrposterior.rollouts import currents_and_activity, simulate_each, to_coordinates
+from lrposterior.runaways import LARGEST_GROWTH
 
-# A network whose activity goes beyond the largest recorded one by this factor has run away.
-LARGEST_GROWTH = 100.0
 MEDIANS = ("level_without_inputs", "level_of_tenfold_inputs", "input_modulation", "spectral_radius")
 
 
@@ -134,16 +130,8 @@ def _activity(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(trial, time, neuron) currents and expected activity, counts per second, of one network under scaled inputs."""
     scaled = dataclasses.replace(trials, inputs=factor * trials.inputs)
-    current, activity = np.asarray(simulate_each(_currents_and_activity, model, draw, scaled))[0]
+    current, activity = np.asarray(simulate_each(currents_and_activity, model, draw, scaled))[0]
     return current, activity
-
-
-def _currents_and_activity(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
-    current = model.currents(parameters, data)
-    if model.observation.of == "calcium":  # what fluorescence goes to where the rate stays
-        return jnp.stack([current, NONLINEARITIES[model.nonlinearity].rate(current)])
-    mean = model.emission_of_trials(parameters, data).mean(current)
-    return jnp.stack([current, mean / data.dt if model.observation.of == "count" else mean])
 
 
 def _spectral_radius(

@@ -23,12 +23,15 @@ from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.networks import network_responses
 from lrposterior.perturbation.ranking import QUANTILES, PerturbationRanking, require_criterion
 from lrposterior.perturbation.responses import Quantity, response_draws
-from lrposterior.perturbation.scores import score_candidates
+from lrposterior.perturbation.scores import bounded_draws, score_candidates
 from lrposterior.posterior import Posterior, require_uncertainty
+from lrposterior.runaways import describe_runaways
 
 MAX_GIGABYTES = 4.0
 MAX_STORED_GIGABYTES = 2.0
 QUANTITIES = ("current", "rate")
+# Of fewer draws one may well respond more than all others.
+FEWEST_DRAWS_WARNED = 20
 Criterion = Literal["certainty", "contraction", "information"]
 
 
@@ -52,6 +55,9 @@ def predict_responses(
     connectivity would add. With process noise it is the average over the noise, which perturbed and unperturbed
     trajectories share: over 8 realisations for every draw. The first response comes two bins after the onset: one bin
     later the stimulation has moved the currents of its own neurons, two bins later they have moved the others.
+
+    All draws are returned, also networks whose activity runs away, which rates without an upper bound allow: their mean
+    says nothing then. `keep_bounded` leaves such draws out.
 
     Args:
         posterior: a fitted network, of any family. In a `LatentCircuit`, which has rates alone, the direct effect is
@@ -118,6 +124,10 @@ def rank_perturbations(
     always computed, see `PerturbationRanking` for their definitions; `PerturbationRanking.ranked_by` changes between
     them.
 
+    Draws of the posterior and of the prior whose activity runs away in trials like the recorded ones are left out: all
+    of it is given that activity stays bounded, and `warnings` say how many draws of the posterior that concerns (see
+    `keep_bounded`).
+
     Args:
         posterior: a fitted network.
         candidates: the perturbations, with the bins of the inputs; at matched power, or else certainty follows power.
@@ -131,8 +141,8 @@ def rank_perturbations(
         progress: show a progress bar.
 
     Raises:
-        ValueError: if the arguments do not fit each other, a network diverges, or the predicted responses would exceed
-            2 GB.
+        ValueError: if the arguments do not fit each other, more than half of the draws run away, a network diverges,
+            or the predicted responses would exceed 2 GB.
     """
     require_instance(posterior, "posterior", Posterior, "rank with a fit of a LowRankModel")
     require_uncertainty(posterior)
@@ -150,7 +160,8 @@ def rank_perturbations(
         MAX_STORED_GIGABYTES,
         "rank fewer candidates at a time with candidates.select(...), or fewer conditions or a shorter window",
     )
-    scores = score_candidates(posterior, experiment, quantity, weights, num_draws, seed, progress)
+    draws = bounded_draws(posterior, num_draws, seed)
+    scores = score_candidates(posterior, experiment, quantity, weights, draws, seed, progress)
     _require_finite_responses(scores.response_sd[None], candidates)
     spread, mean_power = scores.spread, np.maximum(scores.mean_power, 0.0)
     power = mean_power + spread
@@ -164,7 +175,7 @@ def rank_perturbations(
         by=require_criterion(by, np.where(prior_is_finite, 0.0, np.nan)),
         quantity=quantity,
         times=np.arange(experiment.start, experiment.stop) * experiment.dt,
-        num_draws=num_draws,
+        num_draws=len(draws.z),
         seed=seed,
         expected_r2=_ratio(mean_power, power, power > 0.0),
         noise_share=_ratio(scores.noise_spread, scores.noise_spread + spread, scores.noise_spread + spread > 0.0),
@@ -178,7 +189,25 @@ def rank_perturbations(
         readout_bands=np.moveaxis(np.quantile(scores.readout, QUANTILES, axis=0), 0, 1),
         response_mean=scores.response_mean,
         response_sd=scores.response_sd,
-        warnings=(*check_fit(posterior).warnings, *((posterior.caveat,) if posterior.caveat else ())),
+        warnings=(
+            *(() if draws.stays.all() else (describe_runaways(draws.stays),)),
+            *_resting_on_one_draw(scores.powers, candidates),
+            *check_fit(posterior).warnings,
+            *((posterior.caveat,) if posterior.caveat else ()),
+        ),
+    )
+
+
+def _resting_on_one_draw(powers: np.ndarray, candidates: Candidates) -> tuple[str, ...]:
+    """A warning of candidates with a draw that has more power (draw, candidate) than all the others together."""
+    alone = powers.max(axis=0) > 0.5 * powers.sum(axis=0)
+    if len(powers) < FEWEST_DRAWS_WARNED or not alone.any():
+        return ()
+    label = candidates.labels[int(np.flatnonzero(alone)[0])]
+    return (
+        f"under {alone.sum()} of {len(alone)} candidates (the first is {label!r}) one draw of {len(powers)} responds "
+        "more than all others together: their certainty, contraction and information rest on that network. Ask for a "
+        "shorter window or a weaker stimulation, or fit more trials or a tighter prior",
     )
 
 

@@ -34,7 +34,7 @@ class PerturbationRanking:
         by: the criterion of `order`, "certainty", "contraction" or "information".
         quantity: "current" or "rate", the unit of the responses.
         times: (time,) start of every bin of the window, in s from the start of the trial.
-        num_draws: draws of the posterior, and of the prior.
+        num_draws: draws of the posterior that take part, without those that run away.
         seed: seed of these draws.
         expected_r2: (candidate,) certainty, ‖E q‖² / (‖E q‖² + tr Cov q): the R² that the prediction E q will have,
             against the baseline "no response", on average under the posterior: 1 - E|q - Eq|² / E|q|². Both terms are
@@ -42,7 +42,7 @@ class PerturbationRanking:
             ‖m‖² - tr C / S, not below 0.
         contraction: (candidate,) 1 - tr Cov q / tr Cov_prior q, what the recording took away from the prior's spread.
             It is negative where the recording showed a recurrence that amplifies more than networks drawn from the
-            prior do; NaN where these diverge.
+            prior do; NaN where more than half of these run away.
         information: (candidate,) expected information gain in nats of one perturbed trial per condition,
             1/2 log det(I + G^-1/2 Cov o G^-1/2), where o is the response in the units of the observation (rate or
             current, whatever `quantity` is) and G the noise variance at the mode; the unperturbed trajectory is taken
@@ -66,8 +66,9 @@ class PerturbationRanking:
         response_mean, response_sd: (candidate, condition, time, neuron) mean and standard deviation of the
             response, in single precision. With process noise a draw is an average over 8 realisations, and what is left
             of the noise is in this spread and in that of the readout; `expected_r2` and `contraction` are free of it.
-        warnings: what a check of the fit on its own recording found (`check_fit`): certainty rests on a model that is
-            right. A fit without warnings may still be wrong where only stimulation leads.
+        warnings: how many draws run away and were left out; which candidates rest on a single draw; and what a check of
+            the fit on its own recording found (`check_fit`): certainty rests on a model that is right. A fit without
+            warnings may still be wrong where only stimulation leads.
     """
 
     labels: tuple[str, ...]
@@ -180,6 +181,8 @@ class PerturbationRanking:
             "bound": ["lower", "upper"],
         }
         attributes = {"by": self.by, "quantity": self.quantity, "num_draws": self.num_draws, "seed": self.seed}
+        if self.warnings:
+            attributes["warnings"] = "\n".join(self.warnings)
         return xr.Dataset(variables, coordinates, attributes)
 
     def plot(self, **options: Any) -> Any:
@@ -212,8 +215,8 @@ def require_criterion(by: Any, contraction: np.ndarray | None = None) -> str:
     require_choice(by, "by", tuple(CRITERIA))
     if by == "contraction" and contraction is not None and np.isnan(contraction).any():
         raise ValueError(
-            "by: expected 'certainty' or 'information', since networks drawn from the prior diverge and their spread "
-            "is not finite, got 'contraction'; choose another criterion, narrower priors, or a bounded nonlinearity"
+            "by: expected 'certainty' or 'information', since networks drawn from the prior run away and have no spread "
+            "to compare with, got 'contraction'; choose another criterion, narrower priors, or a bounded nonlinearity"
         )
     return by
 

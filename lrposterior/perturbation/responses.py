@@ -189,14 +189,17 @@ class Responses:
         """(draw, condition and bin, neuron)."""
         return self.states if self.factor is None else self.states @ np.swapaxes(self.factor, 1, 2)
 
+    def powers(self) -> np.ndarray:
+        """(draw,) squares, summed over conditions, bins and neurons."""
+        if self.factor is None:
+            return np.einsum("skn,skn->s", self.states, self.states)
+        overlaps = np.swapaxes(self.factor, 1, 2) @ self.factor
+        return np.einsum("skr,skr->s", self.states, self.states @ overlaps)
+
     def spread(self) -> float:
         """Unbiased variance over draws, summed over conditions, bins and neurons."""
-        if self.factor is None:
-            power = np.einsum("skn,skn->", self.states, self.states)
-        else:
-            overlaps = np.swapaxes(self.factor, 1, 2) @ self.factor
-            power = np.einsum("skr,skr->", self.states, self.states @ overlaps)
-        return np.maximum(power - self.num_draws * np.sum(self.mean() ** 2), 0.0) / (self.num_draws - 1)
+        power = np.sum(self.powers()) - self.num_draws * np.sum(self.mean() ** 2)
+        return np.maximum(power, 0.0) / (self.num_draws - 1)
 
     def readout(self, weights: np.ndarray) -> np.ndarray:
         """(draw, condition and bin) weighted sums over neurons."""

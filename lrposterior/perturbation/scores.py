@@ -18,6 +18,7 @@ from lrposterior.perturbation.responses import Quantity, Responses, halted_netwo
 from lrposterior.posterior import Posterior
 from lrposterior.precision import double_precision
 from lrposterior.rollouts import simulate_draws
+from lrposterior.runaways import require_mostly_bounded, runs_away
 from lrposterior.spectrum import displacements
 from lrposterior.structured.factor_changes import CoordinateChanges
 
@@ -36,6 +37,7 @@ class Scores(NamedTuple):
             first order from the degenerate directions.
         prior_spread: (candidate,) tr Cov q of draws of the prior.
         information: (candidate,) expected information gain in nats.
+        powers: (draw, candidate) |q|² of every draw.
         readout: (draw, candidate, time) readout of the response, averaged over conditions.
         response_mean, response_sd: (candidate, condition, time, neuron) over draws, in single precision.
     """
@@ -47,9 +49,49 @@ class Scores(NamedTuple):
     degenerate_spread: np.ndarray
     prior_spread: np.ndarray
     information: np.ndarray
+    powers: np.ndarray
     readout: np.ndarray
     response_mean: np.ndarray
     response_sd: np.ndarray
+
+
+class BoundedDraws(NamedTuple):
+    """Networks that do not run away.
+
+    Attributes:
+        z: (draw, coordinate) of the posterior.
+        posterior: the same by name, with what no recording sees.
+        prior: draws of the prior by name, or None where more than half of them run away.
+        stays: (draw,) which of all draws of the posterior are left.
+    """
+
+    z: np.ndarray
+    posterior: dict[str, np.ndarray]
+    prior: dict[str, np.ndarray] | None
+    stays: np.ndarray
+
+
+def bounded_draws(posterior: Posterior, num_draws: int, seed: int) -> BoundedDraws:
+    """Draws of the posterior, as many of the prior, and of both those that do not run away.
+
+    Raises:
+        ValueError: if more than half of the draws of the posterior run away.
+    """
+    z = posterior.distribution.sample(num_draws, seed=seed)
+    draws = posterior.named_draws(z, unseen_stream(seed))
+    stays = ~runs_away(posterior, draws)
+    require_mostly_bounded(stays)
+    # A stream of its own: the draws of the posterior come from default_rng(seed).
+    of_prior = np.random.default_rng([seed, 1])
+    standard = of_prior.standard_normal((num_draws, posterior.space.size))
+    prior_draws = posterior.named_draws(standard, of_prior)
+    prior_stays = ~runs_away(posterior, prior_draws)
+    kept_prior = _some(prior_draws, prior_stays) if np.mean(prior_stays) >= 0.5 else None
+    return BoundedDraws(z[stays], _some(draws, stays), kept_prior, stays)
+
+
+def _some(draws: dict[str, np.ndarray], stays: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: value[stays] for name, value in draws.items()}
 
 
 @double_precision
@@ -58,37 +100,35 @@ def score_candidates(
     experiment: Experiment,
     quantity: Quantity,
     readout: np.ndarray,
-    num_draws: int,
+    draws: BoundedDraws,
     seed: int,
     progress: bool,
 ) -> Scores:
-    """Score all candidates by draws of the posterior and of the prior."""
-    z = posterior.distribution.sample(num_draws, seed=seed)
-    # A stream of its own: the draws of the posterior come from default_rng(seed).
-    of_prior = np.random.default_rng([seed, 1])
-    standard = of_prior.standard_normal((num_draws, posterior.space.size))
-    prior_draws = posterior.named_draws(standard, of_prior)
-    draws = posterior.named_draws(z, unseen_stream(seed))
-    stride = max(1, num_draws // DEGENERATE_DRAWS)
-    scores = _empty_scores(experiment, num_draws)
+    """Score all candidates by draws of the posterior and of the prior; NaN as prior_spread where it has none."""
+    stride = max(1, len(draws.z) // DEGENERATE_DRAWS)
+    scores = _empty_scores(experiment, len(draws.z))
     # Networks that diverge are found afterwards, by what is not finite.
     with (
         np.errstate(over="ignore", invalid="ignore"),
         tqdm(total=3 * experiment.num_candidates, unit="candidate", disable=not progress) as bar,
     ):
         bar.set_description("posterior")
-        _score_posterior(scores, posterior, experiment, quantity, draws, readout, stride, bar)
+        _score_posterior(scores, posterior, experiment, quantity, draws.posterior, readout, stride, bar)
         bar.set_description("prior")
-        _add_spreads(scores.prior_spread, posterior, experiment, quantity, prior_draws, bar)
+        if draws.prior is None:
+            scores.prior_spread[:] = np.nan
+            bar.update(experiment.num_candidates)
+        else:
+            _add_spreads(scores.prior_spread, posterior, experiment, quantity, draws.prior, bar)
         bar.set_description("degenerate directions")
         if posterior.space.is_signed:
             spreads = first_order_spreads(posterior, experiment, quantity, seed, bar)
             scores.degenerate_spread[:], scores.subset_spread[:] = spreads
-        elif (z_degenerate := _hold_constrained(posterior, z[::stride])) is None:
+        elif (z_degenerate := _hold_constrained(posterior, draws.z[::stride])) is None:
             scores.degenerate_spread[:] = np.nan
             bar.update(experiment.num_candidates)
         else:
-            unseen = {name: draws[name][::stride] for name in UNSEEN if name in draws}
+            unseen = {name: draws.posterior[name][::stride] for name in UNSEEN if name in draws.posterior}
             degenerate_draws = posterior.named_draws(z_degenerate, unseen_stream(seed)) | unseen
             _add_spreads(scores.degenerate_spread, posterior, experiment, quantity, degenerate_draws, bar)
     return scores
@@ -167,6 +207,7 @@ def _empty_scores(experiment: Experiment, num_draws: int) -> Scores:
         degenerate_spread=np.zeros(shape),
         prior_spread=np.zeros(shape),
         information=np.zeros(shape),
+        powers=np.zeros((num_draws, *shape)),
         readout=np.zeros((num_draws, *shape, experiment.num_bins)),
         response_mean=np.zeros(experiment.shape, np.float32),
         response_sd=np.zeros(experiment.shape, np.float32),
@@ -193,6 +234,7 @@ def _add(
     scores.spread[candidate] += max(total - left_over, 0.0)
     scores.noise_spread[candidate] += float(responses.noise.mean())
     scores.subset_spread[candidate] += max(subset.spread() - float(subset.noise.mean()) / num_noise, 0.0)
+    scores.powers[:, candidate] += responses.powers()
     num_bins = scores.readout.shape[2]
     scores.readout[:, candidate] += responses.readout(readout).reshape(responses.num_draws, -1, num_bins).sum(axis=1)
     shape = scores.response_mean[candidate, conditions].shape

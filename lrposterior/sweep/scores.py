@@ -22,6 +22,7 @@ from lrposterior.inference.learned_embedding import learned_where_needed
 from lrposterior.input_embedding import embed_inputs
 from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording, load_recording
+from lrposterior.runaways import keep_bounded
 from lrposterior.sweep.configuration import Settings
 from lrposterior.sweep.validation import Validation
 from lrposterior.trial_scores import score_trials
@@ -155,8 +156,9 @@ def _compare(
         return {}, [f"no correlation of trial averages: {most} of each of {number} label(s), where 4 are needed"]
     trials = held_out.select(trials=chosen)
     try:
+        bounded = keep_bounded(posterior, seed=seed)
         found = score_trials(
-            posterior,
+            bounded,
             trials,
             width=smoothing,
             conditions=labels[chosen].tolist(),
@@ -164,6 +166,7 @@ def _compare(
             num_resamples=2,
             seed=seed,
         )
-    except ValueError as failure:  # a network that diverges
+    except ValueError as failure:  # most networks run away, or one does under the held-out inputs
         return {}, [f"no correlation of trial averages: {failure}"]
-    return {name: found[name].value for name in (CORRELATION, CEILING)}, []
+    left_out = [] if bounded is posterior else [f"correlation of trial averages: {bounded.status}"]
+    return {name: found[name].value for name in (CORRELATION, CEILING)}, left_out
