@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from plain import plain_model
 
 import lrposterior as lrp
-from lrposterior.cli.output import format_ranking
 from lrposterior.distribution import NormalDistribution, SampleDistribution
 from lrposterior.gauge import canonical
 from lrposterior.perturbation import prediction, ranking, responses

@@ -30,10 +30,14 @@ def make_candidates(recording: lrp.Recording) -> lrp.Candidates:
     return lrp.pattern_candidates(recording, patterns, power=0.3, onset=0.02, duration=0.04)
 
 
+def stored(posterior: lrp.Posterior) -> np.ndarray:
+    assert isinstance(posterior.distribution, SampleDistribution)
+    return posterior.distribution.draws
+
+
 def without(posterior: lrp.Posterior) -> lrp.Posterior:
     stays = np.setdiff1d(np.arange(NUM_DRAWS), AWAY)
-    draws = posterior.distribution.draws[:, stays]
-    return dataclasses.replace(posterior, distribution=SampleDistribution(draws))
+    return dataclasses.replace(posterior, distribution=SampleDistribution(stored(posterior)[:, stays]))
 
 
 def counts() -> lrp.Recording:
@@ -55,7 +59,7 @@ def test_draws_that_run_away_are_found_by_their_activity_and_left_out(name):
     draws = posterior.sample_parameters(NUM_DRAWS, seed=0)
     np.testing.assert_array_equal(np.flatnonzero(runs_away(posterior, draws)), AWAY)
     bounded = lrp.keep_bounded(posterior, seed=0)
-    np.testing.assert_array_equal(bounded.distribution.draws, without(posterior).distribution.draws)
+    np.testing.assert_array_equal(stored(bounded), stored(without(posterior)))
     assert "3 of 60 draws run away" in bounded.status
     assert lrp.keep_bounded(bounded, seed=0) is bounded
 
@@ -67,7 +71,7 @@ def test_nothing_runs_away_where_rates_are_bounded():
 
 def test_a_posterior_of_networks_that_run_away_is_refused():
     posterior = with_runaways(plain_model(1, nonlinearity="softplus"))
-    z = posterior.distribution.draws[:, [3, 17, 40, 0]]
+    z = stored(posterior)[:, [3, 17, 40, 0]]
     with pytest.raises(ValueError, match="bounded in trials like the recorded ones, got 3 of 4 draws that run away"):
         lrp.keep_bounded(dataclasses.replace(posterior, distribution=SampleDistribution(z)), seed=0)
 

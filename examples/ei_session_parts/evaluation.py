@@ -6,6 +6,7 @@ import numpy as np
 
 import lrposterior as lrp
 from ei_session_parts.session import DT, Size
+from lrposterior.distribution import SampleDistribution
 from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
 
@@ -19,9 +20,9 @@ CURRENT, ONSET, DURATION, FOLLOWED = 0.5, 1.0, 0.25, 0.5
 def without_runaways(fit: lrp.Posterior, num_draws: int) -> tuple[lrp.Posterior, float]:
     """The posterior given that activity stays bounded, as it did in the recording, and the share of draws left out."""
     bounded = lrp.keep_bounded(fit, num_draws=num_draws, seed=0)
-    if bounded is fit:
-        return fit, 0.0
-    return bounded, 1.0 - bounded.distribution.draws.shape[1] / num_draws
+    if isinstance(bounded.distribution, SampleDistribution):
+        return bounded, 1.0 - bounded.distribution.draws.shape[1] / num_draws
+    return fit, 0.0
 
 
 # [end]

@@ -215,8 +215,8 @@ def require_criterion(by: Any, contraction: np.ndarray | None = None) -> str:
     require_choice(by, "by", tuple(CRITERIA))
     if by == "contraction" and contraction is not None and np.isnan(contraction).any():
         raise ValueError(
-            "by: expected 'certainty' or 'information', since networks drawn from the prior run away and have no spread "
-            "to compare with, got 'contraction'; choose another criterion, narrower priors, or a bounded nonlinearity"
+            "by: expected 'certainty' or 'information', since networks drawn from the prior run away and have no "
+            "spread to compare, got 'contraction'; choose another criterion, narrower priors, or a bounded nonlinearity"
         )
     return by
 
