@@ -26,6 +26,7 @@ def differences(model: lrp.LowRankModel) -> tuple[float, float, float]:
     return float(mean), float(np.max(np.abs(other.connectivity_sd() / sd - 1.0))), abs(evidence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_posterior_is_that_of_the_dense_form(model):
     mean, sd, evidence = differences(model)
@@ -35,6 +36,7 @@ def test_posterior_is_that_of_the_dense_form(model):
     assert evidence < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", INFERRED.values(), ids=INFERRED)
 def test_posterior_is_that_of_the_dense_form_where_scales_are_inferred(model):
     mean, sd, evidence = differences(model)
@@ -48,6 +50,7 @@ def test_posterior_is_that_of_the_dense_form_where_scales_are_inferred(model):
         assert other[name][1] == pytest.approx(spread, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [MODELS["bulk"], INFERRED["independent"]], ids=["one component", "mixture"])
 def test_mean_moves_in_the_dense_form_alone(model):
     """The one difference between the forms: where coordinates are many, moving the mean costs far more than the fit."""

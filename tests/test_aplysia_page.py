@@ -61,6 +61,7 @@ def test_the_history_is_the_weighted_mean_of_the_bins_before(part):
         expected = decay * expected + (1.0 - decay) * counts[:, time]
 
 
+@pytest.mark.slow
 def test_calibration_recovers_the_weights_of_poisson_counts(part):
     random = np.random.default_rng(2)
     feature = random.gamma(2.0, 1.0, (100_000, 2))

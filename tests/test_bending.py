@@ -44,6 +44,7 @@ def bent_density(magnitudes: str, strength: float):
     return objective, information, slope, *bends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("magnitudes", KINDS)
 def test_the_curvature_has_a_diagonal_of_bends(magnitudes):
     objective, information, slope, second, _ = bent_density(magnitudes, 1.0)
@@ -52,6 +53,7 @@ def test_the_curvature_has_a_diagonal_of_bends(magnitudes):
     np.testing.assert_allclose(found, information + np.eye(3) + np.diag(slope * second), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("push", [-3.0, 0.2, 3.0])
 def test_bends_never_take_all_of_the_curvature_of_the_prior(push):
     """Of magnitudes in which the likelihood is linear; the curvature by automatic derivatives."""
@@ -84,6 +86,7 @@ def test_the_mean_moves_as_quadrature_says(magnitudes):
     assert 0.2 < missed[1] / missed[0] < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("magnitudes", KINDS)
 def test_inferred_scales_bend_with_all_that_they_multiply(magnitudes):
     """g of a likelihood that is quadratic in M, K and b, by automatic derivatives of tr(S V'') / 2."""

@@ -542,6 +542,7 @@ def test_the_report_tells_of_the_bulk():
 # ------------------------------------------------------------------------------------------------------------- a fit
 
 
+@pytest.mark.slow
 def test_a_fit_with_a_bulk():
     """Everything inferred at once: the scales come with the fit, and the truth lies within its intervals."""
     model = plain_model(2, background=lrp.RandomBulk(dimension=3))

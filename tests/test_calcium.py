@@ -72,6 +72,7 @@ def test_the_density_is_that_of_the_trace_bin_by_bin():
     np.testing.assert_allclose(log_likelihood_by_trial(model, parameters, data), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_double_precision")
 @pytest.mark.parametrize("process_noise", [None, "diagonal"])
 def test_without_decay_time_it_is_gaussian_noise_on_rates(process_noise):
@@ -120,6 +121,7 @@ def test_samples_follow_the_rate_with_the_noise_of_their_steps(emission):
     np.testing.assert_allclose(trace, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_double_precision")
 def test_the_structured_information_is_that_of_automatic_differentiation():
     model, space, data, z, _ = settled_case(
@@ -161,6 +163,7 @@ def test_the_filter_is_exact_where_the_network_is_linear():
         assert np.isclose(found[trial], expected.logpdf(residual), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_double_precision")
 @pytest.mark.parametrize("process_noise", [None, "diagonal"])
 def test_the_likelihood_has_the_right_gradient(process_noise):
@@ -186,6 +189,7 @@ def fitted(seed=0):
     return simulation, lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_everything_a_user_asks_works_for_calcium(tmp_path):
     simulation, posterior = fitted()
     require_answers(simulation, posterior, "decay_time", tmp_path)
@@ -240,6 +244,7 @@ def test_a_numpyro_program_has_the_density_with_the_decay_time():
     require_density_of_numpyro(model, recording, "log_decay_time")
 
 
+@pytest.mark.slow
 def test_a_bulk_finds_what_the_rates_visit_in_fluorescence():
     """And the parts of the connectivity are not compared: what is predicted is told by the bin before."""
     model, simulation = noisy_simulation(1, None)

@@ -87,6 +87,7 @@ def test_stored_results_are_complete_and_read(path):
         assert below < result.ranks_of(name)[0] * (first["num_draws"] + 1) < below + 1
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_what_the_package_found():
     setting = calibration.Setting("laplace", num_neurons=6, num_trials=6, num_bins=40)
     stored = calibration.simulate_and_fit(setting, lrp.Laplace(), 0)

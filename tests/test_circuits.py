@@ -74,6 +74,7 @@ def test_silent_nodes_have_no_posterior():
         problem.laplace(np.zeros(problem.size))
 
 
+@pytest.mark.slow
 def test_full_rank_network_is_the_low_rank_one_where_its_weights_are():
     truth = lrp.simulate_recording(plain_model(2), num_neurons=12, num_trials=4, num_bins=40, dt=DT, seed=0)
     M, K, B, b = (truth.parameters[name] for name in ("M", "K", "B", "b"))
@@ -129,6 +130,7 @@ def test_embedding_is_the_best_one():
         assert np.sum((problem.activity - rates @ other.T) ** 2) > squares
 
 
+@pytest.mark.slow
 def test_laplace_finds_the_circuit_and_its_intervals_cover():
     """All weights and embeddings of six circuits: 90% intervals hold between 82 and 97% of them.
 
@@ -163,6 +165,7 @@ def test_outputs_follow_the_trials_that_are_fitted():
     assert np.mean(errors**2) < 0.05 * model.outputs.var()
 
 
+@pytest.mark.slow
 def test_losses_are_of_what_was_observed():
     """Currents of 3 are no rates of 1: a loss that mistook one for the other would be large."""
     model = plain_model(1, observation=lrp.GaussianObservation(of="current"))
@@ -194,6 +197,7 @@ def test_matched_nodes_undo_a_permutation():
         np.testing.assert_array_equal(value[0], value[1])
 
 
+@pytest.mark.slow
 def test_twins_fit_the_recording_and_keep_what_it_does_not_determine():
     """Unregularised networks differ where the recording is silent; regularised ones are small there.
 
@@ -212,6 +216,7 @@ def test_twins_fit_the_recording_and_keep_what_it_does_not_determine():
     assert scatter[0] > 3 * scatter[1]
 
 
+@pytest.mark.slow
 def test_regularised_low_rank_networks_reach_the_mode():
     """With the prior in full the loss is the negative log density: networks end within a nat of the mode's."""
     truth = lrp.simulate_recording(
@@ -226,6 +231,7 @@ def test_regularised_low_rank_networks_reach_the_mode():
     assert ensemble.sample_connectivity(3, seed=0).to_dense().shape == (3, 8, 8)
 
 
+@pytest.mark.slow
 def test_saved_ensemble_keeps_its_losses(tmp_path):
     truth = lrp.simulate_recording(plain_model(1), num_neurons=6, num_trials=5, num_bins=30, dt=DT, seed=1)
     ensemble = lrp.fit(plain_model(1), truth.recording, lrp.Ensemble(2, num_steps=5), seed=0, progress=False)

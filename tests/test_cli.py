@@ -51,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_from_a_recording_to_a_report_with_four_commands(folder, tmp_path, capsys):
     session, fit = folder / "session.npz", tmp_path / "fit.nc"
     assert run(capsys, "fit", session, fit, "--rank", 1, *HELD_OUT)[0] == 0

@@ -23,6 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_fit_writes_its_embedding_and_another_session_takes_it(folder, tmp_path, capsys):
     options = [*PLAIN, "--validation-fraction", 0.25]
     first, second = tmp_path / "fit.nc", tmp_path / "next.nc"

@@ -104,6 +104,7 @@ def run_fit(folder: Path, *options: str) -> int:
     return int(end.value.code or 0)
 
 
+@pytest.mark.slow
 def test_a_fit_under_dales_law_has_the_priors_that_were_asked_for(folder):
     loadings = "dale,K.E.median=1.5,K.I.median=6.0,K.I.spread=0.5,magnitudes=log-normal,spread=0.8"
     assert run_fit(folder, "--loadings", loadings, "--time-constant", "E.median=0.1,I.a=0.5") == 0

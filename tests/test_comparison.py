@@ -199,6 +199,7 @@ def test_a_comparison_is_a_table_a_figure_and_text():
         found.change[0, 0] = 1.0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_refused():
     _, _, _, z, root = stage()
     posterior = estimate(z, root, None)

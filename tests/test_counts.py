@@ -64,12 +64,14 @@ def test_score_weights_and_slopes_are_those_of_the_density(emission):
         np.testing.assert_allclose(emission.slopes(current)[:, index], difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"initial_state": "free", "time_constant": lrp.TimeConstantPrior(0.1)}])
 def test_the_structured_information_is_that_of_automatic_differentiation(options):
     problem, _, structured = require_structured_information(COUNTS, **options)
     assert structured.shape == (problem.space.size, problem.space.size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("observation", "options"),
     [
@@ -102,6 +104,7 @@ def test_the_information_about_what_the_network_shares_is_summed_over_neurons(ob
     np.testing.assert_allclose(found, copies.T @ expected @ copies, atol=1e-10 * np.abs(found).max())
 
 
+@pytest.mark.slow
 def test_a_scale_and_a_baseline_of_the_network(tmp_path):
     model = plain_model(rank=1, observation=lrp.PoissonObservation(scale=40.0, per="network"))
     truth = lrp.simulate_recording(model, num_neurons=8, num_trials=80, num_bins=40, seed=0)
@@ -135,6 +138,7 @@ def noisy_simulation(seed, num_neurons=14, num_trials=12, num_bins=50, rank=1, p
     return model, simulation
 
 
+@pytest.mark.slow
 def test_the_filter_of_counts_has_the_right_gradient_and_is_near_a_particle_filter():
     """Off by a hundredth of a nat for every bin at most; as in test_state_space."""
     model, simulation = noisy_simulation(3, num_neurons=8, num_trials=2, num_bins=15)
@@ -200,6 +204,7 @@ def test_intervals_are_nearly_right_for_counts(kind):
     assert 0.75 < np.mean(of_scale) < 0.98
 
 
+@pytest.mark.slow
 def test_everything_a_user_asks_works_for_counts(tmp_path):
     simulation, posterior = fitted()
     require_answers(simulation, posterior, "rate_scale", tmp_path)
@@ -252,6 +257,7 @@ def test_what_counts_cannot_do_says_so():
         lrp.LowRankModel(rank=1, observation=lrp.PoissonObservation()).for_recording(silent)
 
 
+@pytest.mark.slow
 def test_the_mode_of_spikes_that_no_network_made_is_found_in_a_few_rounds(shared_data):
     """A rhythm of a real ganglion, which one latent cannot make: damped Gauss-Newton steps alone take 52 rounds."""
     with np.load(shared_data / "aplysia_pedal_bruno2017.npz", allow_pickle=False) as file:

@@ -79,6 +79,7 @@ def problem_of(
     return Problem.of(model, recording)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", covering_combinations(REGISTRY), ids=lambda parts: parts["nonlinearity"])
 def test_structured_information_equals_automatic_differentiation(parts):
     parts = dict(parts)
@@ -152,6 +153,7 @@ def test_information_of_masked_entries_is_absent():
     assert problem.negative_log_density(z) == moved.negative_log_density(z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_noise", [None, "full"])
 def test_information_does_not_depend_on_how_many_bins_are_held_at_once(process_noise, monkeypatch):
     model = lrp.LowRankModel(rank=2, background=None, initial_state="free", process_noise=process_noise)

@@ -64,6 +64,7 @@ SPREAD = 0.7
 DISTRIBUTIONS = {"half-normal": scipy.stats.halfnorm(), "log-normal": scipy.stats.lognorm(SPREAD)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_magnitudes_are_quantiles(name):
     """q(z) has the distribution function of z, from 5 standard deviations below to 8 above."""
@@ -97,6 +98,7 @@ def test_positive_factors_of_a_product_are_found():
     np.testing.assert_allclose(found[0] @ found[1].T, M @ K.T, atol=0.02 * np.max(M @ K.T))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "observation",
     [lrp.PoissonObservation(), lrp.SpikeRateObservation(), lrp.GaussianObservation(of="rate")],
@@ -118,6 +120,7 @@ def test_a_fit_starts_with_the_recorded_rate(observation):
     assert np.median(np.abs(np.log(np.maximum(rates, 1e-9) / recorded))) < np.log(2.0)
 
 
+@pytest.mark.slow
 def test_the_mode_is_that_of_a_general_optimiser():
     model, _, recording = truth(3, num_trials=6)
     with jax.enable_x64(True):
@@ -129,6 +132,7 @@ def test_the_mode_is_that_of_a_general_optimiser():
     assert mode.objective - other.fun < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 6])
 def test_the_curvature_does_not_depend_on_how_far_below_a_hundredth_of_a_nat_the_mode_is_found(seed):
     model, _, recording = truth(seed, parameters={"noise_scale": np.full(NUM_NEURONS, 0.02)})
@@ -145,6 +149,7 @@ def test_the_curvature_does_not_depend_on_how_far_below_a_hundredth_of_a_nat_the
     assert room[0] == pytest.approx(room[1], abs=0.3)
 
 
+@pytest.mark.slow
 def test_of_many_trials_the_same_mode_is_found_by_way_of_some(monkeypatch, fitted):
     posterior, _ = fitted
     monkeypatch.setattr(signed_fit, "MANY_TRIALS", posterior.recording.num_trials)
@@ -192,6 +197,7 @@ def test_intervals_hold_the_truth_on_average(name):
     assert 0.83 < np.mean(found) < 0.97
 
 
+@pytest.mark.slow
 def test_spikes_of_a_noisy_network(tmp_path):
     model, parameters, recording = truth(
         2,
@@ -213,6 +219,7 @@ def test_spikes_of_a_noisy_network(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_noise_of_the_latents_moves_with_the_gauge():
     """log p(activity) stays under (M A, K A^-T, A^-1 Q A^-T), and F says nothing along this change."""
     options = {
@@ -253,6 +260,7 @@ def test_responses_have_the_signs_of_the_stimulated_neurons(fitted):
     assert np.all(np.sign(first.sum(axis=3)) == SIGNS[:, None])
 
 
+@pytest.mark.slow
 def test_the_prior_of_a_ranking_has_the_signs(fitted):
     """The spread of first responses under the prior, from a contraction, against draws of the prior by hand.
 
@@ -338,6 +346,7 @@ def test_scalings_and_permutations_of_columns_are_all_that_is_left_of_the_gauge(
         assert np.any(~np.isfinite(moved(np.array([[1.0, 5.0], [0.0, 1.0]]))))
 
 
+@pytest.mark.slow
 def test_scales_of_k_are_parameters_where_they_are_inferred():
     """The prior density of K and its scale, and a wide prior that leaves the answer to the data.
 
@@ -411,6 +420,7 @@ def test_rates_with_scale_and_baseline_inside_the_network_are_another_way_to_wri
     np.testing.assert_allclose(settled.simulated_currents(parameters, recording, seed=0), x, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_input_that_is_silent_throughout_is_no_obstacle():
     model, _, recording = truth(0, num_trials=6)
     silent = np.concatenate([recording.inputs, np.zeros_like(recording.inputs[..., :1])], axis=2)

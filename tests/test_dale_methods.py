@@ -67,6 +67,7 @@ def density_of(problem, frame, z):
     return float(density) - np.linalg.slogdet(scale)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["full", "diagonal"])
 def test_the_target_is_the_joint_density_of_whitened_coordinates(shape):
     """Density of the recording times Normal(z; 0, I), the same where columns of M and K change places."""
@@ -82,6 +83,7 @@ def test_the_target_is_the_joint_density_of_whitened_coordinates(shape):
     assert density_of(problem, frame, swapped) == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_the_full_frame_is_the_laplace_posterior():
     problem, mode = problem_and_mode(1)
     frame, laplace = gauge_fixed.make_frame(problem, mode, "full"), bent_normal(problem, mode)
@@ -133,6 +135,7 @@ def other_target(monkeypatch):
         clear()
 
 
+@pytest.mark.slow
 def test_a_posterior_that_is_normal_is_found_exactly(other_target):
     """However far from the Laplace posterior; its bound is then log p(activity), and has no noise."""
     problem, mode = problem_and_mode(1)
@@ -163,6 +166,7 @@ def test_a_guide_under_which_networks_diverge_is_an_error(other_target):
         lrp.fit(*simulated(1), SHORT, seed=0, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [SHORT, SHORT_CHAIN, lrp.Laplace(correction="psis")])
 def test_draws_obey_dales_law_and_are_kept(method, tmp_path):
     posterior = lrp.fit(*simulated(1), method, seed=0, progress=False)
@@ -175,6 +179,7 @@ def test_draws_obey_dales_law_and_are_kept(method, tmp_path):
     assert (loaded.method, loaded.status) == (posterior.method, posterior.status)
 
 
+@pytest.mark.slow
 def test_draws_have_the_gauge_of_their_laplace_posterior():
     posterior = lrp.fit(*simulated(1), lrp.Laplace(correction="psis"), seed=0, progress=False)
     assert posterior.spectrum.vertical.shape[1] == 1

@@ -92,6 +92,7 @@ def test_draws_of_the_prior_have_the_magnitudes_of_their_type():
             assert scipy.stats.kstest((values / scale).ravel(), expected.cdf).pvalue > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double_precision")
 def test_the_density_is_that_of_every_type_and_of_the_change_of_variables():
     space = space_of()
@@ -142,6 +143,7 @@ def value_and_slopes(of, log_normal: np.ndarray, spread: np.ndarray, at: jax.Arr
     return np.asarray(values), np.asarray(pull_back(jnp.ones_like(values))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precise", [True, False])
 def test_no_gradient_is_nan_because_of_the_other_kind(precise):
     """Where the kind that an entry does not have overflows, or has no derivative."""
@@ -173,6 +175,7 @@ def test_scales_that_are_left_out_are_those_of_each_type():
     np.testing.assert_allclose(found["K"], one["K"], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["half-normal", "log-normal"])
 def test_types_that_agree_are_the_plain_form(kind):
     _, _, recording = simulated(0, num_trials=6)
@@ -187,6 +190,7 @@ def test_types_that_agree_are_the_plain_form(kind):
         np.testing.assert_array_equal(draws, other.sample_parameters(20, seed=0)[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SHORT)
 def test_a_fit_is_kept_with_its_priors(method, tmp_path):
     model, _, recording = simulated(1, num_trials=6)

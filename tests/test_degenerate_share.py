@@ -107,6 +107,7 @@ def simulated_responses(posterior, z, quantity):
     return np.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "quantity"),
     [
@@ -226,6 +227,7 @@ def test_blocks_of_candidates_and_conditions_add_up(monkeypatch):
     np.testing.assert_allclose(spreads(posterior), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_share_of_draws_needs_enough_of_them():
     posterior = posterior_of(rank=1)
     draws = posterior.distribution.sample(600, seed=0)

@@ -37,6 +37,7 @@ def test_it_writes_all_that_it_lists_and_agrees_with_the_files(tmp_path, capsys)
     assert again.split("All of it took")[0] == text.split("All of it took")[0]
 
 
+@pytest.mark.slow
 def test_what_was_achieved_is_what_the_true_network_does():
     results = demo.compute_demo(seed=2)
     simulation, recording, candidates = results.simulation, results.posterior.recording, results.candidates
@@ -76,6 +77,7 @@ def test_it_does_not_touch_somebody_elses_folder(tmp_path):
         demo.run_demo(tmp_path / "fit.nc", seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_interrupted_it_leaves_no_folder(tmp_path, monkeypatch):
     def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt

@@ -81,6 +81,7 @@ def log_determinant(*jacobians):
     return np.linalg.slogdet(np.eye(len(stacked)) + stacked @ stacked.T)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_bulk", [False, True])
 def test_gains_are_those_of_the_joint_normal_density(with_bulk):
     _, candidates, setting = small_fit(with_bulk=with_bulk)
@@ -115,6 +116,7 @@ def test_the_information_about_a_readout_is_that_of_the_joint_normal_density():
     np.testing.assert_allclose(towards.gains(candidates.patterns[:1]), mutual, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_unseen_bulk_is_in_the_gain():
     """With every direction of the rates outside Q made visible the gain is that with all of W0 as parameters."""
     posterior, candidates, setting = small_fit(with_bulk=True)
@@ -154,6 +156,7 @@ def test_the_unseen_bulk_is_in_the_gain():
     assert found > without + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_bulk", [False, True])
 def test_the_structured_form_agrees_with_matrices(with_bulk):
     """The chain of the structured form is followed to 2% of a prior precision in every direction."""
@@ -169,6 +172,7 @@ def test_the_structured_form_agrees_with_matrices(with_bulk):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("towards", [False, True])
 def test_the_slope_of_a_gain_is_that_of_differences(towards):
     _, candidates, _ = small_fit()
@@ -222,6 +226,7 @@ def sampled_trial(num_draws, seed):
     return of, white, linear
 
 
+@pytest.mark.slow
 def test_nested_monte_carlo_agrees():
     """For one more trial. The outer sum has 1,500 draws, the inner one 3,000 others. Nested sums are biased by less
     than log M allows while the gain is far below it. False alarm: below 1% (3 standard errors), beside 3% of the gain

@@ -41,6 +41,7 @@ def setting(num_neurons=5, num_bins=12, **options):
     return settled, settled.space_for(recording), z, recording
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_score_slopes_and_information_are_those_of_the_density(name):
     with jax.enable_x64(True):
@@ -70,6 +71,7 @@ def test_score_slopes_and_information_are_those_of_the_density(name):
             np.testing.assert_allclose(own[..., 2 * place : 2 * place + 2], each, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_the_structured_information_is_that_of_automatic_differentiation(name):
     with jax.enable_x64(True):
@@ -82,6 +84,7 @@ def test_the_structured_information_is_that_of_automatic_differentiation(name):
     assert np.all(np.diag(structured)[space.places("session_offset")] > 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_noise", [None, "full"])
 def test_drift_of_currents_is_undone_in_the_recording(process_noise):
     """(y - offset) / scale is a recording without drift, of noise / scale and a density scale times as large."""
@@ -101,6 +104,7 @@ def test_drift_of_currents_is_undone_in_the_recording(process_noise):
             np.testing.assert_allclose(found[trial], expected, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_with_process_noise_the_information_about_offsets_is_that_of_a_linear_network():
     """There the log density is quadratic in B, b and the offsets, so that its curvature is the information."""
     with jax.enable_x64(True):
@@ -151,6 +155,7 @@ def fitted(seed=0):
     return simulation, lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_everything_a_user_asks_works_with_drift(tmp_path):
     simulation, posterior = fitted()
     require_answers(simulation, posterior, "noise_scale", tmp_path)
@@ -198,6 +203,7 @@ def new_session():
     return model.simulate(seen, like, seed=3), offset, scale
 
 
+@pytest.mark.slow
 def test_the_drift_of_a_new_session_is_found_with_the_network_as_it_was_fitted():
     _, posterior = fitted()
     trials, offset, scale = new_session()
@@ -220,6 +226,7 @@ def fit_without_process_noise():
     return fit, recording.select(trials=[2, 5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_noise", [False, True])
 def test_the_drift_that_is_found_is_the_most_probable(process_noise):
     """Prior and likelihood fall to either side along random directions, by finite differences."""
@@ -257,6 +264,7 @@ def test_expected_activity_is_averaged_over_what_is_unknown_of_the_latents():
         np.testing.assert_array_less(error, 5.0 * rates.std(axis=0) / np.sqrt(20_000))
 
 
+@pytest.mark.slow
 def test_a_numpyro_program_has_the_density_with_drift():
     model, simulation = noisy_simulation(1)
     require_density_of_numpyro(model, simulation.recording.select(trials=range(4)), "session_offset")

@@ -97,6 +97,7 @@ def importance_sampling(problem, mode, num_samples, seed):
     return logsumexp(log_weights) - np.log(num_samples), weights.sum() ** 2 / np.sum(weights**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_neurons", "rank", "num_trials", "num_bins", "initial_state"),
     [(3, 1, 10, 60, "zero"), (3, 2, 10, 60, "zero"), (4, 2, 10, 60, "zero")],

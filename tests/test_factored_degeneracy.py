@@ -94,6 +94,7 @@ def test_both_print_the_same(analyses):
     assert str(factored) == str(dense)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_the_analysis_of_the_dense_fit(name):
     factored, dense = pair(name)[0], analyze_degeneracy(dense_fit(MODELS[name]))
@@ -105,6 +106,7 @@ def test_it_is_the_analysis_of_the_dense_fit(name):
     np.testing.assert_allclose(factored.contraction, dense.contraction, atol=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INFERRED)
 def test_inferred_scales_make_no_difference_to_the_comparison(name):
     """Within what the mixture over scales adds beyond its root mean square, with 12 neurons much."""

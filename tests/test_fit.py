@@ -34,6 +34,7 @@ def recording():
     return simulation().recording
 
 
+@pytest.mark.slow
 def test_mode_is_stationary_and_lower_than_the_truth(recording):
     """The gradient vanishes in all whitened coordinates, those of the noise included."""
     posterior = quick_fit(recording)
@@ -55,6 +56,7 @@ def test_noise_is_at_its_conditional_mode():
         assert problem.negative_log_density(moved) > problem.negative_log_density(z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -76,6 +78,7 @@ def test_every_kind_of_model_is_fitted_to_its_noise(options):
     assert np.sqrt(np.mean((posterior.mode_rates() - truth.rates) ** 2)) < 0.05
 
 
+@pytest.mark.slow
 def test_time_constant_is_recovered_with_its_uncertainty():
     """z-scores of the time constant over six networks: |mean z²| of six standard normals is below 2.8 in 99%."""
     scores = []
@@ -100,6 +103,7 @@ def test_fit_reaches_the_same_optimum_from_the_truth_and_from_the_prior(recordin
     assert list(posterior.statistics.mode_objectives) == sorted(posterior.statistics.mode_objectives)
 
 
+@pytest.mark.slow
 def test_true_rank_has_the_highest_evidence():
     truth = simulation(2, num_neurons=20, num_trials=10, num_bins=50)
     evidence = {rank: quick_fit(truth.recording, rank).statistics.log_evidence for rank in (1, 2, 3)}
@@ -124,6 +128,7 @@ def test_single_precision_user_gets_the_same_double_precision_posterior(recordin
     assert posterior.predict_rates(num_draws=2, seed=0).dtype == np.float64
 
 
+@pytest.mark.slow
 def test_masked_neuron_returns_the_prior():
     recording = simulation(1, num_neurons=8).recording
     mask = np.ones_like(recording.mask)
@@ -249,6 +254,7 @@ def test_seed_has_to_be_given(recording):
         lrp.fit(plain_model(1), recording)
 
 
+@pytest.mark.slow
 def test_time_constants_of_two_cell_types_are_recovered():
     truth = {"E": 0.12, "I": 0.05}
     recording = lrp.simulate_recording(
@@ -269,6 +275,7 @@ def test_time_constants_of_two_cell_types_are_recovered():
     assert np.all(draws.std(axis=0) < 0.005)
 
 
+@pytest.mark.slow
 def test_time_constants_of_neurons_are_recovered():
     truth = np.array([0.04, 0.06, 0.09, 0.12, 0.15])
     recording = lrp.simulate_recording(
@@ -283,6 +290,7 @@ def test_time_constants_of_neurons_are_recovered():
     assert np.all(draws.std(axis=0) < 0.01)
 
 
+@pytest.mark.slow
 def test_draws_of_an_inferred_integration_constant_lie_between_0_and_1():
     recording = simulation(1, num_neurons=8, num_trials=4, num_bins=20).recording
     model = plain_model(1, time_constant=lrp.IntegrationConstantPrior(0.9, spread=2.0))

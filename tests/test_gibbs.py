@@ -86,6 +86,7 @@ def fitted():
     return lrp.fit(model, recording, lrp.Gibbs(30.0, SHORT, num_steps=400), seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_draws_keep_signs_and_simulate(fitted):
     draws = fitted.sample_parameters(50, seed=0)
     assert np.all(draws["M"] >= 0.0)
@@ -95,6 +96,7 @@ def test_draws_keep_signs_and_simulate(fitted):
     assert np.all(fitted.predict_rates(num_draws=3, seed=0) >= 0.0)
 
 
+@pytest.mark.slow
 def test_with_nearly_no_beta_it_is_the_prior():
     model = lrp.LowRankModel(1, background=None, priors=lrp.Priors())
     simulated = lrp.simulate_recording(
@@ -110,6 +112,7 @@ def test_with_nearly_no_beta_it_is_the_prior():
     assert posterior.statistics.diagnostics["nats from the prior"] < 0.01 * z.shape[1]
 
 
+@pytest.mark.slow
 def test_a_larger_beta_lowers_the_loss_and_leaves_the_prior_further_behind(fitted):
     model, _, recording = truth(0)
     other = lrp.fit(model, recording, lrp.Gibbs(1000.0, SHORT, num_steps=400), seed=0, progress=False)
@@ -119,6 +122,7 @@ def test_a_larger_beta_lowers_the_loss_and_leaves_the_prior_further_behind(fitte
     assert after["nats from the prior"] > before["nats from the prior"]
 
 
+@pytest.mark.slow
 def test_it_says_everywhere_what_it_is(fitted, tmp_path):
     assert fitted.method == "gibbs"
     assert fitted.statistics.log_evidence is None
@@ -178,6 +182,7 @@ def test_what_intervals_are_asked_for_is_what_a_network_does():
         np.testing.assert_allclose(found[f"{post} to stimulated {pre}"], change, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sessions_are_simulated_and_fitted_at_every_beta(monkeypatch):
     """Nearly no beta gives intervals as wide as the prior's, and a large one narrow intervals."""
     module, seen = importlib.import_module("lrposterior.beta_calibration"), []

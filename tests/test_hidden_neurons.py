@@ -54,6 +54,7 @@ def test_neurons_that_are_alike_act_by_the_mean_of_their_K():
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantity", ["current", "rate"])
 def test_light_reaches_the_recorded_neurons_alone(quantity):
     shared, K = of_alike_neurons(2)
@@ -117,6 +118,7 @@ def test_what_is_not_seen_of_K_is_the_same_in_every_gauge():
     np.testing.assert_allclose(spreads[0], spreads[1], rtol=0.06)
 
 
+@pytest.mark.slow
 def test_perturbations_are_less_certain_the_fewer_neurons_were_recorded():
     recording = fitted().recording
     candidates = lrp.single_neuron_candidates(recording)

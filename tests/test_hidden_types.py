@@ -118,6 +118,7 @@ def test_the_likelihood_is_that_of_the_whole_network_seen_in_part():
     assert np.isclose(float(found), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_every_draw_of_hidden_neurons_obeys_dales_law():
     W = fitted(0).sample_connectivity(50, seed=0).to_dense()
     assert np.all(W * SIGNS >= 0.0)

@@ -64,6 +64,7 @@ def test_a_corrected_fit_is_its_seed():
     assert np.all(first.connectivity_mean() != other.connectivity_mean())
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_trusted_say_so():
     """Ten neurons and six short trials: no Normal distribution is near."""
     simulation = lrp.simulate_recording(

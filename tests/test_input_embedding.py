@@ -66,6 +66,7 @@ def test_all_else_of_the_recording_stays_and_trials_may_be_selected_before_or_af
     np.testing.assert_allclose(before.inputs, embedded.select(trials=[2, 0]).inputs)
 
 
+@pytest.mark.slow
 def test_a_drive_by_a_product_of_inputs_is_predicted_better_with_products_among_the_features():
     """Rank 1, 8 neurons whose drive is u0 u1: linear inputs predict held-out trials worse by far."""
     model, random = plain_model(rank=1), np.random.default_rng(2)

@@ -24,6 +24,7 @@ def filtered(drive, a):
     return values
 
 
+@pytest.mark.slow
 def test_input_weights_of_a_linear_network_have_the_ridge_posterior():
     """With recurrence switched off by its prior, activity = filtered inputs . (B, b) + noise: ridge regression."""
     noise_scale, num_neurons = 0.3, 4
@@ -73,6 +74,7 @@ def test_right_factors_given_known_latents_have_the_ridge_precision():
     np.testing.assert_allclose(problem.information(z)[K, K], expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_covariance_inverts_the_precision_on_the_horizontal_space_and_is_zero_on_the_gauge():
     truth = lrp.simulate_recording(plain_model(2), num_neurons=6, num_trials=6, num_bins=30, noise_scale=0.05, seed=1)
     posterior = lrp.fit(plain_model(2), truth.recording, seed=0, progress=False)
@@ -87,6 +89,7 @@ def test_covariance_inverts_the_precision_on_the_horizontal_space_and_is_zero_on
     assert np.abs(vertical.T @ covariance).max() < 1e-12
 
 
+@pytest.mark.slow
 def test_noise_posterior_of_a_network_without_structure_is_that_of_a_sample_variance():
     """Given the dynamics, log noise scale has information 2 n, and its mode is near the log of the sample deviation."""
     truth = lrp.simulate_recording(plain_model(1), num_neurons=5, num_trials=10, num_bins=50, noise_scale=0.2, seed=3)
@@ -99,6 +102,7 @@ def test_noise_posterior_of_a_network_without_structure_is_that_of_a_sample_vari
     np.testing.assert_allclose(log_draws.std(axis=0), 1.0 / np.sqrt(2.0 * 500.0), rtol=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_intervals_of_w_cover_the_truth(rank):
     """90% intervals of all entries of W in eight networks drawn from the prior.
@@ -121,6 +125,7 @@ def test_intervals_of_w_cover_the_truth(rank):
     assert 0.8 < np.std(z_scores) < 1.25
 
 
+@pytest.mark.slow
 def test_intervals_of_w_cover_the_truth_where_most_of_it_is_not_seen():
     """90% intervals of all entries of W in four networks of 60 neurons, of which some 20 patterns are visited.
 
@@ -143,6 +148,7 @@ def balanced_problem(**options):
     return problem, balance(problem, find_mode(problem, initialise(problem))).mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initial_state", ["zero", "free"])
 def test_factors_balance_in_their_second_moments(initial_state):
     """E[L'L] - E[Q'Q] = (n - m) I over draws of the posterior, horizontal at the balanced point."""

@@ -10,6 +10,7 @@ NUM_PARTICLES, NUM_PATHS, NUM_RUNS = 3000, 500, 4
 particle_smoother = load_benchmark("particle_smoother")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rates", "counts"])
 def test_smoothed_latents_are_those_of_a_particle_smoother(kind):
     """In units of the posterior standard deviation the mean is off by 0.02 to 0.05 (`benchmarks/latents.py`).

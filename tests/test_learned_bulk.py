@@ -132,6 +132,7 @@ def learned_fit():
     return dataclasses.replace(posterior, model=dataclasses.replace(posterior.model, background=background))
 
 
+@pytest.mark.slow
 def test_entries_of_a_large_network_are_those_of_the_matrix_and_of_draws():
     """Against the moments of the dense form to the error of one covariance for all prior scales, and of 4,000 draws."""
     posterior = learned_fit()
@@ -142,6 +143,7 @@ def test_entries_of_a_large_network_are_those_of_the_matrix_and_of_draws():
     np.testing.assert_allclose(sd, draws.std(axis=0), rtol=0.08)
 
 
+@pytest.mark.slow
 def test_certainty_without_draws_is_that_of_draws():
     """As for K that reads everything (`tests/test_linearised.py`), whose certainty is another."""
     posterior, free = learned_fit(), structured_fit(with_bulk=True)
@@ -157,6 +159,7 @@ def test_learned_is_a_yes_or_a_no():
         lrp.RandomBulk(learned="yes")
 
 
+@pytest.mark.slow
 def test_report_is_written(tmp_path):
     posterior = learned_fit()
     candidates = lrp.single_neuron_candidates(posterior.recording, power=2.0).select(slice(0, 3))

@@ -44,6 +44,7 @@ def by_definition(setting, trials):
     return flat.T @ flat
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_information_is_that_of_the_projected_network(name):
     posterior, candidates, setting = case(name)
@@ -67,6 +68,7 @@ def test_no_trial_teaches_about_K_outside_what_was_visited(name):
     np.testing.assert_allclose(change @ reached.precision, change, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_gains_of_both_forms_agree(name):
     _, candidates, setting = case(name)
@@ -95,6 +97,7 @@ def test_what_means_nothing_has_no_information(name):
     assert np.abs(added @ whitened).max() < 1e-9 * np.abs(added).max()
 
 
+@pytest.mark.slow
 def test_front_door():
     posterior, candidates, _ = case("independent")
     design = lrp.design_perturbations(posterior, 2, candidates=candidates, power=1.0, seed=0)

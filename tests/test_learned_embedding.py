@@ -36,6 +36,7 @@ def method(num_epochs: int, learning_rate: float, num_trials: int) -> lrp.Match:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_explains_held_out_trials_that_a_random_layer_of_its_width_does_not():
     """A fit of the likelihood afterwards, which knows nothing of where the features come from."""
     training, held_out = driven_by_a_layer().split(0.25, seed=0)

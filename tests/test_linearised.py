@@ -24,6 +24,7 @@ def structured_fit(with_bulk):
         return lrp.fit(model, simulation.recording, seed=0, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_bulk", [False, True])
 def test_certainty_without_draws_is_that_of_draws(with_bulk):
     """Over twelve candidates from hardly to almost certain. 400 draws leave an error of about .01, and the product of

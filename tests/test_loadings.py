@@ -68,6 +68,7 @@ def promise(W, posterior, seed):
     return promised, 1.0 - np.sum((truth - mean) ** 2) / np.sum(truth**2)
 
 
+@pytest.mark.slow
 def test_a_weak_latent_does_not_become_a_copy_of_the_right_factor_of_a_strong_one():
     """Promised and achieved R² of currents that no data have seen.
 
@@ -81,6 +82,7 @@ def test_a_weak_latent_does_not_become_a_copy_of_the_right_factor_of_a_strong_on
     assert abs(promised - achieved) < 0.25
 
 
+@pytest.mark.slow
 def test_correlated_loadings_are_found():
     posterior = fitted(correlated, 0, CORRELATED, None)
     assert posterior.statistics.regression_ahead > 0.0
@@ -90,6 +92,7 @@ def test_correlated_loadings_are_found():
     assert scale < fitted(correlated, 0, INDEPENDENT, None).statistics.scales["K"][0]
 
 
+@pytest.mark.slow
 def test_the_evidence_of_the_posterior_is_the_higher_one():
     """Of the two models, each with the regression or without, to what the balance leaves open (0.1 nats)."""
     chosen, without = fitted(correlated, 0, CORRELATED, None), fitted(correlated, 0, INDEPENDENT, None)
@@ -107,6 +110,7 @@ def test_a_known_scale_of_the_residuals_is_not_put_to_the_choice():
     assert isinstance(posterior.model.priors, lrp.CorrelatedLoadings)
 
 
+@pytest.mark.slow
 def test_every_cell_type_keeps_its_scale_where_loadings_are_independent():
     """Right factors of standard deviation 3 for one type and 0.5 for the other, independent of all else."""
     random = np.random.default_rng(7)

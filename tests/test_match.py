@@ -92,6 +92,7 @@ def test_averages_of_held_out_trials_are_matched_and_signs_are_kept(fitted):
     assert all(np.all(W.dense(draw) * SIGNS >= 0.0) for draw in range(2))
 
 
+@pytest.mark.slow
 def test_trials_vary_as_recorded_ones_where_noise_drives_them():
     """Standard deviations of trials' means, and what neurons share of them, within three standard errors."""
     model, _, recording = truth(1, noise=0.8, num_trials=80)
@@ -136,6 +137,7 @@ def test_the_best_network_is_that_with_the_highest_correlation(fitted):
     np.testing.assert_array_equal(posterior.mode_coordinates, best)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("observation", "seed"),
     [
@@ -164,6 +166,7 @@ def test_a_network_starts_with_the_recorded_rates(observation, seed):
     assert np.corrcoef(*means)[0, 1] > 0.7
 
 
+@pytest.mark.slow
 def test_networks_that_share_a_scale_are_matched():
     model, _, recording = truth(0)
     model = dataclasses.replace(model, observation=lrp.PoissonObservation(per="network"))
@@ -173,6 +176,7 @@ def test_networks_that_share_a_scale_are_matched():
     assert np.all(np.isfinite(posterior.mode_rates()))
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_ends_where_it_would_have_ended(tmp_path, monkeypatch):
     model, _, recording = truth(0)
     whole = lrp.fit(model, recording, dataclasses.replace(SHORT, num_members=2), seed=3, progress=False)
@@ -198,6 +202,7 @@ def test_an_interrupted_fit_ends_where_it_would_have_ended(tmp_path, monkeypatch
         lrp.fit(model, recording, method, seed=4, progress=False)
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_with_more_epochs_and_members(tmp_path):
     model, _, recording = truth(0)
     few = dataclasses.replace(SHORT, num_epochs=6, checkpoint=tmp_path / "fit.npz")
@@ -209,6 +214,7 @@ def test_a_fit_goes_on_with_more_epochs_and_members(tmp_path):
     np.testing.assert_array_equal(continued.distribution.draws, whole.distribution.draws)
 
 
+@pytest.mark.slow
 def test_what_is_masked_changes_nothing():
     model, _, recording = truth(0)
     mask = np.ones(recording.activity.shape, dtype=bool)
@@ -222,6 +228,7 @@ def test_what_is_masked_changes_nothing():
     np.testing.assert_array_equal(found[0].distribution.draws, found[1].distribution.draws)
 
 
+@pytest.mark.slow
 def test_networks_without_signs_whose_initial_states_are_free():
     """Rates of a tanh network under the default model, with a bulk; no trial is held out, and the loss falls."""
     truth_model = lrp.LowRankModel(1, background=None, priors=lrp.Priors())
@@ -240,6 +247,7 @@ def test_networks_without_signs_whose_initial_states_are_free():
     assert np.corrcoef(posterior.mode_rates().ravel(), simulated.rates.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_time_constants_of_neurons_are_learned_and_kept(tmp_path):
     """Neurons that only follow their input, five slow ones and three fast ones, from one prior for all."""
     random, tau = np.random.default_rng(0), np.array([0.2] * 5 + [0.03] * 3)
@@ -263,6 +271,7 @@ def test_time_constants_of_neurons_are_learned_and_kept(tmp_path):
     assert loaded.model == posterior.model
 
 
+@pytest.mark.slow
 def test_networks_within_signs_with_noise_may_have_any_number_of_latents():
     """Time constants of 24 neurons at rank 3, with process noise, are 72 latents, of which a likelihood takes 64."""
     truth = lrp.simulate_session(
@@ -279,6 +288,7 @@ def test_networks_within_signs_with_noise_may_have_any_number_of_latents():
     assert 0.5 < rate / truth.recording.activity.mean() < 2.0
 
 
+@pytest.mark.slow
 def test_a_target_in_spikes_per_second_draws_the_rate_to_it():
     model, _, recording = truth(0)
     target = 2.0 * recording.activity.mean() / DT
@@ -310,6 +320,7 @@ def test_the_progress_bar_shows_stage_losses_and_validation_correlation(capsys):
     assert losses[4 + np.argmax(losses[4:, 3]), :3].sum() == pytest.approx(posterior.statistics.objective, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_divergence_of_poisson_trials_falls():
     """L_trial by its Poisson-Bregman cost, in whole fits with gaps; the networks are others than of squares."""
     model, _, recording = truth(0)
@@ -331,6 +342,7 @@ def test_the_divergence_of_poisson_trials_falls():
     np.testing.assert_allclose(simulated.activity[mask].mean(), gaps.activity[mask].mean(), rtol=0.15)
 
 
+@pytest.mark.slow
 def test_conditions_may_be_the_labels_of_the_recording():
     model, _, recording = truth(0)
     given = dataclasses.replace(recording, trial_labels=conditions())

@@ -243,6 +243,7 @@ def test_a_balanced_slope_has_the_norm_of_the_other():
     np.testing.assert_array_equal(balanced(one, jnp.zeros((3, 4))), 0.0)
 
 
+@pytest.mark.slow
 def test_slope_is_that_of_the_sum_with_the_balance_held():
     """Against automatic differentiation of the sum, with the ratio of the two norms as a number."""
     model, space, trials, z = small_problem(process_noise="diagonal")
@@ -278,6 +279,7 @@ def test_slope_is_that_of_the_sum_with_the_balance_held():
     np.testing.assert_allclose(losses.neuron + share * ratio * losses.trial + losses.penalty, value, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_before_the_ramp_only_neurons_count():
     model, space, trials, z = small_problem()
     chosen, key, off = jnp.arange(6), jax.random.key(0), Weights("poisson", 0.5, 0.0, 0.0)
@@ -291,6 +293,7 @@ def test_before_the_ramp_only_neurons_count():
     np.testing.assert_allclose(slope, jax.jit(jax.grad(neuron))(z), rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "observation", [lrp.PoissonObservation(scale=20.0), lrp.NegativeBinomialObservation(scale=20.0)]
 )
@@ -307,6 +310,7 @@ def test_simulated_trials_have_the_moments_of_the_observation(observation):
     np.testing.assert_allclose(draws.var(axis=0), variance, rtol=5.0 * np.sqrt(2.0 / 4000))
 
 
+@pytest.mark.slow
 def test_noisy_currents_are_those_of_a_simulation():
     """Standard deviations over 2,000 trials of `LowRankModel.simulated_currents`, within five standard errors."""
     model, space, trials, z = small_problem(process_noise="full")
@@ -328,6 +332,7 @@ def test_time_constants_have_a_learning_rate_of_their_own():
     assert np.sum(rates == 0.01) == space.size - 1
 
 
+@pytest.mark.slow
 def test_slopes_are_cut_to_norm_one_before_adam_sees_them():
     """Three epochs of one step each, against Adam (Kingma and Ba 2015) in NumPy, with slopes cut and as they are."""
     model, space, trials, start = small_problem()

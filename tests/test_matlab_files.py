@@ -532,6 +532,7 @@ def simulated():
     return Recording(activity, 0.02, simulation.recording.inputs)
 
 
+@pytest.mark.slow
 def test_fit_takes_a_matlab_file_and_says_what_it_guessed(write, simulated, tmp_path, capsys):
     session = write({"fr": simulated.activity, "bin_size": 0.02, "u": simulated.inputs[:, :, 0]})
     code, _, err = run(capsys, "fit", session, tmp_path / "fit.nc", "--rank", 1)
@@ -545,6 +546,7 @@ def test_fit_takes_a_matlab_file_and_says_what_it_guessed(write, simulated, tmp_
         np.testing.assert_array_equal(getattr(fitted, name), getattr(simulated, name))
 
 
+@pytest.mark.slow
 def test_fit_takes_names_axes_and_dt_and_clips(write, simulated, tmp_path, capsys):
     session = write({"s": {"a": simulated.activity.T, "drive": simulated.inputs.T}, "inputs": 1.0})
     options = ["--name", "activity=s.a", "--name", "inputs=s.drive", "--axes", "neuron,time,trial", "--dt", 0.02]

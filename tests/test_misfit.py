@@ -41,6 +41,7 @@ def fit_rank_one(recording: lrp.Recording) -> lrp.Posterior:
     return lrp.fit(plain_model(1, time_constant=TAU), recording, seed=0, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_right_models_pass(seed):
     """A false alarm is less likely than one in a thousand on the fitted trials, and one in a hundred on new ones."""
@@ -93,6 +94,7 @@ def test_distances_from_the_prediction_are_squared():
     assert values[0] < values[1]
 
 
+@pytest.mark.slow
 def test_draws_of_the_posterior_raise_no_alarm():
     """Truths that are draws of the posterior: the mean excess is 1 to within four standard errors (false alarm below
     1e-4), and at most two of fifty are warned of (a rate of 1% gives more with probability 0.014)."""
@@ -108,6 +110,7 @@ def test_draws_of_the_posterior_raise_no_alarm():
     assert sum(bool(each.warnings) for each in found) <= 2
 
 
+@pytest.mark.slow
 def test_new_trials_start_where_the_prior_has_them():
     """With a free initial state a new trial does not start where the fitted ones did on average."""
     model = plain_model(1, time_constant=TAU, initial_state="free")

@@ -54,6 +54,7 @@ def moved(posterior, shift):
 # The fit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("noise_scale", "seed"), [(0.1, 1), (0.2, 0), (0.1, 3), (0.2, 3)])
 def test_two_modes_have_the_weights_and_the_evidence_of_brute_force(noise_scale, seed):
     model, recording = ambiguous(noise_scale, seed)
@@ -96,6 +97,7 @@ def test_svi_mixes_and_sampling_stays_with_the_heaviest():
     assert np.mean(corrected.sample_connectivity(1000, seed=0).to_dense() * sign > 0.0) > 0.99
 
 
+@pytest.mark.slow
 def test_one_mode_stays_a_normal_distribution():
     simulation = lrp.simulate_recording(
         plain_model(1), num_neurons=6, num_trials=8, num_bins=40, noise_scale=0.05, seed=4
@@ -125,6 +127,7 @@ def test_draws_choose_their_component_by_weight():
     assert np.sum(np.diff(second.astype(int)) != 0) > 1000
 
 
+@pytest.mark.slow
 def test_the_moments_of_a_mixture_are_those_of_its_draws():
     posterior = small_posterior()
     shift = 0.2 * np.random.default_rng(0).standard_normal(posterior.space.size)

@@ -116,6 +116,7 @@ def test_inside_a_larger_program():
     np.testing.assert_allclose(float(found), float(inner + hyperprior), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_it_can_be_differentiated():
     model, recording, parameters, _ = make("plain")
     gradient = jax.grad(lambda values: log_density(lrp.numpyro_model(model, recording), (), {}, values)[0])(parameters)

@@ -55,6 +55,7 @@ def test_the_density_is_that_of_a_negative_binomial_distribution(dispersion):
     np.testing.assert_allclose(found, reference(mean, dispersion).logpmf(count), rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_double_precision")
 @pytest.mark.parametrize("dispersion", [1e-12, 1e-100])
 def test_without_dispersion_counts_are_poisson(dispersion):
@@ -74,6 +75,7 @@ def expectation(emission, current, values):
     return np.einsum("cn,cn...->n...", density, values)
 
 
+@pytest.mark.slow
 def test_score_and_information_are_those_of_the_density(emission):
     """The 2 x 2 information about mean and dispersion of each neuron by the sum over all counts, with its zeros."""
     current, mask = jnp.array([-1.0, 1.2]), jnp.ones(2, dtype=bool)
@@ -146,6 +148,7 @@ def test_samples_have_the_mean_and_the_variance(emission):
     np.testing.assert_allclose(sample.var(axis=0), emission.variance(current)[0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_the_structured_information_is_that_of_automatic_differentiation():
     problem, z, structured = require_structured_information(
         COUNTS, initial_state="free", time_constant=lrp.TimeConstantPrior(0.1)
@@ -168,6 +171,7 @@ def noisy_simulation(seed, process_noise="diagonal"):
     return model, simulation
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_double_precision")
 @pytest.mark.parametrize("process_noise", [None, "diagonal"])
 def test_the_likelihood_has_the_right_gradient_and_a_poisson_limit(process_noise):
@@ -192,6 +196,7 @@ def fitted(seed=0):
     return simulation, lrp.fit(model, simulation.recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_everything_a_user_asks_works_for_counts(tmp_path):
     simulation, posterior = fitted()
     require_answers(simulation, posterior, "dispersion", tmp_path)
@@ -199,6 +204,7 @@ def test_everything_a_user_asks_works_for_counts(tmp_path):
     np.testing.assert_array_equal(again.activity, np.round(again.activity))
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_fit_is_that_of_its_counts():
     """Squared residuals are as large as the noise says; those of a Poisson fit to these counts are not."""
     _, posterior = fitted()
@@ -250,12 +256,14 @@ def test_svi_takes_the_dispersion():
     assert posterior.sample_parameters(5, seed=0)["dispersion"].shape == (5, 14)
 
 
+@pytest.mark.slow
 def test_a_numpyro_program_has_the_density_with_the_dispersion():
     model, simulation = noisy_simulation(1, None)
     recording = simulation.recording.select(trials=range(4))
     require_density_of_numpyro(model, recording, "log_dispersion")
 
 
+@pytest.mark.slow
 def test_what_is_no_count_and_what_counts_cannot_do_is_refused():
     model, simulation = noisy_simulation(0, None)
     recording = simulation.recording.select(trials=range(6))

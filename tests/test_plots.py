@@ -115,6 +115,7 @@ def _drawn(name: str) -> Figure:
     return figure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_neither_changes_nor_shows_the_users_settings(name):
     figure = _drawn(name)

@@ -139,6 +139,7 @@ def test_intervals_of_a_right_posterior_cover_what_they_say_with_any_number_of_d
         assert abs(found - level) < 4 * np.sqrt(level * (1 - level) / truth.size)
 
 
+@pytest.mark.slow
 def test_every_score_is_its_ceiling_on_average_under_a_right_posterior():
     """60 truths; five standard errors of the difference for each of 17 scores."""
     random = np.random.default_rng(8)

@@ -46,6 +46,7 @@ def current_noise(parameters):
     return parameters["M"] @ parameters["process_noise"] @ parameters["M"].T
 
 
+@pytest.mark.slow
 def test_intervals_hold_where_those_of_a_rollout_do_not():
     """Three networks, 588 entries of W that depend on each other: 90% intervals hold 82 to 97%, a rollout's fewer."""
     inside, of_rollout = [], []
@@ -60,6 +61,7 @@ def test_intervals_hold_where_those_of_a_rollout_do_not():
     assert np.mean(of_rollout) < np.mean(inside) - 0.1
 
 
+@pytest.mark.slow
 def test_a_fit_whose_noise_is_nearly_0_is_that_of_a_rollout():
     """The same recording without process noise: the same W with the same intervals."""
     plain = dataclasses.replace(MODEL, process_noise=None)
@@ -85,6 +87,7 @@ def test_the_noise_of_the_currents_is_found():
     assert np.log(of_draws).std() < 0.5
 
 
+@pytest.mark.slow
 def test_latents_of_single_trials_are_within_their_intervals():
     """600 bins of correlated currents along one latent: 90% intervals hold 80 to 97%; smoothing beats prediction."""
     simulation, posterior = simulated(), fitted()
@@ -128,6 +131,7 @@ def test_the_log_likelihood_of_trials_is_that_of_the_model():
         assert np.isclose(lrp.infer_latents(posterior).log_likelihood.sum(), float(expected), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_responses_are_averages_over_the_noise():
     """Against 1,500 pairs of simulated trials with the same noise, one of each pair stimulated."""
     posterior = fitted()
@@ -155,6 +159,7 @@ def test_responses_are_averages_over_the_noise():
     assert 0.8 < np.sum(draws.var(axis=0)) * 8.0 / np.sum(single.var(axis=0)) < 1.25
 
 
+@pytest.mark.slow
 def test_a_ranking_tells_noise_from_ignorance():
     posterior = fitted()
     candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0).select([0, 3, 5])
@@ -165,6 +170,7 @@ def test_a_ranking_tells_noise_from_ignorance():
     assert ranking.warnings == ()
 
 
+@pytest.mark.slow
 def test_without_process_noise_no_share_of_it_is_named():
     model = dataclasses.replace(MODEL, process_noise=None)
     posterior = lrp.fit(model, simulated().recording, lrp.Laplace(mean="mode"), seed=0, progress=False)
@@ -261,6 +267,7 @@ def test_questions_that_need_noise_or_none_say_so():
         lrp.infer_latents(posterior, posterior.recording.select(neurons=np.arange(5)))
 
 
+@pytest.mark.slow
 def test_noise_is_seen_along_a_direction_of_M_that_leading_patterns_of_the_recording_miss():
     """A network that hardly moves along one direction: with principal directions alone the descent finds no mode."""
     priors = lrp.Priors(noise_scale=0.15, noise_spread=0.2, unit=1.0)

@@ -40,6 +40,7 @@ def test_the_true_rank_is_chosen(rank):
     assert found[rank].log_evidence == found.posterior.statistics.log_evidence
 
 
+@pytest.mark.slow
 def test_the_text_names_rank_criterion_and_reason_and_what_cannot_be_trusted():
     found = selection(2)
     text = str(found)
@@ -120,6 +121,7 @@ def test_a_close_call_is_said_to_be_one():
     assert choose(fits)[2] == "Rank 2 has the highest evidence, 1.5 nats above rank 1, which is little: look at both."
 
 
+@pytest.mark.slow
 def test_a_rank_that_the_data_refuse_is_recorded_and_one_fit_is_enough():
     """Rank 4 of a rank-one recording: refused or singular, but never an error."""
     found = lrp.select_rank(plain_model(1), simulated(1), (1, 4), seed=0, num_folds=0, progress=False)
@@ -168,6 +170,7 @@ def test_cross_validation_is_the_mean_density_over_draws_of_a_fit_without_the_tr
     np.testing.assert_allclose(found.by_trial[fold], np.logaddexp.reduce(log_density, axis=0) - np.log(200), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_leave_one_out_agrees_with_refitting_where_it_can_be_trusted():
     """Many weak trials: k is small, and the density of a trial hardly depends on how it is left out."""
     recording = lrp.simulate_recording(

@@ -92,6 +92,7 @@ def dale_readout() -> lrp.Readout:
     return lrp.fit_readout(posterior, outputs[:20], num_draws=60, seed=0)
 
 
+@pytest.mark.slow
 def test_a_known_readout_predicts_held_out_outputs_with_the_right_intervals():
     _, held, computed, outputs = dale_case()
     readout = dale_readout()
@@ -142,6 +143,7 @@ def test_bins_without_an_output_are_left_out():
     np.testing.assert_array_equal(again.W_out, readout.W_out)
 
 
+@pytest.mark.slow
 def test_with_process_noise_the_activity_of_a_trial_says_what_its_output_is():
     model = plain_model(1, process_noise="diagonal")
     truth = lrp.simulate_recording(

@@ -80,6 +80,7 @@ def test_fixed_scales_get_priors_around_their_values_and_others_keep_theirs():
     assert plain.scale_priors == {"K": lrp.ScalePrior(2.5, 1.0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 7])
 def test_what_the_trials_do_not_tell_follows_from_the_recording(seed):
     """With one bin of one neuron observed in the new trial, the scales are those of a fit to the old ones."""

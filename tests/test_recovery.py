@@ -32,6 +32,7 @@ def record(model, parameters, *, num_trials, num_bins, num_inputs, seed):
     return model.simulate(parameters | {"B": B}, empty, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEACHERS)
 def test_every_teacher_is_fitted_without_restarts(shared_data, name):
     """A converged fit explains the activity down to the noise: residual = noise * sqrt(1 - P / n), P parameters."""

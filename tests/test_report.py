@@ -120,6 +120,7 @@ def test_it_tells_the_numbers_of_the_python_interface(report):
         assert quantity in text
 
 
+@pytest.mark.slow
 def test_without_held_out_trials_it_says_so():
     fit = small_fit()
     text = _Page(render_report(fit.posterior, fit.degeneracy, fit.ranking, seed=0)).text
@@ -127,6 +128,7 @@ def test_without_held_out_trials_it_says_so():
     assert "has not seen" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ahead", "said"),
     [
@@ -146,6 +148,7 @@ def test_what_the_evidence_chose_is_said(ahead, said):
         assert said in _Page(render_report(posterior, degeneracy, fit.ranking, seed=0)).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("priors", "said"),
     [
@@ -235,6 +238,7 @@ def test_process_noise_and_drift_are_told():
     assert f"{share:.3g}" in page.text
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_file(report, tmp_path):
     fit = small_fit()
     keywords = {"held_out": fit.held_out, "title": "A & B <i>", "activity_unit": "spikes/s", "seed": 0}

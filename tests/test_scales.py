@@ -68,6 +68,7 @@ def balanced_at(correlated: bool, K: float | lrp.ScalePrior):
 # ----------------------------------------------------------------------------------------------------------- the scales
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlated", [False, True], ids=["independent", "correlated"])
 def test_slope_of_a_scale_is_that_of_the_evidence(correlated):
     """Where the steps end, the evidence of refits at fixed scales is flat, to a tenth of the scale's posterior sd.
@@ -197,6 +198,7 @@ def test_gauge_exponent_is_that_of_the_volume_of_a_move(parts):
 # ---------------------------------------------------------------------------------------------------------- cell types
 
 
+@pytest.mark.slow
 def test_residual_scales_of_cell_types_are_nearer_to_the_truth_than_any_shared_one():
     """Where two scales differ by a factor of five, a shared one misses one of them by root five at least.
 

@@ -48,6 +48,7 @@ def test_what_is_masked_may_have_any_value(name):
         np.testing.assert_array_equal(again, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_masked_bins_at_the_end_of_a_trial_are_not_there(name):
     """Whatever their inputs; the likelihood of each trial is that of the shorter one, but for the order of sums."""
@@ -111,6 +112,7 @@ def places_of(space, neuron):
     return np.concatenate([space.coordinates(np.arange(space.size), name)[neuron].ravel() for name in names])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_noise", [None, "full"])
 def test_nothing_is_known_of_a_neuron_that_was_never_observed_and_does_nothing(process_noise):
     """Loadings of 0 are stationary and have no information, whatever the other neurons do."""
@@ -164,6 +166,7 @@ def fitted_sessions(seed):
     return simulation, lrp.fit(MODEL, sessions(simulation), lrp.Laplace(mean="mode"), seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_neurons_of_another_session_are_predicted():
     """Rates of masked neurons, against their variance and against the true network without its noise.
 
@@ -205,6 +208,7 @@ def test_sessions_start_from_one_of_them_where_others_have_other_neurons():
     assert posterior.statistics.mode_objectives[0] < near.objective + 0.01
 
 
+@pytest.mark.slow
 def test_new_trials_may_lack_neurons_but_not_add_them():
     model = plain_model(rank=1)
     simulation = lrp.simulate_recording(model, num_neurons=8, num_trials=8, num_bins=40, noise_scale=0.2, seed=0)

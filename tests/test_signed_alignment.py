@@ -35,6 +35,7 @@ def scattered(problem, draws, seed):
     return np.stack(moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALIGNED)
 def test_a_draw_is_moved_to_the_nearest_copy_of_its_network(name):
     """All that it does is the same, nothing of what is left lies along its orbit, and columns have no order."""
@@ -52,6 +53,7 @@ def test_a_draw_is_moved_to_the_nearest_copy_of_its_network(name):
     np.testing.assert_allclose(again, found, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rollouts", "diagonal noise"])
 def test_draws_of_a_normal_posterior_have_its_spectrum(name):
     """Wherever they lie on orbits: of n draws of d coordinates its covariance within factors of (1 +- sqrt(d / n))²."""
@@ -83,6 +85,7 @@ def sampled():
     return problem, laplace, dataclasses.replace(laplace, method="nuts", distribution=draws)
 
 
+@pytest.mark.slow
 def test_the_analysis_of_draws_is_that_of_their_connectivity():
     """Contraction is the variance of W over the draws themselves, against that of the prior to first order."""
     problem, laplace, posterior = sampled()

@@ -289,6 +289,7 @@ def fitted():
     return lrp.fit(simulation.model, simulation.recording, seed=0, progress=False), simulation
 
 
+@pytest.mark.slow
 def test_a_fit_holds_the_truth(fitted):
     """Over seven networks 90% intervals hold 0.91 of W, 0.07 apart, and means correlate with it by 0.99."""
     posterior, simulation = fitted
@@ -304,6 +305,7 @@ def test_a_fit_holds_the_truth(fitted):
     assert np.all(draws * np.where(np.array(TRUTH_TYPES) == "I", -1.0, 1.0) >= 0.0)
 
 
+@pytest.mark.slow
 def test_a_ranking_and_a_diagnosis_of_a_fit(fitted):
     posterior, simulation = fitted
     candidates = lrp.single_neuron_candidates(simulation.recording, power=1.0)
@@ -332,6 +334,7 @@ def test_options_in_words():
     assert not model.self_connections
 
 
+@pytest.mark.slow
 def test_the_degeneracy_of_a_fit_is_that_of_w_without_its_diagonal(fitted):
     posterior, _ = fitted
     found, size = lrp.analyze_degeneracy(posterior), len(TRUTH_TYPES)

@@ -24,6 +24,7 @@ def case(request):
         yield problem, z, num_gauge, num_trades
 
 
+@pytest.mark.slow
 def test_what_changes_nothing_is_the_kernel_of_all_that_the_network_is(case):
     problem, z, num_gauge, num_trades = case
     vertical = signed_vertical_basis(problem.space, z)
@@ -34,6 +35,7 @@ def test_what_changes_nothing_is_the_kernel_of_all_that_the_network_is(case):
     np.testing.assert_allclose(derivative @ vertical, 0.0, atol=1e-9 * np.abs(derivative).max())
 
 
+@pytest.mark.slow
 def test_the_data_say_nothing_about_it(case):
     problem, z, *_ = case
     information = problem.information(z)
@@ -79,6 +81,7 @@ def test_directions_of_w_are_those_of_its_jacobian(case):
     np.testing.assert_allclose(found, np.sort(expected)[::-1], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_contraction_of_a_fit_is_that_of_its_jacobian_and_rises_with_the_data():
     random = np.random.default_rng(3)
     model = lrp.LowRankModel(1, priors=KNOWN, nonlinearity="softplus", background=None)

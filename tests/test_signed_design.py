@@ -38,6 +38,7 @@ def information(posterior, recording):
     return slopes.T @ slopes
 
 
+@pytest.mark.slow
 def test_a_gain_is_that_of_the_jacobian_of_the_trials(posterior):
     """1/2 [log det(1 + F + F_p) - log det(1 + F)], with one trial under the conditions of the recording."""
     recording = posterior.recording
@@ -72,6 +73,7 @@ def test_a_gain_is_that_of_the_jacobian_of_the_trials(posterior):
     np.testing.assert_allclose(design.gains, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_trials_say_about_their_like_is_a_part_of_what_they_say(posterior):
     """What trials say about themselves is at most what they say about the network, and more than nothing."""
     candidates = lrp.single_neuron_candidates(posterior.recording, power=0.5).select([0])

@@ -72,6 +72,7 @@ TINY_MODEL = plain_model(rank=1, priors=lrp.Priors(noise_scale=0.5, noise_spread
 
 
 # ----------------------------------------------------------------------------------------------------- right posteriors
+@pytest.mark.slow
 def test_the_exact_posterior_is_in_the_band():
     """All four quantities in their familywise band: a right posterior fails with probability 0.05."""
     result = lrp.simulate_calibration(
@@ -82,6 +83,7 @@ def test_the_exact_posterior_is_in_the_band():
     assert result.num_refused == 0
 
 
+@pytest.mark.slow
 def test_an_exact_posterior_that_is_narrowed_leaves_the_band():
     def narrowed(model, recording, seed):
         posterior = exact_fit(model, recording, seed)
@@ -97,6 +99,7 @@ def test_an_exact_posterior_that_is_narrowed_leaves_the_band():
     assert "NO" in str(result)
 
 
+@pytest.mark.slow
 def test_the_prior_is_calibrated_but_for_the_log_likelihood():
     """The well-known blind spot of ranks of parameters, and the quantity that sees it."""
     result = lrp.simulate_calibration(MODEL, prior_as_posterior(1.0), num_simulations=40, seed=0, **SMALL)
@@ -106,6 +109,7 @@ def test_the_prior_is_calibrated_but_for_the_log_likelihood():
     assert len(inside) == 9
 
 
+@pytest.mark.slow
 def test_a_prior_of_half_the_width_is_found_out():
     result = lrp.simulate_calibration(MODEL, prior_as_posterior(0.5), num_simulations=40, seed=0, **SMALL)
     inside = result.in_band(familywise=True)

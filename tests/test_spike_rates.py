@@ -52,10 +52,12 @@ def test_the_density_is_normal_about_the_scaled_rate():
     assert np.isclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_structured_information_is_that_of_automatic_differentiation():
     require_structured_information(RATES, initial_state="free", time_constant=lrp.TimeConstantPrior(0.1))
 
 
+@pytest.mark.slow
 def test_everything_a_user_asks_works_for_spike_rates(tmp_path):
     require_answers(*fitted(), "rate_scale", tmp_path)
 

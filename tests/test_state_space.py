@@ -95,6 +95,7 @@ PER_NEURON = lrp.PerNeuron(lrp.TimeConstantPrior(0.12))
 TIME_CONSTANTS = pytest.mark.parametrize("time_constant", [0.1, BY_CELL_TYPE], ids=["one", "by cell type"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time_constant", [0.1, BY_CELL_TYPE, PER_NEURON], ids=["one", "by cell type", "by neuron"])
 @pytest.mark.parametrize("initial_state", ["zero", "free"])
 def test_the_linear_case_is_that_of_dense_gaussian_algebra(initial_state, time_constant):
@@ -121,6 +122,7 @@ def test_the_linear_case_is_that_of_dense_gaussian_algebra(initial_state, time_c
         np.testing.assert_allclose(left @ np.asarray(smoothed.covariance[trial]) @ left.T, in_bin, atol=1e-8)
 
 
+@pytest.mark.slow
 @TIME_CONSTANTS
 @pytest.mark.parametrize(("nonlinearity", "of"), [("tanh", "rate"), ("tanh", "current"), ("softplus", "rate")])
 def test_the_gradient_is_that_of_finite_differences(nonlinearity, of, time_constant):
@@ -154,6 +156,7 @@ def test_without_noise_it_is_the_likelihood_of_the_rollout(background, time_cons
         assert np.isclose(log_likelihood(settled, parameters | noise, data), expected, rtol=tolerance)
 
 
+@pytest.mark.slow
 @TIME_CONSTANTS
 @pytest.mark.parametrize("background", [None, lrp.RandomBulk(gain=0.4, dimension=2)])
 def test_nothing_depends_on_the_gauge(background, time_constant):
@@ -254,6 +257,7 @@ def test_the_information_about_the_noise_is_that_of_dense_covariances(time_const
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @TIME_CONSTANTS
 def test_the_information_about_the_noise_of_observations_is_that_of_dense_covariances(time_constant):
     model, _, data, parameters, _ = noisy(num_bins=7, time_constant=time_constant, **LINEAR)
@@ -273,6 +277,7 @@ def test_the_information_about_the_noise_of_observations_is_that_of_dense_covari
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
+@pytest.mark.slow
 @TIME_CONSTANTS
 def test_the_information_about_inputs_and_biases_is_exact_in_the_linear_case(time_constant):
     """There J^T Sigma^-1 J, with Sigma the covariance of all that was recorded, is the information of a Gaussian."""
@@ -335,6 +340,7 @@ def particle_log_likelihood(model, parameters, data, trial, num_particles, rando
     return total
 
 
+@pytest.mark.slow
 def test_the_nonlinear_case_is_near_that_of_a_particle_filter():
     """The filter linearises: with five neurons its density is off by up to a hundredth of a nat for every bin."""
     model, _, data, parameters, _ = noisy(rank=1, num_neurons=5, num_bins=15, process_noise=0.02 * np.eye(1), seed=3)
@@ -374,6 +380,7 @@ def excess_of_second_bins(sd, counts=None, **changed):
     return np.asarray(filtered.log_likelihood)[:, 1] - exact, simulation.recording.activity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sd", "above", "below"), [(0.3, 1e-3, 1e-3), (1.0, 2e-3, 0.02), (3.0, 0.03, 0.1)])
 def test_the_density_of_a_bin_is_a_bound_near_the_integral_however_few_the_spikes(sd, above, below):
     """At 3 units of current in one bin, the averages over three nodes are off by some hundredths themselves."""
@@ -383,6 +390,7 @@ def test_the_density_of_a_bin_is_a_bound_near_the_integral_however_few_the_spike
     assert np.mean(excess) > -below
 
 
+@pytest.mark.slow
 def test_counts_far_beyond_the_expected_ones_send_no_step_too_far():
     """One neuron fires eight times where next to nothing was expected of it and it follows the latent most.
 
@@ -395,6 +403,7 @@ def test_counts_far_beyond_the_expected_ones_send_no_step_too_far():
     assert np.mean(excess) > -1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("observation", [lrp.GaussianObservation(), lrp.PoissonObservation(20.0)])
 def test_the_information_is_never_negative(observation):
     """At networks that have nothing to do with the recording, whose activity their filters do not expect."""
@@ -407,6 +416,7 @@ def test_the_information_is_never_negative(observation):
         assert values[0] > -1e-9 * values[-1]
 
 
+@pytest.mark.slow
 def test_simulated_noise_has_the_variance_of_the_model():
     """Without recurrence, x is an autoregressive process with the variance (M Q M^T) sum_k (1 - a)^2k."""
     model = plain_model(rank=2, process_noise="full", nonlinearity="linear")

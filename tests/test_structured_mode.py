@@ -39,6 +39,7 @@ def fitted(problem, **options):
     return system, deviations, start, vector, objective, decrement
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", [1000, 15])
 def test_the_start_is_as_good_as_the_dense_one(subset, monkeypatch):
     monkeypatch.setattr(start_module, "SUBSET", subset)
@@ -52,6 +53,7 @@ def test_the_start_is_as_good_as_the_dense_one(subset, monkeypatch):
     assert reached < expected + (0.01 if subset == 1000 else 0.1) * (prior - expected)
 
 
+@pytest.mark.slow
 def test_mode_balance_and_posterior_equal_the_dense_ones():
     problem = simulated_problem(num_neurons=40, num_trials=8, num_bins=40)
     system, deviations, _, _, objective, decrement = fitted(problem)
@@ -99,6 +101,7 @@ def test_a_mode_with_seen_latents_and_correlated_loadings_is_stationary():
     assert np.isfinite(objective)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"initial_state": "free"}, {"nonlinearity": "softplus"}, {"nonlinearity": "linear"}]
 )

@@ -82,6 +82,7 @@ def fitted(rank, method, *, num_neurons=6, seed=0):
 # The target
 
 
+@pytest.mark.slow
 @every_gauge
 def test_the_target_is_the_joint_density_integrated_over_the_gauge(rank, initial_state):
     """By the textbook: density of (L, Q), times the Jacobian of the coordinates, times the volume of O(R)."""
@@ -200,6 +201,7 @@ def test_the_joint_target_is_the_objective():
 # Variational inference
 
 
+@pytest.mark.slow
 def test_the_gradient_has_no_noise_where_the_guide_is_the_posterior():
     scale_tril = jnp.asarray([[1.0, 0.0], [0.5, 2.0]])
 
@@ -240,6 +242,7 @@ def test_bounds_are_ordered():
         assert np.mean(trace[-100:]) < evidence + 0.3
 
 
+@pytest.mark.slow
 def test_mean_field_finds_the_conditional_spread(monkeypatch):
     """The best independent Normal approximation of a Normal posterior has the standard deviations 1 / sqrt(P_ii).
 
@@ -281,6 +284,7 @@ def test_the_posterior_of_the_parameters_is_that_of_the_guide(guide):
     np.testing.assert_allclose(points[0], mode.z, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_fit_is_its_seed():
     first, other = fitted(1, SHORT), fitted(1, SHORT, seed=1)
     again = lrp.fit(*simulate(1), SHORT, seed=0, progress=False)
@@ -289,6 +293,7 @@ def test_a_fit_is_its_seed():
     assert np.all(first.statistics.elbo != other.statistics.elbo)
 
 
+@pytest.mark.slow
 def test_what_has_not_come_to_rest_says_so():
     posterior = fitted(1, SHORT)
     assert posterior.status == ("not converged: the ELBO had not come to rest after 30 steps; raise num_steps")
@@ -348,6 +353,7 @@ def test_chains_of_a_small_network():
     assert posterior.predict_rates(num_draws=3, seed=0).shape == (3, 10, 40, 6)
 
 
+@pytest.mark.slow
 def test_laplace_svi_and_nuts_agree():
     """On six neurons with plenty of data, up to the noise of 500 draws."""
     compare(1, CHAINS, 6, mean=0.15, spread=0.2)
@@ -408,6 +414,7 @@ def test_rates_that_do_not_vary_have_no_diagnostics():
     assert both == nuts._worst("rates", varying)
 
 
+@pytest.mark.slow
 def test_a_rank_that_the_data_do_not_support():
     """No connections at all: there is no Normal posterior, and the chains run on M and K."""
     nothing = np.zeros((4, 1))
@@ -421,6 +428,7 @@ def test_a_rank_that_the_data_do_not_support():
     assert posterior.statistics.log_evidence is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [SHORT, SHORT_CHAIN])
 def test_single_precision_outside_changes_nothing(method, single_precision):
     model, recording = simulate(1)

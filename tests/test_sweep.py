@@ -92,6 +92,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> lrp.SweepResult:
 # ------------------------------------------------------------------------------------------------------------ one run
 
 
+@pytest.mark.slow
 def test_the_log_density_is_that_of_held_out_trials_by_hand():
     session, validation = recording(), Validation(trials=(2, 5, 6, 7))
     run = score_configuration(Settings(plain_model(1)), session, validation, 3)
@@ -136,6 +137,7 @@ def labelled() -> lrp.Recording:
     return dataclasses.replace(recording(), trial_labels=["left", "right"] * 5)
 
 
+@pytest.mark.slow
 def test_the_density_of_networks_that_match_is_their_mean_by_hand():
     """With a layer that learns from the fitted trials alone."""
     session, validation, model = labelled(), Validation(trials=(2, 5, 6, 7)), plain_model(1)
@@ -157,6 +159,7 @@ def test_the_density_of_networks_that_match_is_their_mean_by_hand():
     assert run.scores["log density"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_one_network_is_simulated_as_often_as_a_posterior(monkeypatch):
     """As twenty simulations by hand, whose noise differs."""
     session, validation, model = recording(), Validation(trials=(2, 5, 6, 7)), plain_model(1)

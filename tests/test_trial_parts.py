@@ -38,6 +38,7 @@ def both(request, monkeypatch):
         yield whole, parts, 0.3 * np.random.default_rng(0).standard_normal(whole.space.size)
 
 
+@pytest.mark.slow
 def test_density_slope_and_information_are_those_of_all_trials(both):
     whole, parts, z = both
     assert np.isclose(parts.negative_log_density(z), whole.negative_log_density(z), rtol=1e-12)

@@ -43,6 +43,7 @@ def test_an_update_is_a_refit_of_all_trials(initial_state):
     agree(updated, refit(updated), 1e-3)
 
 
+@pytest.mark.slow
 def test_with_a_bulk_the_visited_patterns_grow_and_the_refit_is_that_of_the_same_model():
     simulation, trials = stimulated(FIXED, num_neurons=12, num_trials=8, num_new=3, seed=2)
     posterior = lrp.fit(FIXED, simulation.recording, seed=0, progress=False)
