@@ -90,6 +90,19 @@ def test_magnitudes_are_quantiles(name):
         assert np.isnan(float(magnitudes.coordinate(is_log, jax.numpy.asarray(-0.1), SPREAD)))
 
 
+@pytest.mark.parametrize(("name", "mean"), [("half-normal", 2.0 / np.pi), ("log-normal", np.exp(SPREAD**2))])
+def test_all_excitatory_neurons_together_drive_one_as_the_documentation_says(name, mean):
+    """Their sum is mean K_E N_E / N under the prior; 20,000 draws, off by five standard errors once in 10^6."""
+    priors = lrp.DaleLoadings(K=SCALES, magnitudes=name, spread=SPREAD, unit=1.0)
+    model = dataclasses.replace(dale_model(), priors=priors)
+    recording = truth(0, num_trials=1)[2]
+    space = model.for_recording(recording).space_for(recording)
+    draws = space.unwhiten(np.random.default_rng(0).standard_normal((20_000, space.size)))
+    sums = np.einsum("dr,dnr->d", draws["M"][:, 0], draws["K"][:, SIGNS > 0.0]) / NUM_NEURONS
+    error = sums.std() / np.sqrt(len(sums))
+    assert abs(sums.mean() - mean * SCALES["E"] * np.sum(SIGNS > 0.0) / NUM_NEURONS) < 5.0 * error
+
+
 def test_positive_factors_of_a_product_are_found():
     random = np.random.default_rng(0)
     M, K = np.abs(random.standard_normal((2, 15, 2)))
