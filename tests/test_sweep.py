@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -20,6 +21,7 @@ from scipy.special import logsumexp
 import lrposterior as lrp
 from lrposterior.inference.learned_embedding import EmbeddingToLearn
 from lrposterior.plots import plot_sweep, to_png
+from lrposterior.sweep import scores
 from lrposterior.sweep.configuration import Settings
 from lrposterior.sweep.scores import SCORES, Run, score_configuration
 from lrposterior.sweep.search import process_pool
@@ -474,6 +476,23 @@ def test_dask_gives_the_scores_of_this_process(tmp_path):
         there = sweep(tmp_path / "there", client.get_executor(), plan)
     here = sweep(tmp_path / "here", InProcess(), plan)
     np.testing.assert_allclose(there.table["scores"], here.table["scores"], rtol=1e-6)
+
+
+def test_a_process_keeps_what_was_compiled_for_one_configuration_alone(tmp_path, monkeypatch):
+    doubled = jax.jit(lambda x: 2.0 * x)
+
+    def compiled_before(*_) -> int:
+        before = doubled._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+        doubled(1.0)
+        return before
+
+    monkeypatch.setattr(scores, "score_configuration", compiled_before)
+    file = tmp_path / "recording.npz"
+    recording().save(file)
+    one, other = Settings(plain_model(1)), Settings(plain_model(2))
+    validation = Validation(fraction=0.4)
+    found = [scores.score_in_file(each, file, validation, seed) for each in (one, other, one) for seed in (0, 1)]
+    assert found == [0, 1] * 3
 
 
 def test_the_arguments_are_checked(tmp_path):

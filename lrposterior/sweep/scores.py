@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import scipy.stats
 
@@ -78,8 +79,17 @@ def score_configuration(settings: Settings, recording: Recording, validation: Va
 
 
 def score_in_file(settings: Settings, recording: Path, validation: Validation, seed: int) -> Run:
-    """`score_configuration` of the recording in a file, which a process reads once: a task is small."""
+    """`score_configuration` of the recording in a file, which a process reads once: a task is small.
+
+    A process keeps what it compiled for one configuration at a time, 0.2 GB and more.
+    """
+    _forget_other_than(repr(settings))
     return score_configuration(settings, _read(recording), validation, seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _forget_other_than(settings: str) -> None:
+    jax.clear_caches()
 
 
 @functools.lru_cache(maxsize=1)
