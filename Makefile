@@ -21,7 +21,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 help:
 	@echo 'make demo       install into $(VENV) and run the main job on a simulated recording; results in demo/'
 	@echo 'make test       install what testing needs and run the unit tests'
-	@echo 'make test-slow  the tests that take minutes (PYTEST_ARGS="--time-limit 600" starts none after ten minutes)'
+	@echo 'make test-slow  the tests that take longer (PYTEST_ARGS="--time-limit 600" starts none after ten minutes)'
 	@echo 'make lint       style, types and import contracts'
 	@echo 'make format     mend the style'
 	@echo 'make docs       the documentation, in docs/_build/html'
@@ -42,7 +42,7 @@ test: install-test
 	$(PYTEST) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: install-test
-	$(PYTEST) --dist worksteal -m slow $(PYTEST_ARGS)
+	$(PYTEST) --dist load -m slow $(PYTEST_ARGS)
 
 lint: style types contracts
 

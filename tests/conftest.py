@@ -50,13 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that have more time than others come last: where time ends, it ends among them."""
-
-    def time_of(item: pytest.Item) -> float:
-        marker = item.get_closest_marker("timeout")
-        return 0.0 if marker is None else float(marker.args[0])
-
-    items.sort(key=time_of)
+    """Tests that take minutes come last: where time ends, it ends among them."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is not None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -212,6 +212,7 @@ def test_responses_are_seen_with_the_information_of_a_trace():
     np.testing.assert_allclose((1.0 - np.tanh(current) ** 2) ** 2 / noise**2, weights, rtol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_decay_times_are_recovered_and_rates_with_independent_noise_are_too_sure():
@@ -230,6 +231,7 @@ def test_decay_times_are_recovered_and_rates_with_independent_noise_are_too_sure
     assert np.mean(of_W_by_rates) < 0.6
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_svi_takes_the_decay_time():
     model, simulation = noisy_simulation(1, None)

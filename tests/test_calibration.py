@@ -44,12 +44,14 @@ def narrowed(posterior):
     return dataclasses.replace(posterior, distribution=NormalDistribution(normal.location, 0.5 * normal.scale))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_laplace_is_calibrated():
     """Ten bands of 99.5%, of which eight are looked at: a right posterior leaves any with probability 0.05 or less."""
     assert in_bands() == dict.fromkeys(CALIBRATED, True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_posterior_of_half_the_width_is_caught():
     assert sum(not holds for holds in in_bands(narrowed).values()) >= 3

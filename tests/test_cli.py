@@ -66,6 +66,7 @@ def test_from_a_recording_to_a_report_with_four_commands(folder, tmp_path, capsy
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fit.nc", "fit.validation.npz", "report.html"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_network_with_dales_law_goes_all_the_way_to_a_report(tmp_path, capsys):
     model = lrp.LowRankModel(1, nonlinearity="softplus", background=None, priors=lrp.DaleLoadings(unit=1.0))
@@ -244,6 +245,7 @@ def test_diagnose_takes_the_options_of_fit(folder, capsys):
     assert printed["untrained"]["weights"]["bias -> I"]["highest"] == found.untrained.weights["bias -> I"].highest
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_hidden_neurons_of_a_type_follow_the_recorded_ones(folder, tmp_path, capsys):
     options = ["--rank", 1, "--nonlinearity", "softplus", "--background", "none", "--loadings", "dale"]
@@ -259,6 +261,7 @@ def test_hidden_neurons_of_a_type_follow_the_recorded_ones(folder, tmp_path, cap
     assert "--restarts" not in out
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_fit_takes_spikes_of_single_trials_and_hidden_neurons(tmp_path, capsys):
     spiking = plain_model(1, observation=lrp.PoissonObservation(scale=50.0), process_noise="diagonal")

@@ -26,6 +26,7 @@ def names(diagnosis: lrp.Diagnosis) -> set[str]:
     return {verdict.name for verdict in diagnosis.verdicts}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("magnitudes", ["half-normal", "log-normal"])
 @pytest.mark.parametrize("seed", range(3))
@@ -52,6 +53,7 @@ def test_a_naive_fit_collapses_to_low_flat_rates_and_is_named(naive_descent, see
     assert seed > 0 or "flat output" in names(found)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_default_does_not_collapse():
     truth = lrp.simulate_session(**SESSION, num_outliers=0, seed=0)

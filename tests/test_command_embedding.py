@@ -47,6 +47,7 @@ def test_a_fit_writes_its_embedding_and_another_session_takes_it(folder, tmp_pat
     assert lrp.load_embedding(tmp_path / "next.embedding.npz") == embedding
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_learned_layer_learns_from_the_fitted_trials_by_the_options_of_the_fit(folder, tmp_path, capsys):
     options = ["--method", "match,num_epochs=4,warm_up=2,ramp=1", "--embedding", "learned,width=3,seed=2"]

@@ -189,6 +189,7 @@ def test_intervals_of_w_hold_the_truth(seed):
     assert cover(posterior, parameters["M"] @ parameters["K"].T / NUM_NEURONS) > 0.7
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_intervals_hold_the_truth_on_average(name):
@@ -395,6 +396,7 @@ def test_scales_of_k_are_parameters_where_they_are_inferred():
         lrp.DaleLoadings(K={"E": 1.0, "I": lrp.ScalePrior(2.0)})
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_intervals_of_inferred_scales_hold():
     """Scales of K from their prior; 24 of them, of which 90% intervals hold 16 or fewer once in 400."""

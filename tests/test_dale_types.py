@@ -205,6 +205,7 @@ def test_a_fit_is_kept_with_its_priors(method, tmp_path):
     np.testing.assert_array_equal(loaded.sample_parameters(10, seed=0)["K"], draws["K"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_intervals_hold_the_truth_on_average():
     """Single networks of the mixed prior are 0.13 apart: by chance the mean is off by more than 0.07 in 6% of cases."""

@@ -571,6 +571,7 @@ def test_a_network_too_large_for_the_memory_is_refused(plain, monkeypatch):
 # The reference figures
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_counts_of_the_perturbation_benchmark():
     """N = 100, R = 2: a prototype found 541 of 700 directions constrained, and 232 of 396 for M and K alone."""

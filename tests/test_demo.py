@@ -15,6 +15,7 @@ def _small(monkeypatch):
         monkeypatch.setattr(demo, name, value)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_writes_all_that_it_lists_and_agrees_with_the_files(tmp_path, capsys):
     folder = tmp_path / "results" / "demo"

@@ -168,6 +168,7 @@ def test_everything_a_user_asks_works_with_drift(tmp_path):
     np.testing.assert_array_equal(loaded.mode["session_scale"], posterior.mode["session_scale"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_drift_is_recovered_and_a_fit_without_it_is_too_sure_of_the_connectivity():

@@ -58,6 +58,7 @@ def test_the_guide_of_a_quadratic_loss_is_its_generalised_posterior():
     np.testing.assert_allclose(np.exp(found.log_deviation), precision**-0.5, rtol=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_slope_of_the_loss_is_that_of_its_expectation():
     """Along a direction, within four standard errors over 200 draws of the noise: a false alarm in 15,000 runs."""

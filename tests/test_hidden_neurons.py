@@ -148,6 +148,7 @@ def test_eigenvalues_are_those_of_the_whole_network():
     np.testing.assert_allclose(np.sort(np.abs(posterior.eigenvalues(5, seed=0)), axis=1), expected, rtol=1e-10)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_intervals_of_W_cover_a_network_of_which_a_quarter_was_recorded():
     """Ten networks; entries of one depend on each other, and single networks hold .80 to .95.

@@ -150,6 +150,7 @@ def test_intervals_of_responses_of_the_recorded_neurons_hold_the_truth():
     assert np.mean((lower <= true) & (true <= upper)) > 0.5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_without_hidden_neurons_they_do_not():
     """Over 12 networks they hold 0.81 with hidden neurons and 0.49 without, 0.10 and 0.20 apart.
@@ -165,6 +166,7 @@ def test_without_hidden_neurons_they_do_not():
     assert with_hidden > 0.7 > without
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_fit_by_matching_takes_hidden_neurons():
     truth = network(0, num_trials=12)

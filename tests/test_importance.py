@@ -26,6 +26,7 @@ def exact(w, num_trials, num_bins, noise_scale, seed):
     return recording, mean, np.sqrt(np.sum((GRID - mean) ** 2 * density) * width), log_evidence
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [lrp.Laplace("psis"), lrp.SVI(num_steps=1500, correction="psis")])
 def test_the_corrected_posterior_is_that_of_brute_force(method):

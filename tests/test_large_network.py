@@ -31,6 +31,7 @@ def posterior() -> lrp.Posterior:
     return lrp.fit(model, truth.recording, seed=0, progress=False)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_needs_an_array_of_all_synapses(tmp_path):

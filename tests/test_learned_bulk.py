@@ -76,6 +76,7 @@ def test_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(loaded.mode["K"], posterior.mode["K"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_learned_truths_are_predicted_as_promised():
     """Responses to random patterns of networks whose K lies nearly in the visited span, with a bulk of 0.3.

@@ -134,6 +134,7 @@ def test_a_posterior_that_is_far_too_sure_is_seen_where_its_draws_hardly_differ(
     assert all(each.trial > 4.0 * each.draws.std() for each in found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_few_stimulation_trials_tell_what_no_recording_can(seed):
     """K of the truth reads what was never visited. Both fits explain the recording; that with a learned part is too

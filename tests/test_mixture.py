@@ -86,6 +86,7 @@ def test_the_heaviest_mode_need_not_be_the_highest():
     assert statistics.objective == statistics.mode_objectives[1] > statistics.mode_objectives[0]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_svi_mixes_and_sampling_stays_with_the_heaviest():
     variational = fitted(lrp.SVI(num_steps=300))

@@ -221,6 +221,7 @@ def test_the_noise_of_a_fit_is_that_of_its_counts():
     assert poisson.statistics.log_evidence < posterior.statistics.log_evidence - 100.0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_dispersions_are_recovered_and_a_poisson_fit_is_too_sure_of_the_connectivity():
@@ -248,6 +249,7 @@ def test_the_default_scale_is_the_mean_rate():
     assert isinstance(settled.observation, lrp.NegativeBinomialObservation)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_svi_takes_the_dispersion():
     model, simulation = noisy_simulation(1, None)

@@ -404,6 +404,7 @@ def test_the_predicted_power_is_unbiased_in_the_number_of_draws():
 NUM_NETWORKS, FALSE_ALARM = 12, 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_neurons", "rank", "num_trials", "num_bins", "noise_scale"),

@@ -29,6 +29,7 @@ def selection(rank):
     return lrp.select_rank(plain_model(1), simulated(rank), (1, 2, 3), seed=0, progress=False)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2])
 def test_the_true_rank_is_chosen(rank):

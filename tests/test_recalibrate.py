@@ -35,6 +35,7 @@ def coverage(posterior, simulation):
     return np.mean((lower <= true)[moved] & (true <= upper)[moved])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "seed"), [(0.1, 1), (1.5, 1), (0.1, 3)])
 def test_a_wrong_gain_is_found_and_held_out_perturbations_are_covered_again(wrong, seed):
@@ -52,6 +53,7 @@ def test_a_wrong_gain_is_found_and_held_out_perturbations_are_covered_again(wron
     assert 0.8 < after < 0.97
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_right_posterior_stays_within_its_uncertainty():
     for seed in (1, 3):
@@ -99,6 +101,7 @@ def test_what_the_trials_do_not_tell_follows_from_the_recording(seed):
         assert abs(np.log(found[name][0] / value)) < 0.1 * spread
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_bulk_that_is_stronger_where_nobody_looked_is_told():
     simulation, _ = stimulated(TRUTH, num_neurons=NUM_NEURONS, num_trials=10, num_new=1, seed=1)

@@ -47,6 +47,7 @@ def test_every_teacher_is_fitted_without_restarts(shared_data, name):
     assert residual.std() == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [name for name in TEACHERS if name != "reach_rnn_128"])

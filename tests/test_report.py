@@ -187,6 +187,7 @@ def test_the_priors_of_dales_law_are_told(priors, said):
     assert ("spread 0.7" in text) == (priors.magnitudes != "half-normal")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("observation", "said"),
@@ -210,6 +211,7 @@ def test_what_is_observed_is_said(observation, said):
         assert text in page.text
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_process_noise_and_drift_are_told():
     model = plain_model(

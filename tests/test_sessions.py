@@ -84,6 +84,7 @@ def test_what_a_model_takes_from_a_recording_is_that_of_the_bins_that_were_obser
     np.testing.assert_allclose(*patterns, atol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("process_noise", [None, pytest.param("diagonal", marks=pytest.mark.slow)])
 def test_a_fit_does_not_see_bins_in_which_nothing_was_observed(process_noise):
     model = plain_model(rank=1, process_noise=process_noise)
@@ -183,6 +184,7 @@ def test_neurons_of_another_session_are_predicted():
     assert error < 0.9 * of_alone
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_connectivity_between_sessions_is_within_its_intervals():
     """384 entries of three networks between neurons that were never recorded together, by 90% intervals.
@@ -226,6 +228,7 @@ def test_new_trials_may_lack_neurons_but_not_add_them():
         lrp.update_posterior(posterior, other, progress=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if "noise" in name else name for name in MODELS]
 )

@@ -185,6 +185,7 @@ def test_the_likelihood_with_process_noise_is_that_of_a_filter_of_all_currents(o
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_information_is_that_of_automatic_differentiation(case):
     problem, z = problem_and_point(case)
@@ -316,6 +317,7 @@ def test_a_ranking_and_a_diagnosis_of_a_fit(fitted):
     assert weights.highest == pytest.approx(W[6:, :6].max())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_match_keeps_signs_and_has_no_self_connections():
     simulation = simulated(20, 30, 1, **BOTH, process_noise="diagonal")

@@ -23,6 +23,7 @@ def integration_constants(simulation: lrp.Simulation) -> np.ndarray:
     return np.array([DT / constants[cell_type] for cell_type in simulation.recording.cell_types])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_default_session_has_the_sizes_of_a_real_export():
     session = lrp.simulate_session(seed=0)

@@ -138,6 +138,7 @@ def driven_quantities(networks):
     return {name: of_network[name] for name in ("W[0, 1]", "W[2, 2]", "real part 1", "one to one", "several to one")}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fits_with_process_noise_are_in_the_band_where_rollouts_are_not():

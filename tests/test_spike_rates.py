@@ -67,6 +67,7 @@ def test_a_numpyro_program_has_the_same_density():
     require_density_of_numpyro(model, simulation.recording, "log_rate_scale")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_scales_noise_and_connectivity_are_recovered():
     """Five networks: 70 scales and noise scales, and 980 entries of W that depend on each other."""

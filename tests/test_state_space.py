@@ -296,6 +296,7 @@ def test_the_information_about_inputs_and_biases_is_exact_in_the_linear_case(tim
 
 
 @TIME_CONSTANTS
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_information_is_the_covariance_of_the_score(time_constant):
     """By 200 recordings of one network: 80 variances of whitened scores, each with a standard error of a tenth.

@@ -222,6 +222,7 @@ def test_the_gradient_has_no_noise_where_the_guide_is_the_posterior():
     assert slope("plain") > 0.1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_bounds_are_ordered():
     """A larger family reaches a higher bound, and none the evidence. Laplace's is off by less than the margin here."""
@@ -335,6 +336,7 @@ def test_the_low_rank_guide_starts_with_the_leading_correlations():
 # Markov chains
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_chains_of_a_small_network():
     posterior = fitted(1, CHAINS)
@@ -359,6 +361,7 @@ def test_laplace_svi_and_nuts_agree():
     compare(1, CHAINS, 6, mean=0.15, spread=0.2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2])
 def test_laplace_svi_and_nuts_agree_on_ten_neurons(rank):

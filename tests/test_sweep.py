@@ -174,6 +174,7 @@ def test_one_network_is_simulated_as_often_as_a_posterior(monkeypatch):
     assert run.scores["correlation"] == pytest.approx(found["correlation"].value)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_plan_of_networks_that_match_runs_and_a_combination_of_its_changes_too(tmp_path):
     plan = {
@@ -428,6 +429,7 @@ def _have_a_process_wait(place: Path) -> None:
         pool.submit(_wait_for_ever, place).result()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_processes_end_with_one_that_is_killed(tmp_path):
     place = tmp_path / "process"
@@ -454,6 +456,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_processes_give_the_scores_of_this_one(tmp_path):
     plan = {"improvements": {"lags": CHANGES["lags"]}, "seeds": [0], "combine": {"best": 2}}

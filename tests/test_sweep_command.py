@@ -63,6 +63,7 @@ SHORT = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("option", list(SHORT))
@@ -90,6 +91,7 @@ def test_an_example_runs_from_its_first_configuration_to_its_last(tmp_path, monk
     assert Path("gains.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_sweep_of_networks_that_match(plan, capsys):
     method = '{ kind = "match", warm_up = 2, ramp = 2, num_epochs = 6 }'
@@ -102,6 +104,7 @@ def test_a_sweep_of_networks_that_match(plan, capsys):
     assert all(np.isfinite(found.values(name)).all() for name in ("base", "longer"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_sweep_from_the_command_line(plan, capsys):
     code, out, err = run(capsys, "plan.toml", "--workers", 1, "--figure", "gains.png")

@@ -32,6 +32,7 @@ def refit(posterior):
     return lrp.fit(posterior.settled_model, posterior.recording, seed=0, progress=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("initial_state", ["zero", pytest.param("free", marks=pytest.mark.slow)])
 def test_an_update_is_a_refit_of_all_trials(initial_state):
     model = plain_model(rank=2, initial_state=initial_state)
@@ -57,6 +58,7 @@ def test_with_a_bulk_the_visited_patterns_grow_and_the_refit_is_that_of_the_same
     assert "nats gained by the mean" not in held.statistics.diagnostics
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_inferred_scales_follow_from_where_they_were(monkeypatch):
     balance = importlib.import_module("lrposterior.inference.balance")
@@ -78,6 +80,7 @@ def test_inferred_scales_follow_from_where_they_were(monkeypatch):
     agree(updated, refit(updated), 1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_structured_form_as_well(structured_fits):
     simulation, trials = stimulated(FIXED, num_neurons=20, num_trials=8, num_new=3, seed=4)
