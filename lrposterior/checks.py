@@ -152,13 +152,13 @@ def require_positive(
     return number
 
 
-def require_probability(value: Any, name: str) -> float:
+def require_probability(value: Any, name: str, mend: str = "write 0.9 for 90%") -> float:
     """Check that ``value`` lies strictly between 0 and 1 and return it as a float.
 
     Raises:
         ValueError: Not one number in the open interval (0, 1).
     """
-    expected, mend = "a number between 0 and 1, both excluded", "write 0.9 for 90%"
+    expected = "a number between 0 and 1, both excluded"
     number = require_number(value, name, expected, mend)
     if not 0 < number < 1:
         raise argument_error(name, expected, describe(value), mend)

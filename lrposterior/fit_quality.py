@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import numpy as np
 from lrposterior.checks import argument_error, require_instance
 from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording
-from lrposterior.rollouts import predicted_activity
+from lrposterior.rollouts import predicted_activity, predicted_variance
 
 # Numbers of the simulated trials (draw, time, neuron) that exist at one time.
 ENTRIES_AT_ONCE = 5_000_000
@@ -24,8 +25,9 @@ class FitQuality:
     Attributes:
         recording: the trials; of calcium, bins without an observed predecessor are masked.
         predicted: (trial, time, neuron) noise-free activity at the mode, in units of the recording.
-        noise_scale: (neuron,) inferred standard deviation of the observation noise, in the same units; of counts the
-            square root of the mean over bins of their variance.
+        noise_scale: (neuron,) inferred standard deviation of what was recorded around the prediction, in the same
+            units, the square root of the mean over bins of its variance: the noise of the observation, and with process
+            noise that of the latents given the bins before.
         held_out: whether these trials were kept from the fit.
     """
 
@@ -147,26 +149,29 @@ def predict_activity(
 
 def _quality(posterior: Posterior, recording: Recording, held_out: Recording | None) -> FitQuality:
     predicted = _predict(posterior, held_out)
-    if posterior.model.observation.of == "count":
-        # The variance of a count is its mean, and the dispersion times the squared mean where they vary more.
-        variance = predicted + posterior.mode.get("dispersion", 0.0) * predicted**2
-        noise = np.sqrt(variance.mean(axis=(0, 1)))
-    else:
-        noise = posterior.mode["noise_scale"]
     informative = dataclasses.replace(recording, mask=posterior.model.informative(recording))
+    noise = np.sqrt(_predict(posterior, held_out, predicted_variance).mean(axis=(0, 1)))
     return FitQuality(informative, predicted, noise, held_out=held_out is not None)
 
 
-def _predict(posterior: Posterior, trials: Recording | None) -> np.ndarray:
-    return _simulate(posterior, {name: np.asarray(value)[None] for name, value in posterior.mode.items()}, trials)[0]
+def _predict(
+    posterior: Posterior, trials: Recording | None, what: Callable[..., np.ndarray] = predicted_activity
+) -> np.ndarray:
+    mode = {name: np.asarray(value)[None] for name, value in posterior.mode.items()}
+    return _simulate(posterior, mode, trials, what)[0]
 
 
-def _simulate(posterior: Posterior, draws: dict[str, np.ndarray], trials: Recording | None) -> np.ndarray:
+def _simulate(
+    posterior: Posterior,
+    draws: dict[str, np.ndarray],
+    trials: Recording | None,
+    what: Callable[..., np.ndarray] = predicted_activity,
+) -> np.ndarray:
     if trials is None:
-        return predicted_activity(posterior.model, draws, posterior.recording)
+        return what(posterior.model, draws, posterior.recording)
     if "initial_kappa" in draws:  # inferred for the fitted trials alone: others start from the mean
         draws = draws | {"initial_kappa": draws["initial_kappa"].mean(axis=1, keepdims=True)}
-    return predicted_activity(posterior.model, draws, trials)
+    return what(posterior.model, draws, trials)
 
 
 def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -663,8 +664,8 @@ class LowRankModel:
             if covariance is not None:
                 standard = random.standard_normal((*trials.activity.shape[:2], self.rank))
                 process = jnp.asarray(standard @ np.linalg.cholesky(covariance).T)
-                trials = self.driven_by_noise(some, trials, process)
-            currents[chosen] = self.currents(some, trials)
+                trials = _driven(self.structure, some, trials, process)
+            currents[chosen] = _currents(self.structure, some, trials)
         if not np.all(np.isfinite(currents)):
             raise self._divergence()
         return currents
@@ -781,3 +782,13 @@ def _root_mean_square(recording: Recording) -> float:
             "check the export, or drop silent neurons with recording.select(neurons=...)"
         )
     return scale
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _currents(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    return model.currents(parameters, data)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _driven(model: LowRankModel, parameters: Parameters, data: Data, process: Array) -> Data:
+    return model.driven_by_noise(parameters, data, process)

@@ -46,6 +46,8 @@ MAX_GIGABYTES = 4.0
 NUM_MOMENT_DRAWS = 4000
 # Intervals that are printed are those of so many draws.
 NUM_INTERVAL_DRAWS = 400
+# In the diagnostics of a fit within signs, and the part of the number of coordinates that is too much.
+EXCESS, LARGEST_EXCESS = "excess nats of draws", 0.5
 # Half the central interval of a standard Normal that has probability 0.9.
 NORMAL_90 = 1.6448536269514722
 
@@ -196,6 +198,22 @@ class Posterior:
                 f"a generalised posterior, exp(-beta L) for a likelihood: beta = {beta:g} sets the width of intervals"
             )
         return ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the fit found out about itself, in words; empty where nothing speaks against it.
+
+        Under Dale's law draws that lie further from the mode than those of a Normal posterior, by more than the half of
+        a nat for each coordinate that these do.
+        """
+        excess, size = self.statistics.diagnostics.get(EXCESS, 0.0), self.space.size
+        if not excess > LARGEST_EXCESS * size:
+            return ()
+        return (
+            f"draws explain the recording worse than those of the exact posterior, by {excess:.0f} nats where the "
+            f"approximation takes {0.5 * size:.0f} for granted: magnitudes bend it, and intervals of W and of mean "
+            "weights may hold too little",
+        )
 
     @cached_property
     def space(self) -> ParameterSpace:
@@ -647,6 +665,7 @@ class Posterior:
         lines = [repr(self)]
         if self.caveat:
             lines.append(f"beware: {self.caveat}")
+        lines += [f"beware: {warning}" for warning in self.warnings]
         if self.statistics.scales:
             lines.append("inferred prior scales: " + ", ".join(map(describe_scale, self.statistics.scales.items())))
         if self.statistics.regression_ahead is not None:

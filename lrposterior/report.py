@@ -165,7 +165,8 @@ def _figures(
 def _noise_label(posterior: Posterior) -> str:
     observation = posterior.model.observation
     of_counts = f" of {observation.distribution} counts" if observation.of == "count" else ""
-    return f"noise{of_counts}, median over neurons"
+    ahead = "" if posterior.model.process_noise is None else " and of what was not known a bin before"
+    return f"noise{of_counts}{ahead}, median over neurons"
 
 
 def _fit_rows(posterior: Posterior, fitted: FitQuality, unit: str) -> list[tuple[str, str]]:

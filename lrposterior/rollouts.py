@@ -21,7 +21,7 @@ from lrposterior.network import NONLINEARITIES
 from lrposterior.parameters import Parameters
 from lrposterior.precision import double_precision
 from lrposterior.recording import Recording
-from lrposterior.state_space import predicted_currents
+from lrposterior.state_space import currents_at, filter_trials, predicted_currents
 
 DRAWS_AT_ONCE = 8
 # Matrices W0 that are held at once have this many entries together, 128 MB.
@@ -69,6 +69,30 @@ def predicted_activity(model: LowRankModel, draws: Mapping[str, np.ndarray], tri
     if model.process_noise is not None:
         draws = {name: value for name, value in draws.items() if name not in UNSEEN}
     return np.asarray(simulate_each(_expected, model, draws, trials))
+
+
+@double_precision
+def predicted_variance(model: LowRankModel, draws: Mapping[str, np.ndarray], trials: Recording) -> np.ndarray:
+    """Variance (draw, trial, time, neuron) of what is recorded around `predicted_activity` of every draw.
+
+    That of the observation, and with process noise that of the latents given the bins before, seen by the neurons.
+
+    Args:
+        model, draws, trials: as in `predicted_activity`.
+    """
+    if model.process_noise is not None:
+        draws = {name: value for name, value in draws.items() if name not in UNSEEN}
+    return np.asarray(simulate_each(_variance, model, draws, trials))
+
+
+def _variance(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+    emission = model.emission_of_trials(parameters, data)
+    if model.process_noise is None:
+        return emission.variance(model.currents(parameters, data))
+    filtered, left = filter_trials(model, parameters, data), model.latent_factors(parameters, data)[0]
+    current = currents_at(model, parameters, data, filtered.predicted_mean)
+    of_current = jnp.einsum("nr,btrs,ns->btn", left, filtered.predicted_covariance, left)
+    return emission.variance(current) + emission.sensitivity(current) ** 2 * of_current
 
 
 def _expected(model: LowRankModel, parameters: Parameters, data: Data) -> Array:

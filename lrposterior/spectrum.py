@@ -97,7 +97,7 @@ def spectrum_on(
         if len(draws) < 2 * basis.shape[1]:
             raise ValueError(
                 f"posterior: expected at least {2 * basis.shape[1]} draws, twice the number of directions, got "
-                f"{len(draws)}; fit again with more draws, or use method='laplace', which needs none"
+                f"{len(draws)}; fit again with more draws, or analyse a Laplace posterior itself, which needs none"
             )
         if space.is_signed:
             draws = align_within_signs(space, draws, mode)

@@ -20,6 +20,7 @@ from lrposterior.populations import ByCellType
 from lrposterior.priors import TimeConstantPrior
 
 BLOCK = "log_time_constant_excess"
+OF_A = "a = dt / time constant: 0.5 is a time constant of two bins"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class IntegrationConstant:
     a: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "a", require_probability(self.a, "time_constant.a"))
+        object.__setattr__(self, "a", require_probability(self.a, "time_constant.a", OF_A))
 
     def in_seconds(self, dt: float) -> float:
         """tau at a bin width."""
@@ -63,7 +64,7 @@ class IntegrationConstantPrior:
     spread: float = 0.5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "median", require_probability(self.median, "median"))
+        object.__setattr__(self, "median", require_probability(self.median, "median", OF_A))
         object.__setattr__(self, "spread", require_positive(self.spread, "spread"))
 
     def in_seconds(self, dt: float) -> TimeConstantPrior:

@@ -320,6 +320,7 @@ def test_rank_in_json_agrees_with_python(folder, tmp_path, capsys):
     candidates = lrp.single_neuron_candidates(posterior.recording, power=2.0, onset=0.2, duration=0.1)
     ranking = rank_perturbations(posterior, candidates, by="information", num_draws=40, seed=3, progress=False)
     assert [row["label"] for row in printed["top"]] == [ranking.labels[best] for best in ranking.order[:3]]
+    assert printed["warnings"] == list(ranking.warnings)
     for row, best in zip(printed["top"], ranking.order, strict=False):
         np.testing.assert_allclose(row["expected_r2"], ranking.expected_r2[best], rtol=1e-12)
         np.testing.assert_allclose(row["information_nats"], ranking.information[best], rtol=1e-12)

@@ -267,3 +267,9 @@ def test_arguments_are_checked(name):
     call, text = REFUSED[name]
     with pytest.raises(ValueError, match=text):
         call()
+
+
+def test_without_a_beta_it_is_refused():
+    recording = lrp.Recording(np.zeros((4, 5, 2)), 0.02)
+    with pytest.raises(ValueError, match=r"^method: expected the weight beta .*; pass Gibbs\(beta=\.\.\.\)"):
+        lrp.fit(lrp.LowRankModel(1), recording, "gibbs", seed=0)

@@ -568,3 +568,17 @@ def test_inputs_of_a_recording_that_has_none():
     assert bare.predict_rates(np.zeros((2, 3, 0)), num_draws=1, seed=0).shape == (1, 2, 3, NEURONS)
     with pytest.raises(ValueError, match=r"inputs: expected shape \(trial=any, time=any, input=0\), got \(2, 3, 1\)"):
         bare.predict_rates(np.zeros((2, 3, 1)), num_draws=1, seed=0)
+
+
+@pytest.mark.parametrize("part", [0.4, 0.6])
+def test_a_posterior_says_where_its_draws_lie_too_far_from_the_mode(part):
+    """By more than half a nat for each coordinate; in what is printed, and in a ranking."""
+    posterior = make_posterior()
+    excess = part * posterior.space.size
+    statistics = dataclasses.replace(posterior.statistics, diagnostics={"excess nats of draws": excess})
+    posterior = dataclasses.replace(posterior, statistics=statistics)
+    said = f"beware: draws explain the recording worse than those of the exact posterior, by {excess:.0f} nats where"
+    assert (said in str(posterior)) == (part > 0.5)
+    candidates = lrp.single_neuron_candidates(posterior.recording, power=1.0)
+    ranking = lrp.rank_perturbations(posterior, candidates, num_draws=10, seed=0, progress=False)
+    assert (said in str(ranking)) == (part > 0.5)

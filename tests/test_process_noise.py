@@ -19,6 +19,7 @@ from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
 from lrposterior.precision import double_precision
 from lrposterior.process_noise import latent_covariance
+from lrposterior.rollouts import predicted_activity, predicted_variance
 
 MODEL = plain_model(rank=1, process_noise="diagonal")
 COVARIANCE = np.array([[0.006]])
@@ -314,3 +315,31 @@ def test_a_long_descent_ends_where_no_slope_across_the_gauge_of_its_end_is_left(
     end, _ = problem.descend(start, covariance, slope)
     assert before > 5.0
     assert expected(end)[2] < 3e-4 * before
+
+
+@pytest.mark.parametrize("of", ["current", "count"])
+def test_what_is_recorded_varies_around_its_prediction_as_is_said(of):
+    """Innovations of the true network are white: mean squares of 2,000 bins, within five standard errors."""
+    observation = lrp.PoissonObservation(200.0) if of == "count" else lrp.GaussianObservation(of=of)
+    nonlinearity = "softplus" if of == "count" else "linear"
+    priors = lrp.Priors(M=1.0, K=0.5, unit=1.0)
+    model = plain_model(1, nonlinearity=nonlinearity, observation=observation, process_noise="full", priors=priors)
+    truth = lrp.simulate_recording(
+        model,
+        num_neurons=6,
+        num_trials=40,
+        num_bins=50,
+        noise_scale=None if of == "count" else 0.1,
+        process_noise=np.array([[0.04]]),
+        seed=1,
+    )
+    settled = truth.model.with_noise_along(truth.parameters["M"]).for_recording(truth.recording)
+    draws = {name: np.asarray(value)[None] for name, value in truth.parameters.items()}
+    predicted = predicted_activity(settled, draws, truth.recording)[0]
+    variance = predicted_variance(settled, draws, truth.recording)[0]
+    squares = (truth.recording.activity - predicted) ** 2
+    ratio = squares / variance
+    error = ratio.std(axis=(0, 1)) / np.sqrt(ratio[..., 0].size)
+    assert np.all(np.abs(ratio.mean(axis=(0, 1)) - 1.0) < 5.0 * error)
+    of_observation = predicted if of == "count" else 0.01
+    assert np.max(np.mean(squares / of_observation, axis=(0, 1))) > 1.2

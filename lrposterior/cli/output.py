@@ -207,6 +207,7 @@ def describe_ranking(ranking: PerturbationRanking, top: int) -> dict[str, Any]:
         "quantity": ranking.quantity,
         "num_candidates": ranking.num_candidates,
         "num_draws": ranking.num_draws,
+        "warnings": list(ranking.warnings),
         "seed": ranking.seed,
         "window_start_s": float(ranking.times[0]),
         "window_last_bin_s": float(ranking.times[-1]),

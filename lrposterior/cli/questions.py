@@ -194,7 +194,7 @@ def report(
         output, fitted, analysis, ranking, held_out=held_out, title=title, activity_unit=activity_unit, seed=seed
     )
     if as_json:
-        print(to_json({"report": output, "validation": validation}))
+        print(to_json({"report": output, "validation": validation, "warnings": list(ranking.warnings)}))
     else:
         print(f"written: {output}")
     hidden = posterior.with_suffix(".validation.npz")

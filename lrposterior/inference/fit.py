@@ -28,7 +28,6 @@ from lrposterior.inference.gibbs import Gibbs, fit_gibbs
 from lrposterior.inference.importance import Correction, correct, require_correction, standard_normal
 from lrposterior.inference.initialise import initialise
 from lrposterior.inference.laplace import (
-    EXCESS,
     bent_normal,
     excess_of_draws,
     laplace,
@@ -48,7 +47,7 @@ from lrposterior.inference.svi import SVI
 from lrposterior.inference.variational_mean import shifted, variational_shift
 from lrposterior.misfit import check_fit
 from lrposterior.model import LowRankModel
-from lrposterior.posterior import FitStatistics, Posterior
+from lrposterior.posterior import EXCESS, FitStatistics, Posterior
 from lrposterior.precision import double_precision
 from lrposterior.priors import DaleLoadings
 from lrposterior.recording import Recording
@@ -439,6 +438,9 @@ def _method(method: str | Method | Ensemble | Match | Gibbs) -> Method | Ensembl
     if isinstance(method, type):
         names = ", ".join(map(repr, METHODS))
         raise argument_error("method", f"one of {names}", f"the class {method.__name__}", f"write {method.__name__}()")
+    if method == "gibbs":
+        mend = "pass Gibbs(beta=...), with a beta that calibrate_beta chose"
+        raise argument_error("method", "the weight beta of a generalised posterior", "'gibbs' alone", mend)
     return METHODS[require_choice(method, "method", tuple(METHODS))]()
 
 

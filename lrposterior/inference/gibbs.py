@@ -106,11 +106,13 @@ def around_match(matched: Matched, method: Gibbs, *, seed: int, progress: bool) 
         guide, bound = _climbed(loss, method, GuideState.at(Guide.at(start)), of_steps, progress)
         keys = jax.random.split(of_losses, NUM_FINAL)
         losses = np.asarray(losses_of_draws(loss, guide, keys), np.float64)
+        finite = np.isfinite(losses)
+        mean_loss = float(losses[finite].mean()) if finite.any() else float("nan")
         divergence = float(guide.divergence())
     location, log_deviation = (np.asarray(each, np.float64) for each in guide)
     normal = NormalDistribution(location, np.diag(np.exp(log_deviation)))
     statistics = FitStatistics(
-        objective=float(losses.mean()),
+        objective=mean_loss,
         gradient_norm=float("nan"),
         decrement=float("nan"),
         num_iterations=len(bound),
@@ -121,11 +123,11 @@ def around_match(matched: Matched, method: Gibbs, *, seed: int, progress: bool) 
         diagnostics={
             "beta": method.beta,
             "weight of L_trial": weight,
-            "mean loss": float(losses.mean()),
+            "mean loss": mean_loss,
             "nats from the prior": divergence,
         },
     )
-    return Posterior(base.model, base.recording, "gibbs", seed, _status(bound), statistics, location, normal)
+    return Posterior(base.model, base.recording, "gibbs", seed, _status(bound, finite), statistics, location, normal)
 
 
 def _climbed(
@@ -156,7 +158,13 @@ def _climbed(
     return jax.tree.map(lambda *each: jnp.mean(jnp.stack(each), axis=0), *last), np.concatenate(bounds)
 
 
-def _status(bound: np.ndarray) -> str:
+def _status(bound: np.ndarray, finite: np.ndarray) -> str:
+    """Whether the bound (step,) rests, and the losses of the last draws are finite (draw,)."""
+    if not finite.all():
+        return (
+            f"not converged: {np.sum(~finite)} of {len(finite)} draws simulate networks that diverge; raise beta, or "
+            "fit with a tighter prior"
+        )
     number = len(bound) // 8
     last, before = bound[-number:], bound[-2 * number : -number]
     error = np.sqrt((last.var() + before.var()) / number)

@@ -40,8 +40,8 @@ LARGEST_PRODUCT_SHARE = 0.5
 # evidence needs changes too fast.
 EVIDENCE_RATIO = 3.0
 NUM_SCALE_NODES = 8
-# What is said of draws of a posterior within signs, and from how many.
-EXCESS, NUM_CHECKED = "excess nats of draws", 8
+# Draws of a posterior within signs whose density is looked at.
+NUM_CHECKED = 8
 # From the mode to that at other scales: Gauss-Newton steps at most, and nats that a last one may gain.
 MAX_NODE_DESCENTS, NODE_TOLERANCE = 5, 0.05
 

@@ -30,8 +30,9 @@ from lrposterior.runaways import describe_runaways
 MAX_GIGABYTES = 4.0
 MAX_STORED_GIGABYTES = 2.0
 QUANTITIES = ("current", "rate")
-# Of fewer draws one may well respond more than all others.
-FEWEST_DRAWS_WARNED = 20
+# A candidate rests on a few draws where so many of them would have its power, were they alike; of fewer draws in all
+# that means nothing. So many candidates are named.
+SMALLEST_PART, FEWEST_DRAWS_WARNED, NUM_NAMED = 0.1, 20, 8
 Criterion = Literal["certainty", "contraction", "information"]
 
 
@@ -191,23 +192,29 @@ def rank_perturbations(
         response_sd=scores.response_sd,
         warnings=(
             *(() if draws.stays.all() else (describe_runaways(draws.stays),)),
-            *_resting_on_one_draw(scores.powers, candidates),
+            *_resting_on_few_draws(scores.powers, candidates),
+            *(() if posterior.status == "converged" else (posterior.status,)),
+            *posterior.warnings,
             *check_fit(posterior).warnings,
             *((posterior.caveat,) if posterior.caveat else ()),
         ),
     )
 
 
-def _resting_on_one_draw(powers: np.ndarray, candidates: Candidates) -> tuple[str, ...]:
-    """A warning of candidates with a draw that has more power (draw, candidate) than all the others together."""
-    alone = powers.max(axis=0) > 0.5 * powers.sum(axis=0)
-    if len(powers) < FEWEST_DRAWS_WARNED or not alone.any():
+def _resting_on_few_draws(powers: np.ndarray, candidates: Candidates) -> tuple[str, ...]:
+    """A warning of candidates whose power is that of a few draws: (sum p)² / sum p² of powers p (draw, candidate)."""
+    num_draws = len(powers)
+    total = powers.sum(axis=0)
+    effective = _ratio(total**2, np.sum(powers**2, axis=0), total > 0.0)
+    few = np.flatnonzero(effective < SMALLEST_PART * num_draws)
+    if num_draws < FEWEST_DRAWS_WARNED or not few.size:
         return ()
-    label = candidates.labels[int(np.flatnonzero(alone)[0])]
+    named = ", ".join(repr(candidates.labels[place]) for place in few[:NUM_NAMED])
+    more = ", ..." if len(few) > NUM_NAMED else ""
     return (
-        f"under {alone.sum()} of {len(alone)} candidates (the first is {label!r}) one draw of {len(powers)} responds "
-        "more than all others together: their certainty, contraction and information rest on that network. Ask for a "
-        "shorter window or a weaker stimulation, or fit more trials or a tighter prior",
+        f"under {len(few)} of {len(effective)} candidates ({named}{more}) fewer than a tenth of the {num_draws} draws "
+        "have nearly all of the response's power: certainty, contraction and information rest on these networks. Ask "
+        "for a shorter window, or fit more trials or a tighter prior",
     )
 
 

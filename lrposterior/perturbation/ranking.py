@@ -66,9 +66,9 @@ class PerturbationRanking:
         response_mean, response_sd: (candidate, condition, time, neuron) mean and standard deviation of the
             response, in single precision. With process noise a draw is an average over 8 realisations, and what is left
             of the noise is in this spread and in that of the readout; `expected_r2` and `contraction` are free of it.
-        warnings: how many draws run away and were left out; which candidates rest on a single draw; and what a check of
-            the fit on its own recording found (`check_fit`): certainty rests on a model that is right. A fit without
-            warnings may still be wrong where only stimulation leads.
+        warnings: how many draws run away and were left out; which candidates rest on a few draws; how far the posterior
+            is from what its fit assumes; and what a check of the fit on its recording found (`check_fit`): certainty
+            rests on a model that is right. A fit without warnings may still be wrong where only stimulation leads.
     """
 
     labels: tuple[str, ...]

@@ -178,5 +178,9 @@ def _compare(
         )
     except ValueError as failure:  # most networks run away, or one does under the held-out inputs
         return {}, [f"no correlation of trial averages: {failure}"]
-    left_out = [] if bounded is posterior else [f"correlation of trial averages: {bounded.status}"]
+    left_out = (
+        []
+        if bounded is posterior
+        else [f"correlation of trial averages: {bounded.status.removeprefix(f'{posterior.status}; ')}"]
+    )
     return {name: found[name].value for name in (CORRELATION, CEILING)}, left_out
