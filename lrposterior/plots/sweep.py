@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lrposterior.checks import require_instance
 from lrposterior.plots.style import BLACK, BLUE, GREY, ORANGE, PALE, VERMILION, plain, styled
@@ -41,6 +42,7 @@ def plot_sweep(result: SweepResult) -> Figure:
     for axes in panels:
         axes.set_xlabel(f"gain over the base ({UNITS[result.score]})")
         axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     return figure
 
 
