@@ -34,8 +34,8 @@ NUM_TRIALS = 8
 def keep_bounded(posterior: Posterior, *, num_draws: int = 400, seed: int) -> Posterior:
     """The posterior given that activity stays bounded, as it did in the recording: draws without those that run away.
 
-    A draw runs away if, in eight of the recorded trials with their inputs, stimulation and process noise of its own,
-    the activity that it expects is somewhere over a hundred times the largest recorded one. Where none does, the
+    A draw runs away if, in eight of the recorded trials with their inputs, stimulation and a realisation of its process
+    noise, the activity that it expects is somewhere over a hundred times the largest recorded one. Where none does, the
     posterior is returned as it is. Else it is one of the draws that stay, and its status says how many were left out;
     what needs more than draws, as `analyze_degeneracy`, is asked of the one that was fitted.
 
@@ -99,7 +99,8 @@ def runs_away(posterior: Posterior, draws: Mapping[str, np.ndarray]) -> np.ndarr
         draws["initial_kappa"] = draws["initial_kappa"][:, chosen]
     covariance = draws.pop("process_noise", None)
     if covariance is not None:
-        shape = (len(covariance), len(chosen), recording.num_bins, model.rank)
+        # The same for all draws, so that each stays or runs away whatever others it is among.
+        shape = (len(chosen), recording.num_bins, model.rank)
         standard = np.random.default_rng([posterior.seed, 3]).standard_normal(shape)
         draws["process"] = standard @ np.swapaxes(np.linalg.cholesky(covariance), 1, 2)[:, None]
     largest = np.asarray(simulate_each(_largest_activity, model, draws, recording.select(trials=chosen)))

@@ -8,6 +8,7 @@ from handmade import make_posterior, make_recording
 from plain import plain_model
 
 import lrposterior as lrp
+from lrposterior import runaways
 from lrposterior.cli.output import format_ranking
 from lrposterior.distribution import NormalDistribution, SampleDistribution
 from lrposterior.runaways import runs_away
@@ -64,6 +65,21 @@ def test_draws_that_run_away_are_found_by_their_activity_and_left_out(name):
     ranked = lrp.rank_perturbations(bounded, make_candidates(bounded.recording), num_draws=50, seed=0, progress=False)
     assert bounded.status in ranked.warnings
     assert lrp.keep_bounded(bounded, seed=0) is bounded
+
+
+def test_a_draw_runs_away_whatever_others_it_is_among(monkeypatch):
+    """With process noise, and a limit that about half of the draws exceed."""
+    posterior = with_runaways(*MODELS["process noise"])
+    draws = posterior.sample_parameters(NUM_DRAWS, seed=0)
+    rates = lrp.simulate_trials(without(posterior), posterior.recording, num_simulations=NUM_DRAWS - 3, seed=0)
+    recorded = np.abs(posterior.recording.activity[posterior.recording.mask]).max()
+    monkeypatch.setattr(runaways, "LARGEST_GROWTH", np.median(np.abs(rates).max(axis=(1, 2, 3))) / recorded)
+    of_all = runs_away(posterior, draws)
+    assert 5 < of_all.sum() < NUM_DRAWS - 5
+    some = np.arange(0, NUM_DRAWS, 3)
+    np.testing.assert_array_equal(
+        runs_away(posterior, {name: value[some] for name, value in draws.items()}), of_all[some]
+    )
 
 
 def test_nothing_runs_away_where_rates_are_bounded():
