@@ -12,7 +12,7 @@ import numpy as np
 from lrposterior.checks import argument_error, require_instance
 from lrposterior.posterior import Posterior
 from lrposterior.recording import Recording
-from lrposterior.rollouts import predicted_activity, predicted_variance
+from lrposterior.rollouts import predicted_activity, predicted_moments
 
 # Numbers of the simulated trials (draw, time, neuron) that exist at one time.
 ENTRIES_AT_ONCE = 5_000_000
@@ -148,17 +148,10 @@ def predict_activity(
 
 
 def _quality(posterior: Posterior, recording: Recording, held_out: Recording | None) -> FitQuality:
-    predicted = _predict(posterior, held_out)
-    informative = dataclasses.replace(recording, mask=posterior.model.informative(recording))
-    noise = np.sqrt(_predict(posterior, held_out, predicted_variance).mean(axis=(0, 1)))
-    return FitQuality(informative, predicted, noise, held_out=held_out is not None)
-
-
-def _predict(
-    posterior: Posterior, trials: Recording | None, what: Callable[..., np.ndarray] = predicted_activity
-) -> np.ndarray:
     mode = {name: np.asarray(value)[None] for name, value in posterior.mode.items()}
-    return _simulate(posterior, mode, trials, what)[0]
+    predicted, variance = _simulate(posterior, mode, held_out, predicted_moments)[0]
+    informative = dataclasses.replace(recording, mask=posterior.model.informative(recording))
+    return FitQuality(informative, predicted, np.sqrt(variance.mean(axis=(0, 1))), held_out=held_out is not None)
 
 
 def _simulate(

@@ -72,27 +72,31 @@ def predicted_activity(model: LowRankModel, draws: Mapping[str, np.ndarray], tri
 
 
 @double_precision
-def predicted_variance(model: LowRankModel, draws: Mapping[str, np.ndarray], trials: Recording) -> np.ndarray:
-    """Variance (draw, trial, time, neuron) of what is recorded around `predicted_activity` of every draw.
+def predicted_moments(model: LowRankModel, draws: Mapping[str, np.ndarray], trials: Recording) -> np.ndarray:
+    """(draw, 2, trial, time, neuron) `predicted_activity`, and the variance of what is recorded around it.
 
-    That of the observation, and with process noise that of the latents given the bins before, seen by the neurons.
+    The variance is that of the observation, and with process noise that of the latents given the bins before, seen by
+    the neurons.
 
     Args:
         model, draws, trials: as in `predicted_activity`.
     """
     if model.process_noise is not None:
         draws = {name: value for name, value in draws.items() if name not in UNSEEN}
-    return np.asarray(simulate_each(_variance, model, draws, trials))
+    return np.asarray(simulate_each(_moments, model, draws, trials))
 
 
-def _variance(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
+def _moments(model: LowRankModel, parameters: Parameters, data: Data) -> Array:
     emission = model.emission_of_trials(parameters, data)
     if model.process_noise is None:
-        return emission.variance(model.currents(parameters, data))
+        current = model.currents(parameters, data)
+        return jnp.stack([emission.mean(current), emission.variance(current)])
     filtered, left = filter_trials(model, parameters, data), model.latent_factors(parameters, data)[0]
     current = currents_at(model, parameters, data, filtered.predicted_mean)
     of_current = jnp.einsum("nr,btrs,ns->btn", left, filtered.predicted_covariance, left)
-    return emission.variance(current) + emission.sensitivity(current) ** 2 * of_current
+    return jnp.stack(
+        [emission.mean(current), emission.variance(current) + emission.sensitivity(current) ** 2 * of_current]
+    )
 
 
 def _expected(model: LowRankModel, parameters: Parameters, data: Data) -> Array:

@@ -14,6 +14,7 @@ import lrposterior as lrp
 from lrposterior.beta_calibration import mean_weights_and_responses
 from lrposterior.calibration import Networks
 from lrposterior.held_out import leave_one_out
+from lrposterior.inference import gibbs
 from lrposterior.inference.match import match_networks
 from lrposterior.matching.guide import Guide, GuideState, climb
 from lrposterior.matching.training import WeightedLoss
@@ -273,3 +274,9 @@ def test_without_a_beta_it_is_refused():
     recording = lrp.Recording(np.zeros((4, 5, 2)), 0.02)
     with pytest.raises(ValueError, match=r"^method: expected the weight beta .*; pass Gibbs\(beta=\.\.\.\)"):
         lrp.fit(lrp.LowRankModel(1), recording, "gibbs", seed=0)
+
+
+def test_draws_whose_loss_is_not_finite_are_told():
+    at_rest = np.random.default_rng(0).standard_normal(800)
+    assert gibbs._status(at_rest, np.array([True, True])) == "converged"
+    assert "1 of 2 draws simulate networks that diverge" in gibbs._status(at_rest, np.array([True, False]))

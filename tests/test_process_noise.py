@@ -19,7 +19,7 @@ from lrposterior.perturbation.experiment import make_experiment
 from lrposterior.perturbation.responses import response_draws
 from lrposterior.precision import double_precision
 from lrposterior.process_noise import latent_covariance
-from lrposterior.rollouts import predicted_activity, predicted_variance
+from lrposterior.rollouts import predicted_activity, predicted_moments
 
 MODEL = plain_model(rank=1, process_noise="diagonal")
 COVARIANCE = np.array([[0.006]])
@@ -335,8 +335,8 @@ def test_what_is_recorded_varies_around_its_prediction_as_is_said(of):
     )
     settled = truth.model.with_noise_along(truth.parameters["M"]).for_recording(truth.recording)
     draws = {name: np.asarray(value)[None] for name, value in truth.parameters.items()}
-    predicted = predicted_activity(settled, draws, truth.recording)[0]
-    variance = predicted_variance(settled, draws, truth.recording)[0]
+    predicted, variance = predicted_moments(settled, draws, truth.recording)[0]
+    np.testing.assert_allclose(predicted, predicted_activity(settled, draws, truth.recording)[0], rtol=1e-9, atol=1e-9)
     squares = (truth.recording.activity - predicted) ** 2
     ratio = squares / variance
     error = ratio.std(axis=(0, 1)) / np.sqrt(ratio[..., 0].size)
